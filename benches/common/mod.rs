@@ -1,0 +1,4 @@
+//! What the benchmarks share.
+#![allow(dead_code, missing_docs)]
+
+pub mod load;

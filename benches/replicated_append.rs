@@ -1,0 +1,236 @@
+//! Rate and latency of replicated, fsynced appends of rated CDRs with all indexes: three replica processes on
+//! this machine, real Raft over loopback, the product's own command, apply and storage path.
+//!
+//! `cargo bench --bench replicated_append -- [--seconds 6] [--batches 1,100,500,1000] [--dir DIR]`
+//! prints a table: batch size, proposals in flight, CDR/s, commit latency p50/p95/p99, bytes that the three
+//! processes wrote to disk per CDR, and the largest resident size of a replica.
+
+mod common;
+
+use anyhow::{Context, bail};
+use cdr_core::Millis;
+use cdr_core::command::Reply;
+use cdr_raft::{Leadership, Node, NodeConfig};
+use cdr_storage::{Store, StoreOptions};
+use common::load::Load;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command as Process, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let value = |name: &str| {
+        arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).map(String::as_str)
+    };
+    match value("--replica") {
+        Some(id) => replica(
+            id.parse()?,
+            value("--ports").unwrap_or_default(),
+            Path::new(value("--dir").unwrap_or(".")),
+        ),
+        None => coordinate(
+            value("--seconds").unwrap_or("6").parse()?,
+            value("--batches").unwrap_or("1,100,500,1000"),
+            value("--dir").map_or_else(|| std::env::temp_dir().join("cdr-replicated-append"), PathBuf::from),
+        ),
+    }
+}
+
+/// Starts three replica processes, lets the leader run each case, prints the table.
+fn coordinate(seconds: f64, batches: &str, dir: PathBuf) -> anyhow::Result<()> {
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir)?;
+    let ports: Vec<String> = (0..3)
+        .map(|_| TcpListener::bind("127.0.0.1:0")?.local_addr().map(|a| a.port().to_string()))
+        .collect::<Result<_, _>>()?;
+    let mut replicas: Vec<Replica> =
+        (1..=3).map(|id| Replica::start(id, &ports.join(","), &dir)).collect::<anyhow::Result<_>>()?;
+    let leader = loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let mut found = None;
+        for (i, replica) in replicas.iter_mut().enumerate() {
+            if replica.ask("leader?")? == "yes" {
+                found = Some(i);
+            }
+        }
+        if let Some(leader) = found {
+            break leader;
+        }
+    };
+    replicas[leader].ask("begin")?;
+    println!(
+        "{:>6} {:>9} {:>10} {:>9} {:>9} {:>9} {:>11} {:>9}",
+        "batch", "in flight", "CDR/s", "p50 ms", "p95 ms", "p99 ms", "bytes/CDR", "RSS MiB"
+    );
+    for batch in batches.split(',') {
+        for in_flight in [1, 8] {
+            let before = written(&replicas)?;
+            let line = replicas[leader].ask(&format!("run {batch} {in_flight} {seconds}"))?;
+            let fields: Vec<&str> = line.split(' ').collect();
+            let [rows, rate, p50, p95, p99] = fields[..] else { bail!("the leader answered {line:?}") };
+            let bytes = (written(&replicas)? - before) as f64 / rows.parse::<f64>()?;
+            let rss = replicas.iter().map(Replica::resident_mib).max().unwrap_or(0);
+            println!(
+                "{batch:>6} {in_flight:>9} {rate:>10} {p50:>9} {p95:>9} {p99:>9} {bytes:>11.0} {rss:>9}"
+            );
+        }
+    }
+    let heads: Vec<String> = replicas.iter_mut().map(|r| r.ask("head")).collect::<Result<_, _>>()?;
+    if heads.iter().any(|head| *head != heads[0]) {
+        bail!("the replicas differ: {heads:?}");
+    }
+    println!("replicas agree: {}", heads[0]);
+    drop(replicas);
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+struct Replica {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Replica {
+    fn start(id: u64, ports: &str, dir: &Path) -> anyhow::Result<Self> {
+        let mut child = Process::new(std::env::current_exe()?)
+            .args(["--replica", &id.to_string(), "--ports", ports, "--dir"])
+            .arg(dir.join(id.to_string()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let input = child.stdin.take().context("no pipe to the replica")?;
+        let output = BufReader::new(child.stdout.take().context("no pipe from the replica")?);
+        Ok(Self { child, input, output })
+    }
+
+    fn ask(&mut self, question: &str) -> anyhow::Result<String> {
+        writeln!(self.input, "{question}")?;
+        let mut answer = String::new();
+        if self.output.read_line(&mut answer)? == 0 {
+            bail!("a replica ended");
+        }
+        Ok(answer.trim().to_owned())
+    }
+
+    fn proc(&self, file: &str, key: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        line.split_ascii_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+
+    fn resident_mib(&self) -> u64 {
+        self.proc("status", "VmHWM:") >> 10
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn written(replicas: &[Replica]) -> anyhow::Result<u64> {
+    Ok(replicas.iter().map(|replica| replica.proc("io", "write_bytes:")).sum())
+}
+
+fn now() -> Millis {
+    Millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64)
+}
+
+/// One replica process: answers the coordinator's questions, line by line.
+fn replica(id: u64, ports: &str, dir: &Path) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    std::fs::create_dir_all(dir)?;
+    let store = Store::open(&dir.join("store"), StoreOptions::default())?;
+    let peers: BTreeMap<u64, String> =
+        (1..).zip(ports.split(',')).map(|(id, p)| (id, format!("127.0.0.1:{p}"))).collect();
+    let listen = peers[&id].parse()?;
+    let mut config = NodeConfig::new(id, "bench", dir, listen, peers, Arc::new(|| now().0));
+    config.max_in_flight = 16;
+    let node = runtime.block_on(Node::start(config, Arc::new(store.clone())))?;
+    if id == 1 {
+        runtime.block_on(node.initialize())?;
+    }
+    let mut load = Load::new(id);
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split(' ').collect();
+        let answer = match words[..] {
+            ["leader?"] => match *node.leadership().borrow() {
+                Leadership::Leader { .. } => "yes".to_owned(),
+                _ => "no".to_owned(),
+            },
+            ["begin"] => runtime.block_on(begin(&node, &mut load))?,
+            ["run", batch, in_flight, seconds] => runtime.block_on(run(
+                &node,
+                &mut load,
+                batch.parse()?,
+                in_flight.parse()?,
+                seconds.parse()?,
+            ))?,
+            ["head"] => {
+                runtime.block_on(node.read_barrier())?;
+                let state = store.state();
+                format!("{} rows, state {}", state.head.row_count, cdr_core::hash::to_hex(&state.digest()?))
+            }
+            _ => bail!("unknown question {line:?}"),
+        };
+        println!("{answer}");
+    }
+    Ok(())
+}
+
+/// Begins the ledger.
+async fn begin(node: &Node, load: &mut Load) -> anyhow::Result<String> {
+    for entry in load.begin(now())? {
+        match node.propose(entry).await?.reply {
+            Reply::Rejected(rejection) => bail!("the ledger did not begin: {rejection}"),
+            _ => (),
+        }
+    }
+    Ok("begun".to_owned())
+}
+
+/// Keeps batches in flight as the ingest does, and measures from proposal to commit.
+async fn run(
+    node: &Node,
+    load: &mut Load,
+    rows: u64,
+    in_flight: usize,
+    seconds: f64,
+) -> anyhow::Result<String> {
+    let (started, limit) = (Instant::now(), Duration::from_secs_f64(seconds));
+    let mut latencies = Vec::new();
+    let mut pending = FuturesOrdered::new();
+    let mut done = 0;
+    loop {
+        while pending.len() < in_flight && started.elapsed() < limit {
+            let entry = load.batch(rows, now())?;
+            let (node, at) = (node.clone(), Instant::now());
+            let mut proposal = Box::pin(async move { (node.propose(entry).await, at) });
+            // The first poll puts the entry into Raft's queue, in order.
+            if let std::task::Poll::Ready((outcome, _)) = futures::poll!(&mut proposal) {
+                bail!("a proposal ended at once: {outcome:?}");
+            }
+            pending.push_back(proposal);
+        }
+        let Some((outcome, at)) = pending.next().await else { break };
+        match outcome?.reply {
+            Reply::Ingested(ingested) if ingested.appended == rows => done += rows,
+            reply => bail!("a batch was not appended: {reply:?}"),
+        }
+        latencies.push(at.elapsed().as_secs_f64() * 1e3);
+    }
+    let elapsed = started.elapsed().as_secs_f64();
+    latencies.sort_by(f64::total_cmp);
+    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
+    Ok(format!("{done} {:.0} {:.2} {:.2} {:.2}", done as f64 / elapsed, at(0.5), at(0.95), at(0.99)))
+}

@@ -1,0 +1,51 @@
+//! The ledger's store as the state behind Raft.
+
+use crate::machine::{Machine, MachineCommand, MachineError};
+use crate::types::Reply;
+use cdr_storage::{EntryRef, Store, StoreError};
+use std::path::Path;
+
+impl From<StoreError> for MachineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full { .. } => Self::full(error),
+            error => Self::new(error),
+        }
+    }
+}
+
+impl Machine for Store {
+    fn raft_meta(&self) -> Result<Option<Vec<u8>>, MachineError> {
+        Ok(Self::raft_meta(self)?)
+    }
+
+    fn apply(
+        &self,
+        entries: Vec<Option<MachineCommand>>,
+        raft_meta: Vec<u8>,
+    ) -> Result<Vec<Reply>, MachineError> {
+        let refs: Vec<Option<EntryRef<'_>>> = entries
+            .iter()
+            .map(|entry| {
+                entry.as_ref().map(|entry| EntryRef {
+                    index: entry.index,
+                    term: entry.term,
+                    bytes: &entry.bytes,
+                })
+            })
+            .collect();
+        Ok(Self::apply(self, &refs, &raft_meta)?)
+    }
+
+    fn flush(&self) -> Result<Option<Vec<u8>>, MachineError> {
+        Ok(Self::flush(self)?)
+    }
+
+    fn checkpoint(&self, into: &Path) -> Result<Vec<u8>, MachineError> {
+        Ok(Self::checkpoint(self, into)?)
+    }
+
+    fn install(&self, from: &Path) -> Result<(), MachineError> {
+        Ok(Self::install(self, from)?)
+    }
+}

@@ -1,0 +1,93 @@
+//! Counters of the log.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Counters of the log, all since the start of the process.
+#[derive(Debug, Default)]
+pub struct LogStats {
+    syncs: AtomicU64,
+    sync_ns: AtomicU64,
+    longest_sync_ns: AtomicU64,
+    operations: AtomicU64,
+    written_bytes: AtomicU64,
+    cache_reads: AtomicU64,
+    file_reads: AtomicU64,
+    refused: AtomicU64,
+    restricted: AtomicBool,
+}
+
+impl LogStats {
+    pub(super) fn synced(&self, took: Duration) {
+        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.syncs.fetch_add(1, Relaxed);
+        self.sync_ns.fetch_add(ns, Relaxed);
+        self.longest_sync_ns.fetch_max(ns, Relaxed);
+    }
+
+    pub(super) fn wrote(&self, operations: u64, bytes: u64) {
+        self.operations.fetch_add(operations, Relaxed);
+        self.written_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(super) fn read(&self, from_cache: u64, from_files: u64) {
+        self.cache_reads.fetch_add(from_cache, Relaxed);
+        self.file_reads.fetch_add(from_files, Relaxed);
+    }
+
+    /// Counts a refusal for lack of space, of which there were `in_a_row`.
+    pub(super) fn refused(&self, in_a_row: u32) {
+        const RESTRICTED_AFTER: u32 = 3;
+        self.refused.fetch_add(1, Relaxed);
+        self.restricted.store(in_a_row >= RESTRICTED_AFTER, Relaxed);
+    }
+
+    pub(super) fn has_space(&self) {
+        self.restricted.store(false, Relaxed);
+    }
+
+    /// Syncs of the log.
+    pub fn syncs(&self) -> u64 {
+        self.syncs.load(Relaxed)
+    }
+
+    /// Time spent in syncs, in nanoseconds.
+    pub fn sync_ns(&self) -> u64 {
+        self.sync_ns.load(Relaxed)
+    }
+
+    /// The longest sync, in nanoseconds.
+    pub fn longest_sync_ns(&self) -> u64 {
+        self.longest_sync_ns.load(Relaxed)
+    }
+
+    /// Operations written; divided by the syncs it tells how many share one.
+    pub fn operations(&self) -> u64 {
+        self.operations.load(Relaxed)
+    }
+
+    /// Bytes written to segments.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Relaxed)
+    }
+
+    /// Entries read from memory.
+    pub fn cache_reads(&self) -> u64 {
+        self.cache_reads.load(Relaxed)
+    }
+
+    /// Entries read from files.
+    pub fn file_reads(&self) -> u64 {
+        self.file_reads.load(Relaxed)
+    }
+
+    /// Writes refused for lack of space.
+    pub fn refused_writes(&self) -> u64 {
+        self.refused.load(Relaxed)
+    }
+
+    /// True from the third refusal in a row until a write has space again.
+    pub fn restricted(&self) -> bool {
+        self.restricted.load(Relaxed)
+    }
+}

@@ -1,0 +1,206 @@
+//! A snapshot on the wire: an offer with the list of files, the answer which of them are lacking, then
+//! their contents in checked chunks, one file after the other.
+//!
+//! The receiver keeps the files that arrived complete. If the connection breaks, the same snapshot goes on
+//! where it stopped; its id, drawn at random when it was made, tells that it is the same. Files of other
+//! snapshots or of the live store are never taken instead: the numbers in their names are local to each
+//! replica, so equal name and size do not mean equal contents.
+
+use super::frame::{Kind, invalid, receive, send, send_raw};
+use crate::codec::{self, MAX_ENCODED_BYTES};
+use crate::runtime::blocking;
+use crate::snapshot::{SnapshotDir, SnapshotStore, sync_tree};
+use crate::types::{SnapshotMeta, TypeConfig, Vote};
+use openraft::raft::SnapshotResponse;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>;
+
+/// Bytes of a file that are sent at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A peer that neither sends nor takes anything for this long is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Installing a snapshot may take this long.
+const INSTALL_PATIENCE: Duration = Duration::from_secs(900);
+
+/// What is offered.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Offer {
+    pub vote: Vote,
+    pub meta: SnapshotMeta,
+    id: u64,
+    files: Vec<OfferedFile>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct OfferedFile {
+    /// Relative, with `/`.
+    path: String,
+    bytes: u64,
+}
+
+async fn in_time<T>(patience: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(patience, work).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// Sends a snapshot and waits until it is installed. The inner error is the receiver's.
+pub(super) async fn send_snapshot<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    vote: Vote,
+    snapshot: &Snapshot,
+) -> io::Result<Result<SnapshotResponse<TypeConfig>, String>> {
+    let root = snapshot.snapshot.path();
+    let mut files = Vec::new();
+    list_files(root, "", &mut files)?;
+    let offer = Offer { vote, meta: snapshot.meta.clone(), id: snapshot.snapshot.id(), files };
+    in_time(PATIENCE, send(stream, Kind::SnapshotOffer, &offer)).await?;
+    let lacking: Vec<u32> = match in_time(PATIENCE, answer(stream)).await? {
+        Ok(lacking) => lacking,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    for number in lacking {
+        let file = offer
+            .files
+            .get(number as usize)
+            .ok_or_else(|| invalid("a file is wanted that was not offered"))?;
+        send_file(stream, &root.join(&file.path), file.bytes).await?;
+    }
+    in_time(INSTALL_PATIENCE, answer(stream)).await
+}
+
+async fn answer<S: AsyncRead + Unpin, A: serde::de::DeserializeOwned>(
+    stream: &mut S,
+) -> io::Result<Result<A, String>> {
+    let frame = receive(stream, MAX_ENCODED_BYTES).await?;
+    match frame.kind {
+        Kind::Answer => Ok(Ok(codec::decode(&frame.body)?)),
+        Kind::Failed => Ok(Err(codec::decode(&frame.body)?)),
+        kind => Err(invalid(format!("{kind:?} instead of an answer"))),
+    }
+}
+
+fn list_files(root: &Path, prefix: &str, files: &mut Vec<OfferedFile>) -> io::Result<()> {
+    for entry in std::fs::read_dir(root.join(prefix))? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().map_err(|_| invalid("a file name is not UTF-8"))?;
+        let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            list_files(root, &path, files)?;
+        } else {
+            files.push(OfferedFile { path, bytes: metadata.len() });
+        }
+    }
+    Ok(())
+}
+
+async fn send_file<S: AsyncWrite + Unpin>(stream: &mut S, path: &Path, bytes: u64) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut left = bytes;
+    while left > 0 {
+        let part = &mut chunk[..left.min(CHUNK_BYTES as u64) as usize];
+        blocking(|| file.read_exact(part))?;
+        let crc = crc32fast::hash(part).to_le_bytes();
+        in_time(PATIENCE, send_raw(stream, Kind::SnapshotChunk, &[&crc, part])).await?;
+        left -= part.len() as u64;
+    }
+    Ok(())
+}
+
+/// Receives the files of an offered snapshot. They are on disk when this returns.
+pub(super) async fn receive_snapshot<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    offer: &Offer,
+    store: &SnapshotStore,
+) -> io::Result<SnapshotDir> {
+    store.forget_other_incoming(offer.id)?;
+    let root = store.incoming(offer.id);
+    std::fs::create_dir_all(&root)?;
+    let mut lacking = Vec::new();
+    for (number, file) in offer.files.iter().enumerate() {
+        let path = root.join(safe_path(&file.path)?);
+        if std::fs::metadata(&path).map_or(true, |found| found.len() != file.bytes) {
+            lacking.push((number as u32, path, file.bytes));
+        }
+    }
+    let numbers: Vec<u32> = lacking.iter().map(|(number, ..)| *number).collect();
+    in_time(PATIENCE, send(stream, Kind::Answer, &numbers)).await?;
+    for (_, path, bytes) in &lacking {
+        receive_file(stream, path, *bytes).await?;
+    }
+    blocking(|| sync_tree(&root))?;
+    Ok(SnapshotDir::temporary(offer.id, root))
+}
+
+/// A path below the snapshot's directory and nowhere else.
+fn safe_path(path: &str) -> io::Result<PathBuf> {
+    let path = PathBuf::from(path);
+    let inside = path.components().all(|component| matches!(component, Component::Normal(_)));
+    if inside && path.file_name().is_some() {
+        return Ok(path);
+    }
+    Err(invalid(format!("the offered file {} would be outside the snapshot", path.display())))
+}
+
+async fn receive_file<S: AsyncRead + Unpin>(stream: &mut S, path: &Path, bytes: u64) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let mut part_name = path.as_os_str().to_owned();
+    part_name.push(".part");
+    let part_path = PathBuf::from(part_name);
+    let mut file = File::create(&part_path)?;
+    let mut left = bytes;
+    while left > 0 {
+        let frame = in_time(PATIENCE, receive(stream, CHUNK_BYTES + 16)).await?;
+        let chunk = checked_chunk(frame.kind, &frame.body)?;
+        left =
+            left.checked_sub(chunk.len() as u64).ok_or_else(|| invalid("a file is longer than offered"))?;
+        blocking(|| file.write_all(chunk))?;
+    }
+    blocking(|| file.sync_all())?;
+    std::fs::rename(&part_path, path)
+}
+
+fn checked_chunk(kind: Kind, body: &[u8]) -> io::Result<&[u8]> {
+    let Some((crc, chunk)) = body.split_at_checked(4).filter(|(_, chunk)| !chunk.is_empty()) else {
+        return Err(invalid("a chunk without contents"));
+    };
+    if kind != Kind::SnapshotChunk || crc != crc32fast::hash(chunk).to_le_bytes() {
+        return Err(invalid("a chunk of a snapshot was damaged on its way"));
+    }
+    Ok(chunk)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_inside_the_snapshot_are_accepted() {
+        assert!(safe_path("000012.sst").is_ok());
+        assert!(safe_path("runs/7").is_ok());
+        for bad in ["", "..", "../x", "/etc/passwd", "a/../../x", "."] {
+            assert!(safe_path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_refused() {
+        let mut body = crc32fast::hash(b"abc").to_le_bytes().to_vec();
+        body.extend_from_slice(b"abc");
+        assert_eq!(checked_chunk(Kind::SnapshotChunk, &body).unwrap(), b"abc");
+        body[5] ^= 1;
+        assert!(checked_chunk(Kind::SnapshotChunk, &body).is_err());
+        assert!(checked_chunk(Kind::SnapshotChunk, &body[..4]).is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! Who leads, as workers have to see it.
+//!
+//! openraft calls a node leader as soon as it is elected. Work may only begin when a quorum's lease stands
+//! (before that the node refuses to write) and when everything that earlier leaders committed is applied
+//! here, because workers read from the state what is to be done. Both are said by openraft; here they are
+//! looked at every few milliseconds, because a lease ends without any event.
+//!
+//! Even so, what is said here is never a fence: a command carries the term in which it was proposed, and the
+//! log decides.
+
+use crate::failure::Failure;
+use crate::types::{LogId, Raft};
+use openraft::Instant;
+use openraft::async_runtime::watch::WatchReceiver;
+use std::time::Duration;
+use tokio::sync::watch;
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Who leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// This replica.
+    Leader {
+        /// Its term.
+        term: u64,
+    },
+    /// Another replica, or nobody that is known.
+    Follower {
+        /// The leader, if known.
+        leader: Option<u64>,
+        /// The current term.
+        term: u64,
+    },
+    /// This replica takes no part any more.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+pub(super) struct Sources {
+    pub raft: Raft,
+    pub node_id: u64,
+    pub lease: Duration,
+    pub applied: watch::Receiver<Option<LogId>>,
+    pub failure: Failure,
+}
+
+impl Sources {
+    fn look(&self) -> Leadership {
+        if let Some(reason) = self.failure.reason() {
+            return Leadership::Stopped { reason: reason.to_owned() };
+        }
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if let Err(error) = &metrics.running_state {
+            return Leadership::Stopped { reason: error.to_string() };
+        }
+        let term = metrics.current_term;
+        let own = metrics.state.is_leader();
+        let lease_stands = metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < self.lease);
+        let caught_up = self.applied.borrow().as_ref().is_some_and(|last| last.leader_id.term == term);
+        if own && lease_stands && caught_up {
+            return Leadership::Leader { term };
+        }
+        let leader = metrics.current_leader.filter(|leader| *leader != self.node_id);
+        Leadership::Follower { leader, term }
+    }
+}
+
+/// Says who leads until this replica has stopped; stops Raft if the replica failed.
+pub(super) async fn follow(sources: Sources, says: watch::Sender<Leadership>) {
+    loop {
+        let now = sources.look();
+        let stopped = matches!(now, Leadership::Stopped { .. });
+        says.send_if_modified(|said| {
+            let changed = *said != now;
+            if changed {
+                tracing::info!(node = sources.node_id, leadership = ?now, "leadership");
+                *said = now;
+            }
+            changed
+        });
+        if stopped {
+            if let Err(error) = sources.raft.shutdown().await {
+                tracing::warn!(%error, "Raft did not stop in order");
+            }
+            return;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

@@ -1,0 +1,104 @@
+//! Numbers for the outside.
+
+use super::Node;
+use openraft::Instant;
+use openraft::async_runtime::watch::WatchReceiver;
+use std::collections::BTreeMap;
+
+/// Numbers for the outside. Indexes are those of the Raft log, 0 for none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeMetrics {
+    /// This replica.
+    pub node_id: u64,
+    /// `Leader`, `Follower`, `Candidate`, `Learner` or `Shutdown`.
+    pub state: String,
+    /// The current term.
+    pub term: u64,
+    /// The leader, if known.
+    pub leader: Option<u64>,
+    /// Last entry in the log.
+    pub last_log_index: u64,
+    /// Last entry known to be committed.
+    pub committed_index: u64,
+    /// Last entry applied.
+    pub applied_index: u64,
+    /// Up to here the log is purged.
+    pub purged_index: u64,
+    /// Up to here the newest snapshot goes.
+    pub snapshot_index: u64,
+    /// On the leader: entries that each other replica lacks.
+    pub replication_lag: BTreeMap<u64, u64>,
+    /// On the leader: milliseconds since a quorum last acknowledged it.
+    pub quorum_acked_ms_ago: Option<u64>,
+    /// Voters, with their addresses in the membership.
+    pub voters: BTreeMap<u64, String>,
+    /// Replicas that receive the log but do not vote.
+    pub learners: BTreeMap<u64, String>,
+    /// Entries in the log.
+    pub log_entries: u64,
+    /// Space that the log takes, in bytes.
+    pub log_bytes: u64,
+    /// Syncs of the log since the start.
+    pub fsyncs: u64,
+    /// Time spent in them, in nanoseconds.
+    pub fsync_ns: u64,
+    /// The longest, in nanoseconds.
+    pub longest_fsync_ns: u64,
+    /// Operations that shared these syncs.
+    pub log_operations: u64,
+    /// Bytes written to the log since the start.
+    pub log_written_bytes: u64,
+    /// Entries read from the log's memory.
+    pub log_cache_reads: u64,
+    /// Entries read from the log's files.
+    pub log_file_reads: u64,
+    /// Log writes refused for lack of space.
+    pub refused_writes: u64,
+    /// Why no commands are taken, if so.
+    pub restricted: Option<String>,
+    /// Why this replica stopped, if it did.
+    pub failure: Option<String>,
+}
+
+impl Node {
+    /// The present numbers.
+    pub fn metrics(&self) -> NodeMetrics {
+        let receiver = self.0.raft.metrics();
+        let raft = receiver.borrow_watched();
+        let index =
+            |log_id: &Option<crate::types::LogId>| log_id.as_ref().map_or(0, crate::types::LogId::index);
+        let last = raft.last_log_index.unwrap_or(0);
+        let lag = |(id, matched): (&u64, &Option<_>)| (*id, last.saturating_sub(index(matched)));
+        let membership = raft.membership_config.membership();
+        let address =
+            |id: u64| (id, membership.get_node(&id).map(|node| node.addr.clone()).unwrap_or_default());
+        let stats = self.0.log.stats();
+        NodeMetrics {
+            node_id: self.node_id(),
+            state: format!("{:?}", raft.state),
+            term: raft.current_term,
+            leader: raft.current_leader,
+            last_log_index: last,
+            committed_index: index(&raft.local_committed),
+            applied_index: self.applied_index(),
+            purged_index: index(&raft.purged),
+            snapshot_index: index(&raft.snapshot),
+            replication_lag: raft.replication.iter().flatten().map(lag).collect(),
+            quorum_acked_ms_ago: raft.last_quorum_acked.map(|at| at.elapsed().as_millis() as u64),
+            voters: membership.voter_ids().map(address).collect(),
+            learners: membership.learner_ids().map(address).collect(),
+            log_entries: self.0.log.entry_count(),
+            log_bytes: self.0.log.bytes(),
+            fsyncs: stats.syncs(),
+            fsync_ns: stats.sync_ns(),
+            longest_fsync_ns: stats.longest_sync_ns(),
+            log_operations: stats.operations(),
+            log_written_bytes: stats.written_bytes(),
+            log_cache_reads: stats.cache_reads(),
+            log_file_reads: stats.file_reads(),
+            refused_writes: stats.refused_writes(),
+            restricted: self.restriction(),
+            failure: self.failure(),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The handle on a running replica.
+//!
+//! [`Node::start`] opens log and state, starts openraft and serves the Raft port, all on the tokio runtime
+//! on which it is called (there is no hidden global one): give Raft a multi-threaded runtime of its own. The handle is cheap
+//! to clone, and its methods may be awaited on any runtime.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config` | what a node is told |
+//! | `propose` | getting a command committed |
+//! | `read` | linearizable reads on any replica, clocks of the others |
+//! | `leadership` | who leads, as workers have to see it |
+//! | `admin` | membership, leader transfer, restriction |
+//! | `policy` | when to make a snapshot and purge the log |
+//! | `metrics` | numbers for the outside |
+//!
+//! When the log is poisoned or the state machine fails, Raft is stopped: [`Leadership::Stopped`] says why,
+//! and so do all later calls. The process goes on, so that its health check can tell.
+
+mod admin;
+mod config;
+mod error;
+mod leadership;
+mod metrics;
+mod policy;
+mod propose;
+mod read;
+
+pub use config::NodeConfig;
+pub use error::{AdminError, ClockError, ProposeError, ReadError, StartError};
+pub use leadership::Leadership;
+pub use metrics::NodeMetrics;
+pub use propose::Committed;
+
+use crate::failure::Failure;
+use crate::log::{LogError, LogOptions, LogStore};
+use crate::machine::Machine;
+use crate::net::{Network, Peers, Server};
+use crate::runtime::blocking;
+use crate::state_machine::StateMachine;
+use crate::types::{LogId, Raft};
+use openraft::async_runtime::watch::WatchReceiver;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+/// A running replica.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    config: NodeConfig,
+    address: SocketAddr,
+    raft: Raft,
+    log: LogStore,
+    state_machine: StateMachine,
+    peers: Arc<Peers>,
+    server: Arc<Server>,
+    failure: Failure,
+    applied: watch::Receiver<Option<LogId>>,
+    leadership: watch::Receiver<Leadership>,
+    in_flight: Semaphore,
+    restriction: Mutex<Option<String>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Node {
+    /// Starts a replica on the current tokio runtime. Takes as long as it takes to read the log and to
+    /// apply again what a crash took from the state.
+    pub async fn start(config: NodeConfig, machine: Arc<dyn Machine>) -> Result<Self, StartError> {
+        let listener = TcpListener::bind(config.listen).await;
+        let listener = listener.map_err(|source| StartError::Bind { address: config.listen, source })?;
+        Self::start_on(config, machine, listener).await
+    }
+
+    /// As [`start`](Self::start), with a listener that is already bound (`config.listen` is ignored).
+    pub async fn start_on(
+        config: NodeConfig,
+        machine: Arc<dyn Machine>,
+        listener: TcpListener,
+    ) -> Result<Self, StartError> {
+        let address =
+            listener.local_addr().map_err(|source| StartError::Bind { address: config.listen, source })?;
+        let raft_config = config.for_openraft()?;
+        let failure = Failure::default();
+        let (log, state_machine) = blocking(|| open_stores(&config, machine, &failure))?;
+        let peers = Arc::new(Peers::new(config.cluster.clone(), config.node_id, config.peers.clone()));
+        let network = Network(Arc::clone(&peers));
+        let raft = Raft::new(config.node_id, raft_config, network, log.clone(), state_machine.clone())
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let server = Arc::new(Server {
+            cluster: config.cluster.clone(),
+            node_id: config.node_id,
+            raft: raft.clone(),
+            state_machine: state_machine.clone(),
+            clock: Arc::clone(&config.clock),
+            receiving: tokio::sync::Mutex::new(()),
+        });
+        let (says, leadership) = watch::channel(Leadership::Follower { leader: None, term: 0 });
+        let node = Self(Arc::new(Inner {
+            applied: state_machine.applied(),
+            in_flight: Semaphore::new(config.max_in_flight),
+            restriction: Mutex::default(),
+            tasks: Mutex::default(),
+            config,
+            address,
+            raft,
+            log,
+            state_machine,
+            peers,
+            server,
+            failure,
+            leadership,
+        }));
+        node.spawn(Arc::clone(&node.0.server).serve(listener));
+        node.spawn(leadership::follow(node.leadership_sources(), says));
+        node.spawn(policy::keep(node.policy_parts()));
+        Ok(node)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(tokio::spawn(task));
+    }
+
+    fn leadership_sources(&self) -> leadership::Sources {
+        leadership::Sources {
+            raft: self.0.raft.clone(),
+            node_id: self.0.config.node_id,
+            lease: self.0.config.lease(),
+            applied: self.0.applied.clone(),
+            failure: self.0.failure.clone(),
+        }
+    }
+
+    fn policy_parts(&self) -> policy::Policy {
+        policy::Policy {
+            raft: self.0.raft.clone(),
+            state_machine: self.0.state_machine.clone(),
+            log: self.0.log.clone(),
+            failure: self.0.failure.clone(),
+            limits: self.0.config.log_limits(),
+        }
+    }
+
+    /// This replica's id.
+    pub fn node_id(&self) -> u64 {
+        self.0.config.node_id
+    }
+
+    /// The address on which the Raft port is served.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// The current term, as far as this replica knows.
+    pub fn term(&self) -> u64 {
+        self.0.raft.metrics().borrow_watched().current_term
+    }
+
+    /// The leader and its address, as far as this replica knows.
+    pub fn leader(&self) -> Option<(u64, String)> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader?;
+        let known = metrics.membership_config.membership().get_node(&leader).map(|node| node.addr.clone());
+        Some((leader, self.0.peers.address(leader, &known.unwrap_or_default())))
+    }
+
+    /// Index of the last entry applied here, 0 if none.
+    pub fn applied_index(&self) -> u64 {
+        self.0.applied.borrow().as_ref().map_or(0, LogId::index)
+    }
+
+    /// Follows who leads. [`Leadership::Leader`] is said only while a quorum's lease stands and everything
+    /// from before this term is applied here.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.0.leadership.clone()
+    }
+
+    /// Why this replica stopped, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.0.failure.reason().map(str::to_owned)
+    }
+
+    /// Begins a cluster with the configured peers as voters. Safe to call on every replica and at every
+    /// start: where a cluster exists already, nothing happens. Returns true if this call began it.
+    pub async fn initialize(&self) -> Result<bool, AdminError> {
+        self.begin_cluster().await
+    }
+
+    /// Stops Raft, closes connections and log. Commands that are under way have an unknown outcome.
+    pub async fn shutdown(&self) {
+        self.0.state_machine.close();
+        if let Err(error) = self.0.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not stop in order");
+        }
+        let tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        if let Err(error) = self.0.log.close().await {
+            tracing::warn!(%error, "the Raft log was not closed in order");
+        }
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("node_id", &self.node_id()).field("address", &self.0.address).finish()
+    }
+}
+
+fn open_stores(
+    config: &NodeConfig,
+    machine: Arc<dyn Machine>,
+    failure: &Failure,
+) -> Result<(LogStore, StateMachine), StartError> {
+    let dir = config.data_dir.join("raft-log");
+    let mut options = LogOptions::new(config.cluster.clone(), config.node_id);
+    options.fsync = config.fsync;
+    let log = LogStore::open(&dir, options, failure.clone())?;
+    let state_machine = StateMachine::open(machine, &config.data_dir.join("snapshots"), failure.clone())?;
+    if log.is_pristine() && !state_machine.is_pristine() {
+        let reason = "the state machine has applied entries, but the log is empty".to_owned();
+        return Err(LogError::Amnesia { dir, reason }.into());
+    }
+    Ok((log, state_machine))
+}

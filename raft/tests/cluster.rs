@@ -1,0 +1,277 @@
+//! Nodes in one process, over TCP: replication, elections, snapshots, reads, failures.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use cdr_raft::{AdminError, Leadership, NodeConfig, ProposeError, ReadError, Reply, StartError};
+use common::cluster::{Cluster, eventually};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+fn usual(_: &mut NodeConfig) {}
+
+fn sequence(reply: &Reply) -> u64 {
+    let Reply::Appended { first_sequence, .. } = reply else { panic!("{reply:?}") };
+    *first_sequence
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commands_are_replicated_in_order_and_survive_the_leader() {
+    let mut cluster = Cluster::start(3, usual).await;
+    for number in 0..20_u64 {
+        let committed = cluster.propose(number.to_be_bytes().to_vec()).await;
+        assert_eq!(sequence(&committed.reply), number);
+    }
+    let old = cluster.leader().await;
+    let old_term = cluster.node(old).term();
+    cluster.stop(old).await;
+
+    let new = cluster.leader().await;
+    assert_ne!(new, old);
+    let committed = cluster.propose(20_u64.to_be_bytes().to_vec()).await;
+    assert_eq!(sequence(&committed.reply), 20);
+    assert!(committed.term > old_term);
+
+    cluster.restart(old).await.unwrap();
+    cluster.converge(committed.index).await;
+    let commands = cluster.replicas[&old].machine.state().commands;
+    let expected: Vec<Vec<u8>> = (0..=20_u64).map(|number| number.to_be_bytes().to_vec()).collect();
+    assert_eq!(commands, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_replicas_stopped_at_once_lose_nothing() {
+    let mut cluster = Cluster::start(3, usual).await;
+    let mut last = 0;
+    for number in 0..50_u64 {
+        last = cluster.propose(vec![number as u8; 3000]).await.index;
+    }
+    for id in 1..=3 {
+        cluster.stop(id).await;
+    }
+    for id in 1..=3 {
+        cluster.restart(id).await.unwrap();
+    }
+    let committed = cluster.propose("after").await;
+    assert_eq!(sequence(&committed.reply), 50);
+    assert!(committed.index > last);
+    cluster.converge(committed.index).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_names_the_leader_and_reads_what_the_leader_acknowledged() {
+    let cluster = Cluster::start(3, usual).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.running().map(|replica| replica.id).find(|id| *id != leader).unwrap();
+    eventually("the follower knows the leader", || cluster.node(follower).leader()).await;
+    let refused = cluster.node(follower).propose("no".into()).await;
+    assert_eq!(
+        refused,
+        Err(ProposeError::NotLeader { leader: Some((leader, cluster.peers[&leader].clone())) })
+    );
+    let refused = cluster.node(follower).add_learner(9, "127.0.0.1:1").await;
+    assert!(matches!(refused, Err(AdminError::NotLeader { .. })), "{refused:?}");
+
+    for number in 0..50_u64 {
+        let committed = cluster.propose(vec![1; 100]).await;
+        for id in [follower, leader] {
+            let applied = cluster.node(id).read_barrier().await.unwrap();
+            assert!(applied >= committed.index);
+            assert_eq!(cluster.replicas[&id].machine.len() as u64, number + 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_without_a_quorum_stops_leading_and_reading() {
+    let mut cluster = Cluster::start(3, |config| {
+        config.read_timeout_ms = 1000;
+        config.leader_wait_ms = 500;
+        config.propose_timeout_ms = 1500;
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let others: Vec<u64> = cluster.running().map(|replica| replica.id).filter(|id| *id != leader).collect();
+    for id in &others {
+        cluster.stop(*id).await;
+    }
+    let leadership = cluster.node(leader).leadership();
+    let follows = || matches!(&*leadership.borrow(), Leadership::Follower { .. }).then_some(());
+    eventually("the lease ends", follows).await;
+    let read = cluster.node(leader).read_barrier().await;
+    assert!(matches!(read, Err(ReadError::Unavailable { .. })), "{read:?}");
+    let refused = cluster.node(leader).propose("no quorum".into()).await;
+    assert!(matches!(refused, Err(ProposeError::NotLeader { .. })), "{refused:?}");
+
+    cluster.restart(others[0]).await.unwrap();
+    cluster.propose("quorum again").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_learner_catches_up_by_snapshot_and_becomes_a_voter() {
+    let mut cluster = Cluster::start(3, |config| {
+        config.snapshot_every_entries = 100;
+        config.log_keep_entries = 5;
+    })
+    .await;
+    for number in 0..350_u64 {
+        cluster.propose(vec![number as u8; 20_000]).await;
+    }
+    let leader = cluster.leader().await;
+    for replica in cluster.running() {
+        let node = replica.node.as_ref().unwrap();
+        eventually("the log is purged", || (node.metrics().purged_index > 250).then_some(())).await;
+        assert!(node.metrics().log_entries < 110);
+    }
+    let address = cluster.start_stranger(4).await;
+    cluster.node(leader).add_learner(4, &address).await.unwrap();
+    let index = cluster.propose("with a learner").await.index;
+    cluster.converge(index).await;
+    assert!(cluster.node(4).metrics().purged_index > 250, "it came by snapshot");
+    assert_eq!(cluster.replicas[&4].machine.len(), 351);
+
+    let leader = cluster.leader().await;
+    cluster.node(leader).promote(4).await.unwrap();
+    let voters = cluster.node(leader).metrics().voters;
+    assert_eq!(voters.keys().copied().collect::<BTreeSet<_>>(), BTreeSet::from([1, 2, 3, 4]));
+    let leaving = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.node(leader).remove(leaving).await.unwrap();
+    cluster.stop(leaving).await;
+    let index = cluster.propose("without one").await.index;
+    cluster.converge(index).await;
+
+    // What a snapshot brought is still there after a restart.
+    cluster.stop(4).await;
+    cluster.restart(4).await.unwrap();
+    cluster.converge(cluster.propose("again").await.index).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_replica_that_was_away_too_long_gets_a_snapshot() {
+    let mut cluster = Cluster::start(3, |config| {
+        config.snapshot_every_entries = 50;
+        config.log_keep_entries = 2;
+    })
+    .await;
+    cluster.propose("before").await;
+    let leader = cluster.leader().await;
+    let away = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.stop(away).await;
+    for number in 0..200_u64 {
+        cluster.propose(vec![number as u8; 1000]).await;
+    }
+    let node = cluster.node(cluster.leader().await);
+    eventually("the log is purged", || (node.metrics().purged_index > 100).then_some(())).await;
+    cluster.restart(away).await.unwrap();
+    cluster.converge(cluster.propose("back").await.index).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn leadership_is_handed_over() {
+    let cluster = Cluster::start(3, usual).await;
+    cluster.propose("one").await;
+    let first = cluster.leader().await;
+    let to = (1..=3).find(|id| *id != first).unwrap();
+    cluster.node(first).transfer_leader(to).await.unwrap();
+    let leads = |id: u64| matches!(&*cluster.node(id).leadership().borrow(), Leadership::Leader { .. });
+    eventually("the transfer", || leads(to).then_some(())).await;
+    cluster.propose("two").await;
+    cluster.node(to).step_down().await.unwrap();
+    eventually("it steps down", || (!leads(to)).then_some(())).await;
+    cluster.propose("three").await;
+    assert!(matches!(cluster.node(first).transfer_leader(99).await, Err(_)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_failed_state_machine_stops_its_node_and_only_it() {
+    let cluster = Cluster::start(3, usual).await;
+    cluster.propose("one").await;
+    let leader = cluster.leader().await;
+    cluster.replicas[&leader].machine.broken.store(true, Ordering::Relaxed);
+    let failed = cluster.node(leader).propose("two".into()).await;
+    assert!(matches!(failed, Err(ProposeError::Stopped { .. } | ProposeError::Unknown { .. })), "{failed:?}");
+    let leadership = cluster.node(leader).leadership();
+    let reason = eventually("it says so", || match &*leadership.borrow() {
+        Leadership::Stopped { reason } => Some(reason.clone()),
+        _ => None,
+    })
+    .await;
+    assert!(reason.contains("broken on purpose"), "{reason}");
+    assert!(matches!(cluster.node(leader).read_barrier().await, Err(ReadError::Stopped { .. })));
+    assert!(cluster.node(leader).metrics().failure.is_some());
+
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    let new = eventually("another leader", || {
+        let leads =
+            |id: &&u64| matches!(&*cluster.node(**id).leadership().borrow(), Leadership::Leader { .. });
+        others.iter().find(leads).copied()
+    })
+    .await;
+    cluster.node(new).propose("three".into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_lost_synced_entries_does_not_come_back() {
+    let mut cluster = Cluster::start(3, usual).await;
+    for _ in 0..10 {
+        cluster.propose(vec![7; 500]).await;
+    }
+    let leader = cluster.leader().await;
+    let victim = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.stop(victim).await;
+    let segment = cluster.log_dir(victim).join("00000000000000000001.log");
+    let file = std::fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    file.set_len(2000).unwrap();
+    let Err(error) = cluster.restart(victim).await else { panic!("it started") };
+    assert!(matches!(error, StartError::Amnesia(_)), "{error}");
+    assert!(error.to_string().contains("new node id"), "{error}");
+
+    // It comes back as the message says: without its data, under a new id, as a learner.
+    let address = cluster.start_stranger(4).await;
+    cluster.node(leader).add_learner(4, &address).await.unwrap();
+    cluster.node(leader).promote(4).await.unwrap();
+    cluster.node(leader).remove(victim).await.unwrap();
+    cluster.converge(cluster.propose("with the new one").await.index).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_whose_log_is_gone_but_whose_state_is_not_does_not_start() {
+    let mut cluster = Cluster::start(3, usual).await;
+    cluster.converge(cluster.propose("one").await.index).await;
+    cdr_raft::Machine::flush(&*cluster.replicas[&2].machine).unwrap();
+    cluster.stop(2).await;
+    std::fs::remove_dir_all(cluster.log_dir(2)).unwrap();
+    assert!(matches!(cluster.restart(2).await, Err(StartError::Amnesia(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restricted_node_takes_no_commands_until_it_is_lifted() {
+    let cluster = Cluster::start(1, usual).await;
+    cluster.propose("one").await;
+    let node = cluster.node(1);
+    node.restrict("maintenance");
+    assert!(matches!(node.propose("two".into()).await, Err(ProposeError::Restricted { .. })));
+    node.unrestrict();
+    node.propose("three".into()).await.unwrap();
+    assert!(matches!(node.propose(vec![0; (16 << 20) + 1].into()).await, Err(ProposeError::TooLarge { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_clock_of_a_replica_that_is_ahead_is_found_out() {
+    let cluster = Cluster::start(3, |config| {
+        if config.node_id == 2 {
+            let clock = config.clock.clone();
+            config.clock = std::sync::Arc::new(move || clock() + 7_200_000);
+        }
+    })
+    .await;
+    cluster.converge(cluster.propose("members are known").await.index).await;
+    let ahead = cluster.node(2).clock_offset_ms().await.unwrap();
+    assert!((7_199_000..7_201_000).contains(&ahead), "{ahead}");
+    for id in [1, 3] {
+        let offset = cluster.node(id).clock_offset_ms().await.unwrap();
+        assert!(offset.abs() < 1000, "{offset}");
+    }
+    assert_eq!(Duration::from_millis(ahead as u64).as_secs() / 3600, 1 + u64::from(ahead >= 7_200_000));
+}

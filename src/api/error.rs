@@ -1,0 +1,243 @@
+//! What is answered when a request can't be: status, code, message and details (API contract, section 4).
+//!
+//! A handler returns an [`ApiError`]; the outermost layer, which knows the trace id, writes the envelope.
+
+use crate::auth::AuthError;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use cdr_core::Hour;
+use cdr_raft::ReadError;
+use cdr_storage::StoreError;
+use serde_json::{Value, json};
+
+/// How long after an hour's end its seal may take (US-CDR-003), milliseconds.
+const SEAL_WITHIN_MS: i64 = 5 * 60_000;
+
+/// Why a request is not answered as asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiError {
+    /// A parameter, or the body, can't be used.
+    Validation {
+        /// Parameter or field.
+        field: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Nobody knows who asks.
+    Unauthenticated(AuthError),
+    /// Who asks may not.
+    InsufficientScope {
+        /// Scope that is missing.
+        required: &'static str,
+    },
+    /// There is no such record.
+    RecordNotFound {
+        /// What was asked for.
+        what: String,
+    },
+    /// There is no such path.
+    UnknownPath,
+    /// The path has other methods.
+    MethodNotAllowed,
+    /// The body is larger than allowed.
+    TooLarge {
+        /// Largest body, bytes.
+        limit_bytes: usize,
+    },
+    /// The hour is not sealed yet.
+    BucketNotSealed {
+        /// The hour.
+        hour: Hour,
+        /// Operator that was asked for.
+        operator_id: Option<String>,
+    },
+    /// No leader confirms that this replica's state is current.
+    NotLeader {
+        /// The leader, if known: id and address.
+        leader: Option<(u64, String)>,
+        /// The last obstacle.
+        reason: String,
+    },
+    /// Something that the answer depends on does not work.
+    Unavailable {
+        /// What.
+        dependency: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A failure that the caller can do nothing about.
+    Internal {
+        /// For the log, not for the caller.
+        reason: String,
+    },
+}
+
+impl ApiError {
+    /// A parameter or field that can't be used.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Validation { field: field.into(), message: message.into() }
+    }
+
+    /// A failure that the caller can do nothing about.
+    pub fn internal(reason: impl std::fmt::Display) -> Self {
+        Self::Internal { reason: reason.to_string() }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Validation { .. } => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Self::InsufficientScope { .. } => StatusCode::FORBIDDEN,
+            Self::RecordNotFound { .. } | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BucketNotSealed { .. } => StatusCode::CONFLICT,
+            Self::NotLeader { .. } | Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The code of the contract.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Validation { .. } | Self::TooLarge { .. } => "CDR_VALIDATION_FAILED",
+            Self::Unauthenticated(_) => "UNAUTHENTICATED",
+            Self::InsufficientScope { .. } => "INSUFFICIENT_SCOPE",
+            Self::RecordNotFound { .. } => "CDR_NOT_FOUND",
+            Self::UnknownPath => "NOT_FOUND",
+            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Self::BucketNotSealed { .. } => "BUCKET_NOT_SEALED",
+            Self::NotLeader { .. } => "NOT_LEADER",
+            Self::Unavailable { .. } => "DEPENDENCY_UNAVAILABLE",
+            Self::Internal { .. } => "INTERNAL",
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Validation { field, message } => format!("{field}: {message}"),
+            Self::Unauthenticated(why) => why.to_string(),
+            Self::InsufficientScope { required } => format!("this needs the scope {required}"),
+            Self::RecordNotFound { what } => format!("{what} does not exist"),
+            Self::UnknownPath => "there is no such path".to_owned(),
+            Self::MethodNotAllowed => "this path has other methods: see the header Allow".to_owned(),
+            Self::TooLarge { limit_bytes } => format!("body: it is larger than {limit_bytes} bytes"),
+            Self::BucketNotSealed { hour, .. } => format!("Bucket {hour} not yet sealed"),
+            Self::NotLeader { reason, .. } => format!(
+                "no leader confirmed the read in time ({reason}): try again, or ask with consistency=stale"
+            ),
+            Self::Unavailable { dependency, reason } => format!("{dependency} is not available: {reason}"),
+            Self::Internal { .. } => "an internal error; the log has it under this trace id".to_owned(),
+        }
+    }
+
+    fn details(&self) -> Value {
+        match self {
+            Self::Validation { field, .. } => json!({ "field": field }),
+            Self::TooLarge { limit_bytes } => json!({ "field": "body", "limitBytes": limit_bytes }),
+            Self::InsufficientScope { required } => json!({ "requiredScope": required }),
+            Self::RecordNotFound { what } => json!({ "what": what }),
+            Self::BucketNotSealed { hour, operator_id } => {
+                let by = cdr_core::Millis(hour.end().0 + SEAL_WITHIN_MS);
+                let by = by.to_string().replace(".000Z", "Z");
+                json!({ "bucketHour": hour, "operatorId": operator_id, "expectedSealBy": by })
+            }
+            Self::NotLeader { leader: Some((id, address)), .. } => {
+                json!({ "leader": { "nodeId": id, "address": address } })
+            }
+            Self::Unavailable { dependency, .. } => json!({ "dependency": dependency }),
+            _ => json!({}),
+        }
+    }
+
+    /// The error envelope.
+    pub fn envelope(&self, trace_id: &str) -> Vec<u8> {
+        let error = json!({
+            "code": self.code(), "message": self.message(), "details": self.details(), "traceId": trace_id,
+        });
+        json!({ "error": error }).to_string().into_bytes()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> axum::response::Response {
+        let mut response = Response::new(axum::body::Body::empty());
+        *response.status_mut() = self.status();
+        if matches!(self, Self::Unauthenticated(_)) {
+            let challenge = HeaderValue::from_static("Bearer realm=\"cdr-mediation\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable { reason } => Self::NotLeader { leader: None, reason },
+            error @ ReadError::Behind { .. } => Self::NotLeader { leader: None, reason: error.to_string() },
+            error @ ReadError::Stopped { .. } => {
+                Self::Unavailable { dependency: "raft", reason: error.to_string() }
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unknown { what } => Self::RecordNotFound { what },
+            error if error.is_damage() => {
+                tracing::error!(severity = "SEV1", %error, "stored bytes are damaged");
+                Self::internal(error)
+            }
+            error => Self::Unavailable { dependency: "storage", reason: error.to_string() },
+        }
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        Self::Unauthenticated(error)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_envelope_is_that_of_the_contract() {
+        let hour = Hour::parse("2026-04-21T09:00:00Z").unwrap();
+        let error = ApiError::BucketNotSealed { hour, operator_id: Some("AWCC".to_owned()) };
+        let envelope: Value = serde_json::from_slice(&error.envelope("00-abc")).unwrap();
+        let expected = json!({ "error": {
+            "code": "BUCKET_NOT_SEALED",
+            "message": "Bucket 2026-04-21T09:00:00Z not yet sealed",
+            "details": {
+                "bucketHour": "2026-04-21T09:00:00Z",
+                "operatorId": "AWCC",
+                "expectedSealBy": "2026-04-21T10:05:00Z",
+            },
+            "traceId": "00-abc",
+        }});
+        assert_eq!(envelope, expected);
+        assert_eq!(error.status(), 409);
+    }
+
+    #[test]
+    fn the_reason_of_an_internal_error_is_not_told() {
+        let error = ApiError::internal("the password is swordfish");
+        assert!(!String::from_utf8(error.envelope("t")).unwrap().contains("swordfish"));
+    }
+
+    #[test]
+    fn a_refused_caller_is_told_how_to_prove_itself() {
+        let response = ApiError::from(AuthError::Expired).into_response();
+        assert_eq!(response.status(), 401);
+        assert!(response.headers().contains_key(header::WWW_AUTHENTICATE));
+    }
+}

@@ -1,0 +1,75 @@
+//! `/health/live`, `/health/ready` and `/metrics`: for machines that watch, without a token.
+
+use super::Service;
+use super::error::ApiError;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How long a leader may take to confirm that a quorum is there.
+const QUORUM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The process answers.
+pub(super) async fn live(State(service): State<Service>) -> Response<Body> {
+    respond(StatusCode::OK, &json!({ "status": "live", "node": service.ledger.node.node_id() }))
+}
+
+/// Ready while there is a quorum and the store works. What else the node depends on is reported beside it: queries
+/// do without.
+pub(super) async fn ready(State(service): State<Service>) -> Response<Body> {
+    let ledger = &service.ledger;
+    let quorum = match tokio::time::timeout(QUORUM_PATIENCE, ledger.node.read_barrier()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no leader confirmed a quorum within {} s", QUORUM_PATIENCE.as_secs())),
+    };
+    let storage = match ledger.node.failure().or_else(|| ledger.store.poisoned()) {
+        None => Ok(()),
+        Some(reason) => Err(reason),
+    };
+    let is_ready = quorum.is_ok() && storage.is_ok();
+    let mut checks = json!({ "quorum": check(quorum), "storage": check(storage) });
+    for (name, outcome) in ledger.metrics.dependencies() {
+        checks[name] = check(outcome);
+    }
+    let raft = ledger.node.metrics();
+    let body = json!({
+        "status": if is_ready { "ready" } else { "not ready" },
+        "node": raft.node_id,
+        "role": raft.state,
+        "leader": raft.leader,
+        "appliedIndex": raft.applied_index,
+        "restricted": raft.restricted,
+        "openHour": ledger.store.state().head.open_hour,
+        "checks": checks,
+    });
+    respond(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+}
+
+fn check(outcome: Result<(), String>) -> Value {
+    match outcome {
+        Ok(()) => json!({ "status": "up" }),
+        Err(reason) => json!({ "status": "down", "reason": reason }),
+    }
+}
+
+fn respond(status: StatusCode, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Every figure, in Prometheus' text format.
+pub(super) async fn metrics(State(service): State<Service>) -> Result<Response<Body>, ApiError> {
+    let ledger = &service.ledger;
+    let (state, node, store) = (ledger.store.state(), ledger.node.metrics(), ledger.store.metrics());
+    let text =
+        ledger.metrics.render(ledger.clock.now(), &state, &node, &store).map_err(ApiError::internal)?;
+    let mut response = Response::new(Body::from(text));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}

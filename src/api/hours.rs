@@ -1,0 +1,92 @@
+//! What is known of whole hours: seals, `GET /v1/cdr/completeness`, and `GET /v1/cdr/keys` that sign them.
+
+use super::Service;
+use super::access::Caller;
+use super::answer::{Answer, ListWriter};
+use super::error::ApiError;
+use super::input::{BUCKET_HOUR, Input};
+use super::ledger::{Consistency, Work};
+use crate::auth::SCOPE_READ;
+use axum::extract::State;
+use axum::http::Uri;
+use cdr_core::hash::to_hex;
+use cdr_core::proof::encode_base64;
+use cdr_core::{Hour, LedgerState};
+use cdr_storage::{Store, StoredSeal};
+use serde_json::json;
+
+/// The seal of `hour`; `operator_id` is told in the error.
+///
+/// # Errors
+/// 409 before the hour is sealed, 404 before the ledger's first hour.
+pub(super) fn sealed(store: &Store, hour: Hour, operator_id: Option<&str>) -> Result<StoredSeal, ApiError> {
+    check_sealed(&store.state(), hour, operator_id)?;
+    store.seal(hour)?.ok_or_else(|| {
+        tracing::error!(severity = "SEV1", %hour, "the seal of a sealed hour is missing");
+        ApiError::internal(format!("the seal of hour {hour} is missing"))
+    })
+}
+
+/// Refuses hours that have no seal.
+///
+/// # Errors
+/// 409 before the hour is sealed, 404 before the ledger's first hour.
+pub(super) fn check_sealed(
+    state: &LedgerState,
+    hour: Hour,
+    operator_id: Option<&str>,
+) -> Result<(), ApiError> {
+    if state.cluster.is_none() || hour >= state.head.open_hour {
+        return Err(ApiError::BucketNotSealed { hour, operator_id: operator_id.map(str::to_owned) });
+    }
+    if hour < state.head.first_hour {
+        let first = state.head.first_hour;
+        return Err(ApiError::RecordNotFound {
+            what: format!("hour {hour}: the ledger begins with {first}, that hour"),
+        });
+    }
+    Ok(())
+}
+
+/// What became of every inbound sequence in an hour.
+pub(super) async fn completeness(
+    State(service): State<Service>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    caller.require(SCOPE_READ)?;
+    let input = Input::of_query(&uri, &["bucketHour", "consistency"])?;
+    let hour = input.required("bucketHour", BUCKET_HOUR, Hour::parse)?;
+    let applied_index = service.ledger.barrier(Consistency::of(&input)?).await?;
+    let stored = service.ledger.on_store(Work::Read, move |store| sealed(store, hour, None)).await?;
+    let seal = &stored.seal;
+    let answer = json!({
+        "clusterId": seal.cluster_id,
+        "bucketHour": seal.bucket_hour,
+        "recordCount": seal.record_count,
+        "sealedAt": seal.sealed_at,
+        "sealHash": to_hex(&stored.seal_hash),
+        "signerKeyId": seal.signer_key_id,
+        "signature": stored.signature.map(|signature| encode_base64(&signature)),
+        "addsUp": seal.completeness.iter().all(cdr_core::seal::StreamStatement::adds_up),
+        "completeness": seal.completeness,
+    });
+    Answer::of(&answer, applied_index)
+}
+
+/// Every signing key ever registered, with the root key's signature over it.
+pub(super) async fn keys(
+    State(service): State<Service>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    caller.require(SCOPE_READ)?;
+    let input = Input::of_query(&uri, &["consistency"])?;
+    let applied_index = service.ledger.barrier(Consistency::of(&input)?).await?;
+    let mut list = ListWriter::new();
+    for record in service.ledger.store.state().key_records() {
+        list.item(|out| serde_json::to_writer(out, &record).map_err(ApiError::internal))?;
+    }
+    let total = list.len() as u64;
+    Ok(Answer::raw(list.finish(None, Some(total)), applied_index))
+}

@@ -1,0 +1,127 @@
+//! What handlers read from, and the bounds on how many do at once.
+
+use super::error::ApiError;
+use super::input::Input;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use cdr_raft::Node;
+use cdr_storage::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// A replica's ledger, as the API reads it.
+pub struct Ledger {
+    pub(super) store: Store,
+    pub(super) node: Node,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) max_body_bytes: usize,
+    reads: Lane,
+    verifications: Lane,
+}
+
+/// Blocking work of one kind: how much of it at once, and how long each.
+struct Lane {
+    permits: Arc<Semaphore>,
+    patience: Duration,
+}
+
+/// What kind of work a handler does on the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Looks something up.
+    Read,
+    /// Goes through whole hours.
+    Verification,
+}
+
+/// Whether a read must see everything acknowledged before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consistency {
+    /// It must.
+    Linearizable,
+    /// What this replica has is enough.
+    Stale,
+}
+
+impl Consistency {
+    /// From the parameter `consistency`.
+    pub(super) fn of(input: &Input) -> Result<Self, ApiError> {
+        let parse = |text: &str| match text {
+            "linearizable" => Some(Self::Linearizable),
+            "stale" => Some(Self::Stale),
+            _ => None,
+        };
+        Ok(input.parsed("consistency", "linearizable or stale", parse)?.unwrap_or(Self::Linearizable))
+    }
+}
+
+impl Ledger {
+    /// A replica's store and node, read within the bounds of `config.api`.
+    pub fn new(store: Store, node: Node, clock: Clock, metrics: Arc<Metrics>, config: &Config) -> Self {
+        let api = &config.api;
+        let lane = |at_once: u32, patience_ms: u64| Lane {
+            permits: Arc::new(Semaphore::new(at_once as usize)),
+            patience: Duration::from_millis(patience_ms),
+        };
+        Self {
+            store,
+            node,
+            clock,
+            metrics,
+            max_body_bytes: api.max_body_bytes as usize,
+            reads: lane(api.max_concurrent_reads, api.request_timeout_ms),
+            verifications: lane(api.max_concurrent_verifications, api.verification_timeout_ms),
+        }
+    }
+
+    /// Waits until this replica is as current as asked; returns the index applied by then.
+    ///
+    /// # Errors
+    /// 503 if no leader confirms it in time.
+    pub(super) async fn barrier(&self, consistency: Consistency) -> Result<u64, ApiError> {
+        match consistency {
+            Consistency::Stale => Ok(self.node.applied_index()),
+            Consistency::Linearizable => {
+                self.node.read_barrier().await.map_err(|error| match ApiError::from(error) {
+                    ApiError::NotLeader { reason, .. } => {
+                        ApiError::NotLeader { leader: self.node.leader(), reason }
+                    }
+                    other => other,
+                })
+            }
+        }
+    }
+
+    /// Does blocking work on the store beside the network's threads. If the caller goes away, work that has begun
+    /// still counts until it ends.
+    ///
+    /// # Errors
+    /// What `work` says, or 503 if it did not end in time.
+    pub(super) async fn on_store<T: Send + 'static>(
+        &self,
+        kind: Work,
+        work: impl FnOnce(&Store) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let lane = match kind {
+            Work::Read => &self.reads,
+            Work::Verification => &self.verifications,
+        };
+        let (permits, store) = (lane.permits.clone(), self.store.clone());
+        let run = async move {
+            let permit = permits.acquire_owned().await.map_err(ApiError::internal)?;
+            let blocking = tokio::task::spawn_blocking(move || {
+                let _until_done = permit;
+                work(&store)
+            });
+            blocking.await.map_err(ApiError::internal)?
+        };
+        tokio::time::timeout(lane.patience, run).await.unwrap_or_else(|_| {
+            let reason =
+                format!("it did not answer within {} ms: ask for less, or later", lane.patience.as_millis());
+            Err(ApiError::Unavailable { dependency: "storage", reason })
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! The HTTP API: queries and proofs, answered by any replica (API contract; no other module names axum).
+//!
+//! A read is linearizable: before the store is looked at, [`cdr_raft::Node::read_barrier`] sees to it that this
+//! replica has everything that was acknowledged before. `?consistency=stale` skips that. Every answer says in
+//! `Cdr-Node` which replica gave it and in `Cdr-Applied-Index` at least how far that replica was.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `ledger` | what handlers read from, and the bounds on how many do at once |
+//! | `layer` | around every request: trace id, time, panics, the error envelope |
+//! | `access` | who asks, with which scopes |
+//! | `input`, `cursor` | parameters, fields, cursors |
+//! | `answer`, `error`, `record` | what is written |
+//! | `records`, `proof`, `rollups`, `hours`, `verify`, `chain`, `health` | the endpoints |
+
+mod access;
+mod answer;
+mod chain;
+mod cursor;
+mod error;
+mod health;
+mod hours;
+mod input;
+mod layer;
+mod ledger;
+mod proof;
+mod record;
+mod records;
+mod rollups;
+mod trace;
+mod verify;
+
+pub use ledger::Ledger;
+
+use crate::auth::TokenVerifier;
+use axum::Router;
+use axum::routing::{get, post};
+use error::ApiError;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// What every handler is given.
+#[derive(Clone)]
+struct Service {
+    ledger: Arc<Ledger>,
+    tokens: Arc<TokenVerifier>,
+}
+
+/// Serves the API on `listener` until the task is aborted.
+///
+/// # Errors
+/// If the listener fails for good.
+pub async fn serve(listener: TcpListener, ledger: Ledger, tokens: Arc<TokenVerifier>) -> std::io::Result<()> {
+    axum::serve(listener, router(ledger, tokens)).await
+}
+
+/// Every path.
+fn router(ledger: Ledger, tokens: Arc<TokenVerifier>) -> Router {
+    let service = Service { ledger: Arc::new(ledger), tokens };
+    Router::new()
+        .route("/v1/cdr/records", get(records::list))
+        .route("/v1/cdr/records/{cdrId}", get(records::one))
+        .route("/v1/cdr/records/{cdrId}/proof", get(proof::of_record))
+        .route("/v1/cdr/rollups", get(rollups::list))
+        .route("/v1/cdr/rollups/{bucketHour}/{operatorId}", get(rollups::one))
+        .route("/v1/cdr/completeness", get(hours::completeness))
+        .route("/v1/cdr/keys", get(hours::keys))
+        .route("/v1/cdr/verify", post(verify::record))
+        .route("/v1/cdr/chain/verify", post(chain::hour))
+        .route("/v1/cdr/chain/verify/range", post(chain::range))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(|| async { ApiError::UnknownPath })
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .layer(axum::middleware::from_fn_with_state(service.clone(), layer::around))
+        .with_state(service)
+}

@@ -1,0 +1,91 @@
+//! `GET /v1/cdr/records/{cdrId}/proof`: a file that proves one record with no server.
+
+use super::Service;
+use super::access::{Caller, PathInput};
+use super::answer::Answer;
+use super::error::ApiError;
+use super::hours::sealed;
+use super::input::{CDR_ID, Input};
+use super::ledger::{Consistency, Work};
+use super::records::find;
+use super::rollups::operator_seal;
+use crate::auth::{SCOPE_PII, SCOPE_READ};
+use axum::extract::State;
+use axum::http::Uri;
+use cdr_core::canonical::push_row;
+use cdr_core::chain::national_leaf;
+use cdr_core::merkle::InclusionProof;
+use cdr_core::proof::{OperatorChain, PortableProof, encode_base64};
+use cdr_core::seal::OperatorSeal;
+use cdr_core::{CdrId, Seal};
+use cdr_storage::Store;
+
+/// The portable proof of a record whose hour is sealed. It holds the whole row, for only that can be hashed: a CDR's
+/// proof therefore needs the right to see addresses.
+pub(super) async fn of_record(
+    State(service): State<Service>,
+    caller: Caller,
+    path: PathInput,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    caller.require(SCOPE_READ)?;
+    let cdr_id = path.parsed("cdrId", CDR_ID, CdrId::parse)?;
+    let consistency = Consistency::of(&Input::of_query(&uri, &["consistency"])?)?;
+    let applied_index = service.ledger.barrier(consistency).await?;
+    let sees_addresses = caller.has(SCOPE_PII);
+    let proof =
+        service.ledger.on_store(Work::Read, move |store| prove(store, cdr_id, sees_addresses)).await?;
+    Answer::of(&proof, applied_index)
+}
+
+fn prove(store: &Store, cdr_id: CdrId, sees_addresses: bool) -> Result<PortableProof, ApiError> {
+    let stored = find(store, cdr_id)?;
+    let row = stored.row()?;
+    if row.sms().is_some() && !sees_addresses {
+        return Err(ApiError::InsufficientScope { required: SCOPE_PII });
+    }
+    let operator_id = row.frame.operator_id;
+    let hour = sealed(store, stored.hour(), Some(operator_id))?;
+    let operator = operator_seal(&hour.seal, operator_id)?;
+    let mut canonical = Vec::new();
+    push_row(&row, &mut canonical);
+    let key = hour
+        .signature
+        .and(hour.seal.signer_key_id.as_ref())
+        .and_then(|key_id| store.state().key_records().into_iter().find(|record| record.key_id == *key_id));
+    Ok(PortableProof {
+        format_version: 1,
+        row: serde_json::from_slice(&canonical).map_err(ApiError::internal)?,
+        row_hash: store.stored_row_hash(&stored)?,
+        operator_proof: store.inclusion_proof(stored.hour(), operator_id, stored.leaf_index())?,
+        operator_chain: operator_chain(operator),
+        national_proof: national_proof(&hour.seal, operator_id)?,
+        seal_hash: hour.seal_hash,
+        signature: hour.signature.map(|signature| encode_base64(&signature)),
+        key,
+        anchor: None,
+        seal: hour.seal,
+    })
+}
+
+/// How an operator's root enters its chain.
+pub(super) fn operator_chain(operator: &OperatorSeal) -> OperatorChain {
+    OperatorChain {
+        bucket_root: operator.bucket_root,
+        prev_chain_hash: operator.prev_chain_hash,
+        chain_hash: operator.chain_hash,
+    }
+}
+
+/// From an operator's chain to the national root.
+///
+/// # Errors
+/// 500 if the seal does not name the operator.
+pub(super) fn national_proof(seal: &Seal, operator_id: &str) -> Result<InclusionProof, ApiError> {
+    let index = seal.operators.iter().position(|operator| operator.operator_id == operator_id);
+    let leaves: Vec<_> =
+        seal.operators.iter().map(|o| national_leaf(&o.operator_id, &o.chain_hash)).collect();
+    index.and_then(|index| InclusionProof::from_leaves(index as u64, &leaves)).ok_or_else(|| {
+        ApiError::internal(format!("the seal of hour {} lacks {operator_id}", seal.bucket_hour))
+    })
+}

@@ -1,0 +1,308 @@
+//! `GET /v1/cdr/records` and `/v1/cdr/records/{cdrId}`.
+
+use super::Service;
+use super::access::{Caller, PathInput};
+use super::answer::{Answer, ListWriter};
+use super::cursor::{self, List};
+use super::error::ApiError;
+use super::input::{CDR_ID, Input};
+use super::ledger::{Consistency, Work};
+use super::record::push_record;
+use crate::auth::{SCOPE_PII, SCOPE_READ};
+use axum::extract::State;
+use axum::http::Uri;
+use cdr_core::row::{AdjustmentType, FinalState, SYSTEM_OPERATOR};
+use cdr_core::{CdrId, Hour, LedgerState, Uuid};
+use cdr_storage::{RecordFilter, RecordPage, Store, StoredRow};
+
+const PARAMETERS: &[&str] = &[
+    "tenantId",
+    "operatorId",
+    "bucketHourFrom",
+    "bucketHourTo",
+    "messageId",
+    "msisdnHashTo",
+    "adjustmentType",
+    "state",
+    "eventFrom",
+    "eventTo",
+    "net",
+    "cursor",
+    "limit",
+    "consistency",
+];
+
+/// Parameters that do not narrow what is listed.
+const PAGING: &[&str] = &["cursor", "limit", "consistency", "net"];
+
+/// Seals that are read at most to count the records of a span of hours: 31 days.
+const MAX_COUNTED_HOURS: u32 = 31 * 24;
+
+/// Lists CDRs and adjustments.
+pub(super) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    caller.require(SCOPE_READ)?;
+    let input = Input::of_query(&uri, PARAMETERS)?;
+    let request = ListRequest::parse(input, caller.has(SCOPE_PII))?;
+    let applied_index = service.ledger.barrier(request.consistency).await?;
+    let json = service.ledger.on_store(Work::Read, move |store| request.answer(store)).await?;
+    Ok(Answer::raw(json, applied_index))
+}
+
+/// One record, of any record type.
+pub(super) async fn one(
+    State(service): State<Service>,
+    caller: Caller,
+    path: PathInput,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    caller.require(SCOPE_READ)?;
+    let cdr_id = path.parsed("cdrId", CDR_ID, CdrId::parse)?;
+    let consistency = Consistency::of(&Input::of_query(&uri, &["consistency"])?)?;
+    let applied_index = service.ledger.barrier(consistency).await?;
+    let sees_addresses = caller.has(SCOPE_PII);
+    let work = move |store: &Store| {
+        let mut json = Vec::new();
+        push_stored(store, &find(store, cdr_id)?, sees_addresses, &mut json)?;
+        Ok(json)
+    };
+    let json = service.ledger.on_store(Work::Read, work).await?;
+    Ok(Answer::raw(json, applied_index))
+}
+
+/// The row with this id.
+///
+/// # Errors
+/// 404 if there is none.
+pub(super) fn find(store: &Store, cdr_id: CdrId) -> Result<StoredRow, ApiError> {
+    store.row_by_id(cdr_id)?.ok_or_else(|| ApiError::RecordNotFound { what: format!("record {cdr_id}") })
+}
+
+fn push_stored(
+    store: &Store,
+    stored: &StoredRow,
+    sees_addresses: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), ApiError> {
+    push_record(&stored.row()?, &store.stored_row_hash(stored)?, sees_addresses, out);
+    Ok(())
+}
+
+/// What a caller wants listed. Operators are looked up when the ledger is.
+struct ListRequest {
+    input: Input,
+    filter: RecordFilter,
+    after: Option<(Hour, u64)>,
+    limit: usize,
+    net: bool,
+    consistency: Consistency,
+    sees_addresses: bool,
+}
+
+impl ListRequest {
+    fn parse(input: Input, sees_addresses: bool) -> Result<Self, ApiError> {
+        let (bucket_hour_from, bucket_hour_to) = input.hours("bucketHourFrom", "bucketHourTo")?;
+        let filter = RecordFilter {
+            tenant_id: input.parsed("tenantId", "a lower-case UUID", Uuid::parse)?,
+            operator_id: input.text("operatorId").map(str::to_owned),
+            bucket_hour_from,
+            bucket_hour_to,
+            message_id: input.parsed("messageId", "a lower-case UUID", Uuid::parse)?,
+            msisdn_hash_to: input.parsed(
+                "msisdnHashTo",
+                "64 lower-case hexadecimal digits, the SHA-256 of the number with its +",
+                cdr_core::hash::from_hex,
+            )?,
+            adjustment_type: input.parsed(
+                "adjustmentType",
+                "CORRECTION, VOID or RE_RATE",
+                AdjustmentType::parse,
+            )?,
+            state: input.parsed("state", "DELIVERED, FAILED or EXPIRED", FinalState::parse)?,
+            event_from: input.instant("eventFrom")?,
+            event_to: input.instant("eventTo")?,
+            ..RecordFilter::default()
+        };
+        if let (Some(from), Some(to)) = (filter.event_from, filter.event_to)
+            && from > to
+        {
+            return Err(ApiError::invalid("eventTo", "it is before eventFrom"));
+        }
+        let parse_bool = |text: &str| text.parse::<bool>().ok();
+        let net = input.parsed("net", "true or false", parse_bool)?.unwrap_or(false);
+        if net && (filter.message_id.is_none() || narrowing(&input).count() != 1 || input.has("cursor")) {
+            return Err(ApiError::invalid(
+                "net",
+                "net=true gives one message's latest row: ask with messageId alone",
+            ));
+        }
+        Ok(Self {
+            after: input.text("cursor").map(|text| cursor::decode(List::Records, text)).transpose()?,
+            limit: input.limit()?,
+            consistency: Consistency::of(&input)?,
+            input,
+            filter,
+            net,
+            sees_addresses,
+        })
+    }
+
+    fn answer(&self, store: &Store) -> Result<Vec<u8>, ApiError> {
+        let state = store.state();
+        self.input.operator("operatorId", &state)?;
+        if self.net {
+            return self.latest(store);
+        }
+        let page = page(store, &self.filter, self.after, self.limit)?;
+        let mut list = ListWriter::new();
+        for stored in &page.rows {
+            list.item(|out| push_stored(store, stored, self.sees_addresses, out))?;
+        }
+        let next = page.next.map(|place| cursor::encode(List::Records, place));
+        let total = match (self.after, &next) {
+            (None, None) => Some(list.len() as u64),
+            (None, Some(_)) => self.count(store, &state)?,
+            (Some(_), _) => None,
+        };
+        Ok(list.finish(next.as_deref(), total))
+    }
+
+    /// The effective row of a message: its latest adjustment, or the original.
+    fn latest(&self, store: &Store) -> Result<Vec<u8>, ApiError> {
+        let mut latest = None;
+        let mut after = None;
+        loop {
+            let mut page = store.query(&self.filter, after, self.limit)?;
+            latest = page.rows.pop().or(latest);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let mut list = ListWriter::new();
+        if let Some(stored) = &latest {
+            list.item(|out| push_stored(store, stored, self.sees_addresses, out))?;
+        }
+        let total = list.len() as u64;
+        Ok(list.finish(None, Some(total)))
+    }
+
+    /// How many records fit, where the seals' counts tell: by operator and span of hours only.
+    fn count(&self, store: &Store, state: &LedgerState) -> Result<Option<u64>, ApiError> {
+        let countable = |name| matches!(name, "operatorId" | "bucketHourFrom" | "bucketHourTo");
+        let head = &state.head;
+        let from = self.filter.bucket_hour_from.unwrap_or(head.first_hour).max(head.first_hour);
+        let to = self.filter.bucket_hour_to.unwrap_or(head.open_hour).min(head.open_hour);
+        if !narrowing(&self.input).all(countable) || to.0.saturating_sub(from.0) >= MAX_COUNTED_HOURS {
+            return Ok(None);
+        }
+        let wanted = |id: &str| {
+            id != SYSTEM_OPERATOR && self.filter.operator_id.as_deref().is_none_or(|operator| operator == id)
+        };
+        let mut total = 0;
+        for sealed in store.seals(from, to) {
+            let seal = sealed?.seal;
+            if seal.bucket_hour < head.open_hour {
+                total += seal
+                    .operators
+                    .iter()
+                    .filter(|o| wanted(&o.operator_id))
+                    .map(|o| o.record_count)
+                    .sum::<u64>();
+            }
+        }
+        if to == head.open_hour {
+            let open = state.partitions.iter().filter(|partition| wanted(&partition.operator_id));
+            total += open.map(|partition| partition.frontier.count()).sum::<u64>();
+        }
+        Ok(Some(total))
+    }
+}
+
+/// The names of parameters that narrow the list.
+fn narrowing(input: &Input) -> impl Iterator<Item = &str> {
+    input.names().filter(|name| !PAGING.contains(name))
+}
+
+/// A full page, in as many bounded queries as that takes.
+fn page(
+    store: &Store,
+    filter: &RecordFilter,
+    after: Option<(Hour, u64)>,
+    limit: usize,
+) -> Result<RecordPage, ApiError> {
+    let mut page = RecordPage { rows: Vec::new(), next: after };
+    loop {
+        let more = store.query(filter, page.next, limit - page.rows.len())?;
+        page.rows.extend(more.rows);
+        page.next = more.next;
+        if page.next.is_none() || page.rows.len() >= limit {
+            return Ok(page);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn parse(query: &str) -> Result<ListRequest, ApiError> {
+        let uri = format!("/v1/cdr/records?{query}").parse().unwrap();
+        ListRequest::parse(Input::of_query(&uri, PARAMETERS)?, false)
+    }
+
+    fn refused_field(query: &str) -> String {
+        match parse(query) {
+            Err(ApiError::Validation { field, .. }) => field,
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("{query} was accepted"),
+        }
+    }
+
+    #[test]
+    fn every_filter_is_read() {
+        let message = "00000000-0000-4000-8000-000000000001";
+        let request = parse(&format!(
+            "tenantId={message}&operatorId=AWCC&messageId={message}&msisdnHashTo={}&adjustmentType=VOID&state=FAILED\
+             &eventFrom=2026-04-20T13:00:00.5Z&eventTo=2026-04-20T14:00:00Z&bucketHourFrom=2026-04-20T13:00:00Z\
+             &bucketHourTo=2026-04-20T14:59:59Z&limit=7&consistency=stale&net=false",
+            "ab".repeat(32)
+        ))
+        .unwrap();
+        let filter = request.filter;
+        assert_eq!(filter.msisdn_hash_to, Some([0xab; 32]));
+        assert_eq!(filter.state, Some(FinalState::Failed));
+        assert_eq!(filter.adjustment_type, Some(AdjustmentType::Void));
+        assert_eq!(filter.bucket_hour_to.unwrap().to_string(), "2026-04-20T14:00:00Z");
+        assert!(!filter.include_system);
+        assert_eq!((request.limit, request.consistency), (7, Consistency::Stale));
+    }
+
+    #[test]
+    fn bad_filters_are_named() {
+        for (query, field) in [
+            ("tenantId=x", "tenantId"),
+            ("messageId=7", "messageId"),
+            ("msisdnHashTo=%2B93", "msisdnHashTo"),
+            ("adjustmentType=UNDO", "adjustmentType"),
+            ("state=SENT", "state"),
+            ("eventFrom=now", "eventFrom"),
+            ("eventFrom=2026-04-20T13:00:00Z&eventTo=2026-04-20T12:00:00Z", "eventTo"),
+            ("cursor=abc", "cursor"),
+            ("limit=501", "limit"),
+            ("limit=0", "limit"),
+            ("consistency=maybe", "consistency"),
+            ("net=1", "net"),
+            ("net=true", "net"),
+            ("net=true&messageId=00000000-0000-4000-8000-000000000001&state=FAILED", "net"),
+            ("page=2", "page"),
+        ] {
+            assert_eq!(refused_field(query), field, "{query}");
+        }
+        assert!(parse("net=true&messageId=00000000-0000-4000-8000-000000000001&limit=5").is_ok());
+    }
+}

@@ -1,0 +1,165 @@
+//! `GET /v1/cdr/rollups` and `/v1/cdr/rollups/{bucketHour}/{operatorId}`: an operator's sealed hour.
+
+use super::Service;
+use super::access::{Caller, PathInput};
+use super::answer::{Answer, ListWriter};
+use super::cursor::{self, List};
+use super::error::ApiError;
+use super::hours::sealed;
+use super::input::{BUCKET_HOUR, Input, known_operator};
+use super::ledger::{Consistency, Work};
+use crate::auth::SCOPE_READ;
+use axum::extract::State;
+use axum::http::Uri;
+use cdr_core::hash::{hex_string, sha256};
+use cdr_core::seal::OperatorSeal;
+use cdr_core::{CdrId, Hash, Hour, Millis, Seal};
+use cdr_storage::Store;
+use serde::Serialize;
+
+const PARAMETERS: &[&str] =
+    &["operatorId", "bucketHourFrom", "bucketHourTo", "cursor", "limit", "consistency"];
+
+/// An operator's sealed hour, the system's own partition included.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+// The names are those of the interface.
+#[allow(clippy::struct_field_names)]
+struct Rollup<'a> {
+    rollup_id: String,
+    bucket_hour: Hour,
+    operator_id: &'a str,
+    record_count: u64,
+    #[serde(with = "hex_string")]
+    bucket_root: Hash,
+    #[serde(with = "hex_string")]
+    chain_hash: Hash,
+    #[serde(with = "hex_string")]
+    prev_bucket_root: Hash,
+    #[serde(with = "hex_string")]
+    prev_chain_hash: Hash,
+    sealed_at: Millis,
+    signer_key_id: Option<&'a str>,
+}
+
+impl<'a> Rollup<'a> {
+    fn of(seal: &'a Seal, operator: &'a OperatorSeal) -> Self {
+        Self {
+            rollup_id: rollup_id(&seal.cluster_id, seal.bucket_hour, &operator.operator_id),
+            bucket_hour: seal.bucket_hour,
+            operator_id: &operator.operator_id,
+            record_count: operator.record_count,
+            bucket_root: operator.bucket_root,
+            chain_hash: operator.chain_hash,
+            prev_bucket_root: operator.prev_bucket_root,
+            prev_chain_hash: operator.prev_chain_hash,
+            sealed_at: seal.sealed_at,
+            signer_key_id: seal.signer_key_id.as_deref(),
+        }
+    }
+}
+
+/// `roll_` and an id that every replica derives alike: the hour's time, then digits of a hash over what it names.
+fn rollup_id(cluster_id: &str, hour: Hour, operator_id: &str) -> String {
+    let digest = sha256(format!("ROLLUP:{cluster_id}:{hour}:{operator_id}").as_bytes());
+    let mut random = [0u8; 10];
+    random.copy_from_slice(&digest[..10]);
+    CdrId::from_parts(hour.start().0, random).with_prefix("roll_")
+}
+
+/// Lists rollups, ascending by hour and operator.
+pub(super) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    caller.require(SCOPE_READ)?;
+    let input = Input::of_query(&uri, PARAMETERS)?;
+    let (from, to) = input.hours("bucketHourFrom", "bucketHourTo")?;
+    let after = input.text("cursor").map(|text| cursor::decode(List::Rollups, text)).transpose()?;
+    let limit = input.limit()?;
+    let applied_index = service.ledger.barrier(Consistency::of(&input)?).await?;
+    let work = move |store: &Store| {
+        let operator = input.operator("operatorId", &store.state())?;
+        page(store, operator.as_deref(), (from, to), after, limit)
+    };
+    let json = service.ledger.on_store(Work::Read, work).await?;
+    Ok(Answer::raw(json, applied_index))
+}
+
+fn page(
+    store: &Store,
+    operator: Option<&str>,
+    (from, to): (Option<Hour>, Option<Hour>),
+    after: Option<(Hour, u64)>,
+    limit: usize,
+) -> Result<Vec<u8>, ApiError> {
+    let first = from.unwrap_or_default().max(after.map_or(Hour(0), |(hour, _)| hour));
+    let mut list = ListWriter::new();
+    let mut last = None;
+    for sealed in store.seals(first, to.unwrap_or(Hour(u32::MAX))) {
+        let seal = sealed?.seal;
+        for (number, entry) in (1..).zip(&seal.operators) {
+            let place = (seal.bucket_hour, number);
+            if after.is_some_and(|after| place <= after) || operator.is_some_and(|id| id != entry.operator_id)
+            {
+                continue;
+            }
+            if list.len() == limit {
+                let next = last.map(|place| cursor::encode(List::Rollups, place));
+                return Ok(list.finish(next.as_deref(), None));
+            }
+            list.item(|out| {
+                serde_json::to_writer(out, &Rollup::of(&seal, entry)).map_err(ApiError::internal)
+            })?;
+            last = Some(place);
+        }
+    }
+    let total = if after.is_none() { Some(list.len() as u64) } else { None };
+    Ok(list.finish(None, total))
+}
+
+/// One rollup.
+pub(super) async fn one(
+    State(service): State<Service>,
+    caller: Caller,
+    path: PathInput,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    caller.require(SCOPE_READ)?;
+    let hour = path.parsed("bucketHour", BUCKET_HOUR, Hour::parse)?;
+    let consistency = Consistency::of(&Input::of_query(&uri, &["consistency"])?)?;
+    let applied_index = service.ledger.barrier(consistency).await?;
+    let work = move |store: &Store| {
+        let operator = known_operator("operatorId", path.text("operatorId"), &store.state())?;
+        let stored = sealed(store, hour, Some(&operator))?;
+        let entry = operator_seal(&stored.seal, &operator)?;
+        serde_json::to_vec(&Rollup::of(&stored.seal, entry)).map_err(ApiError::internal)
+    };
+    let json = service.ledger.on_store(Work::Read, work).await?;
+    Ok(Answer::raw(json, applied_index))
+}
+
+/// The operator's entry in a seal.
+///
+/// # Errors
+/// 404 if it joined later.
+pub(super) fn operator_seal<'a>(seal: &'a Seal, operator_id: &str) -> Result<&'a OperatorSeal, ApiError> {
+    seal.operator(operator_id).ok_or_else(|| ApiError::RecordNotFound {
+        what: format!("hour {} of operator {operator_id}, which was not in force then,", seal.bucket_hour),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rollup_ids_are_ids_and_differ() {
+        let id = rollup_id("dev", Hour(493_525), "AWCC");
+        assert_eq!(CdrId::parse_prefixed("roll_", &id).map(CdrId::time_ms), Some(Hour(493_525).start().0));
+        assert_ne!(id, rollup_id("dev", Hour(493_525), "ETS"));
+        assert_ne!(id, rollup_id("dev", Hour(493_526), "AWCC"));
+        assert_eq!(id, rollup_id("dev", Hour(493_525), "AWCC"));
+    }
+}

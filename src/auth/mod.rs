@@ -1,0 +1,134 @@
+//! Who asks: bearer tokens (JWT, RS256) checked against a JSON Web Key Set, and the scopes that they carry.
+//!
+//! An [`Identity`] says who and by what means, so that client certificates can join later without changing a handler.
+//! Scopes are explicit: none implies another.
+
+pub mod dev;
+mod jwks;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+pub use jwks::KeySetError;
+
+use crate::config;
+use jwks::KeySetFile;
+use std::collections::BTreeSet;
+
+/// Reads records, rollups, seals and keys.
+pub const SCOPE_READ: &str = "cdr:read";
+/// Verifies chains and hours.
+pub const SCOPE_VERIFY: &str = "cdr:verify";
+/// Sees addresses and subscriber identities unmasked.
+pub const SCOPE_PII: &str = "cdr:pii";
+/// Issues adjustments.
+pub const SCOPE_WRITE: &str = "cdr:write";
+/// Operates exports and schemas.
+pub const SCOPE_ADMIN: &str = "cdr:admin";
+/// Every scope there is.
+pub const ALL_SCOPES: &[&str] = &[SCOPE_READ, SCOPE_VERIFY, SCOPE_PII, SCOPE_WRITE, SCOPE_ADMIN];
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// User or service, as its issuer names it.
+    pub subject: String,
+    /// What it may do.
+    pub scopes: BTreeSet<String>,
+    /// How it proved itself.
+    pub via: Via,
+}
+
+/// How a caller proved itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// By a bearer token (RFC 6750).
+    BearerToken,
+}
+
+impl Identity {
+    /// True if it has `scope`.
+    pub fn has(&self, scope: &str) -> bool {
+        self.scopes.contains(scope)
+    }
+}
+
+/// Why a caller is not let in. The texts are shown to callers: they name no key and no claim's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// No credentials.
+    #[error("a bearer token is required: send the header `Authorization: Bearer <token>`")]
+    Missing,
+    /// Not a token at all, or one that names no key.
+    #[error("the bearer token is not a signed JWT with a kid")]
+    Malformed,
+    /// Another algorithm than RS256.
+    #[error("the bearer token is not signed with RS256")]
+    Algorithm,
+    /// The key set has no such key.
+    #[error("the bearer token's issuer is not known here")]
+    UnknownKey,
+    /// Not signed by the key that it names.
+    #[error("the bearer token's signature is not valid")]
+    Signature,
+    /// `exp` is past.
+    #[error("the bearer token has expired: get a new one")]
+    Expired,
+    /// `nbf` is not reached.
+    #[error("the bearer token is not valid yet")]
+    NotYetValid,
+    /// `iss` or `aud` is not the required one.
+    #[error("the bearer token is of another issuer or for another audience")]
+    Foreign,
+    /// `exp` or `sub` is absent, or a claim has the wrong form.
+    #[error("the bearer token lacks exp or sub, or a claim has the wrong form")]
+    Claims,
+}
+
+/// Checks bearer tokens.
+#[derive(Debug)]
+pub struct TokenVerifier {
+    keys: KeySetFile,
+    rules: token::Rules,
+}
+
+impl TokenVerifier {
+    /// Reads the key set that the configuration names.
+    ///
+    /// # Errors
+    /// [`KeySetError`] if there is no usable key in it.
+    pub fn from_config(settings: &config::Auth) -> Result<Self, KeySetError> {
+        let rules = token::Rules {
+            issuer: settings.issuer.clone(),
+            audience: settings.audience.clone(),
+            leeway_seconds: settings.leeway_seconds,
+        };
+        Ok(Self { keys: KeySetFile::open(&settings.jwks_file)?, rules })
+    }
+
+    /// The identity of who sent `authorization`, the value of the header of that name.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub fn authenticate(&self, authorization: Option<&str>) -> Result<Identity, AuthError> {
+        let token = authorization.and_then(bearer).ok_or(AuthError::Missing)?;
+        self.keys.refresh();
+        token::verify(token, &self.keys, &self.rules)
+    }
+
+    /// Reads the key set again now. If that fails, the keys in use stay.
+    ///
+    /// # Errors
+    /// [`KeySetError`].
+    pub fn reload(&self) -> Result<(), KeySetError> {
+        self.keys.reload()
+    }
+}
+
+/// The token of a header `Bearer TOKEN`; the scheme's case does not matter (RFC 9110, 11.1).
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}

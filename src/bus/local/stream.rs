@@ -1,0 +1,409 @@
+//! One stream: its folder, what is known of its segments, and who reads it.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{oneshot, watch};
+
+use super::reading::{Cursor, scan};
+use super::segment::{HEADER_BYTES, header};
+use super::writer::{Tail, Writer};
+use super::{DEFAULT_MAX_MESSAGE_BYTES, LocalOptions};
+use crate::bus::subject::covers;
+use crate::bus::{BusError, Outgoing, PublishAck, StoredMessage, StreamInfo, StreamSpec};
+
+const SETTINGS_FILE: &str = "stream.json";
+const SEGMENT_EXTENSION: &str = "seg";
+
+/// What `stream.json` holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Settings {
+    format_version: u32,
+    name: String,
+    pub(super) created_ms: i64,
+    subjects: Vec<String>,
+    /// 0 keeps messages for ever.
+    pub(super) max_age_ms: u64,
+    pub(super) dedup_window_ms: u64,
+    pub(super) max_message_bytes: u32,
+}
+
+/// A segment as far as it is synced.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment {
+    pub(super) first_sequence: u64,
+    /// `first_sequence - 1` while it is empty.
+    pub(super) last_sequence: u64,
+    pub(super) length_bytes: u64,
+    /// No message in it is newer than this.
+    pub(super) newest_ms: i64,
+}
+
+/// What readers wait for: more messages, or a change among the consumers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tick {
+    pub(super) last_sequence: u64,
+    pub(super) opened_consumers: u64,
+    pub(super) deleted: bool,
+}
+
+/// What writer and readers of a stream share.
+pub(super) struct State {
+    pub(super) name: String,
+    pub(super) directory: PathBuf,
+    pub(super) created_ms: i64,
+    settings: Mutex<Settings>,
+    segments: Mutex<Vec<Segment>>,
+    consumers: Mutex<HashMap<String, u64>>,
+    pub(super) ticks: watch::Sender<Tick>,
+}
+
+/// A stream that can be written.
+pub(super) struct LocalStream {
+    state: Arc<State>,
+    writer: Writer,
+}
+
+impl LocalStream {
+    /// Makes an empty stream in a new folder.
+    pub(super) fn create(
+        directory: &Path,
+        spec: &StreamSpec,
+        created_ms: i64,
+        options: LocalOptions,
+    ) -> Result<Arc<Self>, BusError> {
+        let settings = Settings {
+            format_version: 1,
+            name: spec.name.clone(),
+            created_ms,
+            subjects: spec.subjects.clone(),
+            max_age_ms: spec.max_age.as_millis() as u64,
+            dedup_window_ms: spec.dedup_window.as_millis() as u64,
+            max_message_bytes: spec.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
+        };
+        fs::create_dir_all(directory).map_err(|source| failed("make the folder", directory, source))?;
+        create_segment(directory, settings.created_ms, 1)?;
+        // The settings come last: a folder without them is no stream.
+        write_settings(directory, &settings)?;
+        sync_directory(directory.parent().unwrap_or(directory))?;
+        let segment =
+            Segment { first_sequence: 1, last_sequence: 0, length_bytes: HEADER_BYTES, newest_ms: i64::MIN };
+        let tail = Tail::new(settings.dedup_window_ms as i64, options.dedup_ids);
+        Self::start(directory, settings, vec![segment], tail, options)
+    }
+
+    /// Opens what [`Self::create`] made; `None` if `directory` holds no stream.
+    pub(super) fn recover(directory: &Path, options: LocalOptions) -> Result<Option<Arc<Self>>, BusError> {
+        let path = directory.join(SETTINGS_FILE);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
+            Err(source) => return Err(failed("read", &path, source)),
+        };
+        let settings =
+            serde_json::from_slice::<Settings>(&text).ok().filter(|settings| settings.format_version == 1);
+        let damaged =
+            || BusError::Damaged { path, offset: 0, reason: "not the settings of a stream, format 1" };
+        let settings = settings.ok_or_else(damaged)?;
+        let mut segments = find_segments(directory, settings.created_ms)?;
+        let bound_ms = now_ms() - settings.dedup_window_ms as i64;
+        let tail = recover_tail(directory, &settings, &mut segments, bound_ms, options.dedup_ids)?;
+        Self::start(directory, settings, segments, tail, options).map(Some)
+    }
+
+    fn start(
+        directory: &Path,
+        settings: Settings,
+        segments: Vec<Segment>,
+        tail: Tail,
+        options: LocalOptions,
+    ) -> Result<Arc<Self>, BusError> {
+        let last_sequence = segments.last().map_or(0, |segment| segment.last_sequence);
+        let state = Arc::new(State {
+            name: settings.name.clone(),
+            directory: directory.to_owned(),
+            created_ms: settings.created_ms,
+            settings: Mutex::new(settings),
+            segments: Mutex::new(segments),
+            consumers: Mutex::new(HashMap::new()),
+            ticks: watch::Sender::new(Tick { last_sequence, opened_consumers: 0, deleted: false }),
+        });
+        let writer = Writer::start(Arc::clone(&state), tail, options)?;
+        Ok(Arc::new(Self { state, writer }))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    pub(super) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state)
+    }
+
+    pub(super) fn subjects(&self) -> Vec<String> {
+        self.state.settings().subjects.clone()
+    }
+
+    pub(super) fn takes(&self, subject: &str) -> bool {
+        self.state.settings().subjects.iter().any(|pattern| covers(pattern, subject))
+    }
+
+    pub(super) fn info(&self) -> StreamInfo {
+        self.state.info()
+    }
+
+    /// Adds what an existing stream lacks; refuses one that keeps messages for too short a time.
+    pub(super) fn extend(&self, spec: &StreamSpec) -> Result<(), BusError> {
+        let mut settings = self.state.settings();
+        let kept_ms = settings.max_age_ms;
+        if kept_ms != 0 && (spec.max_age.is_zero() || u128::from(kept_ms) < spec.max_age.as_millis()) {
+            let reason = format!(
+                "it keeps messages for {} s, and {} are needed; raise its maximum age",
+                kept_ms / 1000,
+                if spec.max_age.is_zero() {
+                    "all".to_owned()
+                } else {
+                    format!("{} s", spec.max_age.as_secs())
+                }
+            );
+            return Err(BusError::IncompatibleStream { stream: spec.name.clone(), reason });
+        }
+        let taken = |subject: &&String| !settings.subjects.iter().any(|pattern| covers(pattern, subject));
+        let added: Vec<String> = spec.subjects.iter().filter(taken).cloned().collect();
+        if added.is_empty() {
+            return Ok(());
+        }
+        let mut extended = settings.clone();
+        extended.subjects.extend(added);
+        write_settings(&self.state.directory, &extended)?;
+        *settings = extended;
+        Ok(())
+    }
+
+    /// Queues a message; the receiver tells when it is synced.
+    pub(super) async fn queue(
+        &self,
+        message: Outgoing,
+    ) -> Result<oneshot::Receiver<Result<PublishAck, BusError>>, BusError> {
+        let limit_bytes = self.state.settings().max_message_bytes as usize;
+        let headers: usize = message.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let size_bytes = headers + message.payload.len();
+        if size_bytes > limit_bytes {
+            return Err(BusError::TooLarge { subject: message.subject, size_bytes: message.payload.len() });
+        }
+        self.writer.queue(message).await
+    }
+
+    /// The message at `sequence`. Blocks on files.
+    pub(super) fn read_one(&self, sequence: u64) -> Result<Option<StoredMessage>, BusError> {
+        let info = self.info();
+        if sequence < info.first_sequence || sequence > info.last_sequence {
+            return Ok(None);
+        }
+        let mut found = None;
+        Cursor::default().read(&self.state, sequence, &mut |record, file| {
+            found = (record.sequence == sequence).then(|| record.to_stored(file));
+            false
+        })?;
+        Ok(found)
+    }
+
+    /// Ends the stream and removes its folder.
+    pub(super) fn delete(&self) -> Result<(), BusError> {
+        self.writer.stop();
+        self.state.ticks.send_modify(|tick| tick.deleted = true);
+        let directory = &self.state.directory;
+        fs::remove_dir_all(directory).map_err(|source| failed("remove", directory, source))?;
+        sync_directory(directory.parent().unwrap_or(directory))
+    }
+}
+
+impl State {
+    pub(super) fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn segments(&self) -> MutexGuard<'_, Vec<Segment>> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn info(&self) -> StreamInfo {
+        let segments = self.segments();
+        let first_sequence = segments.first().map_or(1, |segment| segment.first_sequence);
+        let last_sequence = segments.last().map_or(0, |segment| segment.last_sequence);
+        let messages = last_sequence + 1 - first_sequence;
+        StreamInfo { created_ms: self.created_ms, first_sequence, last_sequence, messages }
+    }
+
+    /// Makes the caller the one holder of consumer `durable`, and returns the token that says so.
+    pub(super) fn take_consumer(&self, durable: &str) -> u64 {
+        let mut consumers = self.consumers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut token = 0;
+        self.ticks.send_modify(|tick| {
+            tick.opened_consumers += 1;
+            token = tick.opened_consumers;
+        });
+        consumers.insert(durable.to_owned(), token);
+        token
+    }
+
+    /// Fails if another has taken the consumer, or the stream is gone.
+    pub(super) fn check_consumer(&self, durable: &str, token: u64) -> Result<(), BusError> {
+        let lost = |reason: &str| BusError::ConsumerLost {
+            stream: self.name.clone(),
+            durable: durable.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if self.ticks.borrow().deleted {
+            return Err(lost("the stream was deleted"));
+        }
+        let consumers = self.consumers.lock().unwrap_or_else(PoisonError::into_inner);
+        if consumers.get(durable) == Some(&token) {
+            Ok(())
+        } else {
+            Err(lost("it was opened anew elsewhere"))
+        }
+    }
+
+    pub(super) fn segment_path(&self, first_sequence: u64) -> PathBuf {
+        segment_path(&self.directory, first_sequence)
+    }
+}
+
+/// Milliseconds since the epoch by the system's clock.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    since.as_millis() as i64
+}
+
+pub(super) fn failed(operation: &'static str, path: &Path, source: std::io::Error) -> BusError {
+    BusError::File { operation, path: path.to_owned(), source }
+}
+
+fn segment_path(directory: &Path, first_sequence: u64) -> PathBuf {
+    directory.join(format!("{first_sequence:020}.{SEGMENT_EXTENSION}"))
+}
+
+/// Makes an empty segment that is either wholly there after a crash or not at all.
+pub(super) fn create_segment(directory: &Path, created_ms: i64, first_sequence: u64) -> Result<(), BusError> {
+    replace_file(directory, &segment_path(directory, first_sequence), &header(created_ms, first_sequence))
+}
+
+fn write_settings(directory: &Path, settings: &Settings) -> Result<(), BusError> {
+    let path = directory.join(SETTINGS_FILE);
+    let text = serde_json::to_vec_pretty(settings).map_err(|error| failed("write", &path, error.into()))?;
+    replace_file(directory, &path, &text)
+}
+
+fn replace_file(directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), BusError> {
+    let fresh = path.with_extension("new");
+    let write = || {
+        let mut file = File::create(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    };
+    write().map_err(|source| failed("write", path, source))?;
+    sync_directory(directory)
+}
+
+pub(super) fn sync_directory(directory: &Path) -> Result<(), BusError> {
+    let sync = || File::open(directory)?.sync_all();
+    sync().map_err(|source| failed("sync the folder", directory, source))
+}
+
+/// The segments in a folder, by name and size; only the last one's end is still to be found.
+fn find_segments(directory: &Path, created_ms: i64) -> Result<Vec<Segment>, BusError> {
+    let mut firsts = Vec::new();
+    for entry in fs::read_dir(directory).map_err(|source| failed("list the folder", directory, source))? {
+        let path = entry.map_err(|source| failed("list the folder", directory, source))?.path();
+        if path.extension().is_some_and(|extension| extension == SEGMENT_EXTENSION) {
+            let first =
+                path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
+            let unnamed = || BusError::Damaged { path, offset: 0, reason: "not named by its first sequence" };
+            firsts.push(first.filter(|first| *first > 0).ok_or_else(unnamed)?);
+        }
+    }
+    firsts.sort_unstable();
+    let mut segments = Vec::with_capacity(firsts.len());
+    for (at, &first_sequence) in firsts.iter().enumerate() {
+        let path = segment_path(directory, first_sequence);
+        let bytes = fs::metadata(&path).map_err(|source| failed("read", &path, source))?.len();
+        let mut start = vec![0; HEADER_BYTES.min(bytes) as usize];
+        let mut file = File::open(&path).map_err(|source| failed("open", &path, source))?;
+        std::io::Read::read_exact(&mut file, &mut start).map_err(|source| failed("read", &path, source))?;
+        if start != header(created_ms, first_sequence) {
+            return Err(BusError::Damaged { path, offset: 0, reason: "its header is not of this stream" });
+        }
+        let last_sequence = firsts.get(at + 1).map_or(first_sequence - 1, |next| next - 1);
+        segments.push(Segment { first_sequence, last_sequence, length_bytes: bytes, newest_ms: i64::MAX });
+    }
+    if segments.is_empty() {
+        let path = directory.to_owned();
+        return Err(BusError::Damaged { path, offset: 0, reason: "the stream has no segment" });
+    }
+    Ok(segments)
+}
+
+/// Finds the stream's end, cuts off what follows it, and collects what the writer must remember.
+fn recover_tail(
+    directory: &Path,
+    settings: &Settings,
+    segments: &mut [Segment],
+    bound_ms: i64,
+    most_ids: usize,
+) -> Result<Tail, BusError> {
+    let mut tail = Tail::new(settings.dedup_window_ms as i64, most_ids);
+    // A segment holds nothing newer than the first message of the next one.
+    for at in 1..segments.len() {
+        let path = segment_path(directory, segments[at].first_sequence);
+        scan(&path, segments[at].first_sequence, &mut |record, _| {
+            segments[at - 1].newest_ms = record.stored_ms;
+            false
+        })?;
+    }
+    let last = segments.len() - 1;
+    for (at, segment) in segments.iter_mut().enumerate() {
+        if at < last && segment.newest_ms < bound_ms {
+            continue;
+        }
+        let path = segment_path(directory, segment.first_sequence);
+        let (mut next, mut newest_ms) = (segment.first_sequence, i64::MIN);
+        let end = scan(&path, segment.first_sequence, &mut |record, _| {
+            next = record.sequence + 1;
+            newest_ms = record.stored_ms;
+            tail.remember(record.message_id, record.sequence, record.stored_ms);
+            true
+        })?;
+        if at == last {
+            cut(&path, end.offset, segment.length_bytes)?;
+            *segment = Segment { last_sequence: next - 1, length_bytes: end.offset, newest_ms, ..*segment };
+        } else if let Some(reason) =
+            end.damage.or((next - 1 != segment.last_sequence).then_some("messages lack"))
+        {
+            return Err(BusError::Damaged { path, offset: end.offset, reason });
+        }
+    }
+    Ok(tail)
+}
+
+fn cut(path: &Path, keep_bytes: u64, present_bytes: u64) -> Result<(), BusError> {
+    if keep_bytes == present_bytes {
+        return Ok(());
+    }
+    let dropped = present_bytes - keep_bytes;
+    tracing::warn!(file = %path.display(), dropped_bytes = dropped, "cut off an unfinished write at a stream's end");
+    let cut = || {
+        let file = File::options().write(true).open(path)?;
+        file.set_len(keep_bytes)?;
+        file.sync_all()
+    };
+    cut().map_err(|source| failed("cut", path, source))
+}

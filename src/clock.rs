@@ -1,0 +1,106 @@
+//! The one clock that everything is given: the machine's, or a replay clock that follows the events.
+//!
+//! A replay clock lets history run through hours and days in seconds with the code that production runs.
+//! It never goes back, and once released it ticks on in real time.
+
+use cdr_core::Millis;
+use cdr_core::command::ClockKind;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A shared clock. Clones show the same time.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Source>);
+
+#[derive(Debug)]
+enum Source {
+    System { offset_ms: AtomicI64 },
+    Replay { at_ms: AtomicI64, released: OnceLock<Instant> },
+}
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self::skewed(0)
+    }
+
+    /// The machine's clock, wrong by `offset_ms`: for rehearsing what a wrong clock does.
+    pub fn skewed(offset_ms: i64) -> Self {
+        Self(Arc::new(Source::System { offset_ms: AtomicI64::new(offset_ms) }))
+    }
+
+    /// A clock that stands at `start` until events move it.
+    pub fn replay(start: Millis) -> Self {
+        Self(Arc::new(Source::Replay { at_ms: AtomicI64::new(start.0), released: OnceLock::new() }))
+    }
+
+    /// The time.
+    pub fn now(&self) -> Millis {
+        match &*self.0 {
+            Source::System { offset_ms } => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+                Millis(since.as_millis() as i64 + offset_ms.load(Ordering::Relaxed))
+            }
+            Source::Replay { at_ms, released } => {
+                let ticked = released.get().map_or(0, |since| since.elapsed().as_millis() as i64);
+                Millis(at_ms.load(Ordering::Acquire) + ticked)
+            }
+        }
+    }
+
+    /// What the seals say of this clock.
+    pub fn kind(&self) -> ClockKind {
+        match &*self.0 {
+            Source::System { .. } => ClockKind::System,
+            Source::Replay { .. } => ClockKind::Replay,
+        }
+    }
+
+    /// True while events move this clock.
+    pub fn follows_events(&self) -> bool {
+        matches!(&*self.0, Source::Replay { released, .. } if released.get().is_none())
+    }
+
+    /// Moves a replay clock forward to an event's time; other clocks and earlier times change nothing.
+    pub fn observe(&self, at: Millis) {
+        if let Source::Replay { at_ms, released } = &*self.0 {
+            if released.get().is_none() {
+                at_ms.fetch_max(at.0, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Lets a replay clock tick on in real time.
+    pub fn release(&self) {
+        if let Source::Replay { released, .. } = &*self.0 {
+            let _ = released.set(Instant::now());
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_clock_follows_events_and_never_goes_back() {
+        let clock = Clock::replay(Millis(1_000));
+        clock.observe(Millis(5_000));
+        clock.observe(Millis(4_000));
+        assert_eq!(clock.now(), Millis(5_000));
+        assert!(clock.follows_events());
+        clock.release();
+        clock.observe(Millis(9_000_000));
+        let now = clock.now();
+        assert!((5_000..65_000).contains(&now.0), "{now}");
+        assert!(!clock.follows_events());
+    }
+
+    #[test]
+    fn a_skewed_clock_is_off_by_its_skew() {
+        let off = Clock::skewed(7_200_000).now().0 - Clock::system().now().0;
+        assert!((7_199_000..=7_201_000).contains(&off), "{off}");
+    }
+}

@@ -1,0 +1,211 @@
+//! The sections of the configuration: every key with its meaning and default.
+
+use super::reader::Reader;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A section: its keys, their defaults, and how they are read.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type),+ }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default),+ }
+            }
+        }
+
+        impl $name {
+            pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+                Self { $($field: reader.value(stringify!($field), $default)),+ }
+            }
+        }
+    };
+}
+
+section! {
+    /// `[cluster]`: who the replicas are, and how fast they notice that one is gone.
+    Cluster {
+        /// Name of the cluster, `[A-Za-z0-9_-]{1,16}`; part of every genesis hash, fixed for the ledger's life.
+        id: String = String::new(),
+        /// This node's id, from 1; never given to another node again.
+        node_id: u64 = 0,
+        /// Every node's address for the other nodes, by node id.
+        peers: Peers = Peers::default(),
+        /// Address on which this node hears the others.
+        listen: String = "0.0.0.0:7018".to_owned(),
+        /// True on exactly one node of a new cluster: it begins the ledger. Without effect once there is one.
+        initialize: bool = false,
+        /// Interval of the leader's heartbeats, milliseconds.
+        heartbeat_ms: u64 = 200,
+        /// Shortest silence of a leader after which a node stands for election, milliseconds.
+        election_min_ms: u64 = 1_000,
+        /// Longest such silence, milliseconds.
+        election_max_ms: u64 = 2_000,
+    }
+}
+
+section! {
+    /// `[storage]`: where the bytes are, and how much memory they may use.
+    Storage {
+        /// Directory of this node's data.
+        data_dir: PathBuf = PathBuf::new(),
+        /// Memory for blocks read from disk, MiB.
+        block_cache_mb: u64 = 64,
+        /// Memory for what is not flushed yet, all column families together, MiB.
+        write_buffer_mb: u64 = 128,
+        /// Memory for the duplicate filter, MiB; 525 hold 7 days of 50 million messages.
+        dedup_filter_mb: u64 = 300,
+    }
+}
+
+section! {
+    /// `[ingest]`: the bus, and how delivery receipts are taken from it.
+    Ingest {
+        /// Which bus.
+        bus: BusKind = BusKind::Nats,
+        /// Servers, `nats://host:port` or `tls://host:port`.
+        nats_urls: Vec<String> = Vec::new(),
+        /// NATS credentials file (JWT and seed).
+        credentials_file: Option<PathBuf> = None,
+        /// Certificates that the servers' certificates must descend from, PEM.
+        tls_ca_file: Option<PathBuf> = None,
+        /// This client's certificate, PEM.
+        tls_cert_file: Option<PathBuf> = None,
+        /// Private key of `tls_cert_file`, PEM.
+        tls_key_file: Option<PathBuf> = None,
+        /// Subject of the receipts; dead letters go to `<subject>.deadletter`.
+        subject: String = "sms.dlr.inbound".to_owned(),
+        /// Stream that holds the subject.
+        stream: String = "SMS_DLR_INBOUND".to_owned(),
+        /// Durable consumer that serves the bus's own bookkeeping.
+        durable: String = "cdr-mediation-dlr".to_owned(),
+        /// Copies that the bus keeps of the streams made here.
+        replicas: u8 = 3,
+        /// Most messages in one log entry.
+        batch_max: u32 = 500,
+        /// Most log entries proposed and not yet committed.
+        in_flight: u32 = 8,
+        /// How long `messageId` decides what is a duplicate, hours; fixed when the ledger begins.
+        dedup_horizon_hours: u32 = 168,
+        /// Largest message that is read, bytes; larger ones go to the dead letter.
+        max_message_bytes: u32 = 65_536,
+    }
+}
+
+section! {
+    /// `[settlement]`: the regulator's day.
+    Settlement {
+        /// IANA name of the zone of local times and settlement days; fixed when the ledger begins.
+        zone: String = "Asia/Kabul".to_owned(),
+    }
+}
+
+section! {
+    /// `[signer]`: who signs seals.
+    Signer {
+        /// Where the key is.
+        kind: SignerKind = SignerKind::DevKeyFile,
+        /// Key file of `dev-key-file`, made on first start with mode 0600.
+        key_file: Option<PathBuf> = None,
+        /// Record of the signing key, vouched for by the root key (JSON).
+        key_record_file: Option<PathBuf> = None,
+        /// True to sign with a development key in spite of everything.
+        allow_dev: bool = false,
+    }
+}
+
+section! {
+    /// `[api]`: the HTTP interface.
+    Api {
+        /// Address on which the API is served.
+        listen: String = "0.0.0.0:3018".to_owned(),
+        /// Most queries that read the store at once; more wait.
+        max_concurrent_reads: u32 = 32,
+        /// Most chain verifications at once; more wait.
+        max_concurrent_verifications: u32 = 2,
+        /// Longest time a query of the store may take before it is answered 503, milliseconds.
+        request_timeout_ms: u64 = 30_000,
+        /// Longest time a chain verification may take before it is answered 503, milliseconds.
+        verification_timeout_ms: u64 = 120_000,
+        /// Largest request body, bytes.
+        max_body_bytes: u32 = 65_536,
+    }
+}
+
+section! {
+    /// `[auth]`: whose tokens are accepted.
+    Auth {
+        /// JSON Web Key Set (RFC 7517) with the issuer's RSA keys; read again when it changes.
+        jwks_file: PathBuf = PathBuf::new(),
+        /// Required `iss`; not checked if absent.
+        issuer: Option<String> = None,
+        /// Required `aud`; not checked if absent.
+        audience: Option<String> = None,
+        /// Tolerance for the issuer's clock, seconds.
+        leeway_seconds: u64 = 5,
+    }
+}
+
+section! {
+    /// `[observability]`: what is logged, and how.
+    Observability {
+        /// Level, or filter directives such as `info,cdr_raft=debug`.
+        log_level: String = "info".to_owned(),
+        /// Form of a log line.
+        log_format: LogFormat = LogFormat::Text,
+    }
+}
+
+/// Which bus carries the receipts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BusKind {
+    /// NATS JetStream.
+    Nats,
+    /// Durable streams in this process, for development.
+    Local,
+}
+
+/// Where the signing key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignerKind {
+    /// A file, for development.
+    DevKeyFile,
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Addresses `host:port` of the nodes, by node id. TOML keys are texts, so ids are read out of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers(pub BTreeMap<u64, String>);
+
+impl<'de> Deserialize<'de> for Peers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let by_text = BTreeMap::<String, String>::deserialize(deserializer)?;
+        let parse = |(id, address): (String, String)| match id.parse() {
+            Ok(id) if id > 0 => Ok((id, address)),
+            _ => Err(D::Error::custom(format!("node id {id} is not a whole number from 1"))),
+        };
+        by_text.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Serialize for Peers {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(id, address)| (id.to_string(), address)))
+    }
+}

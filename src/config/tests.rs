@@ -1,0 +1,181 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+const SMALLEST: &str = r#"
+    [cluster]
+    id = "test"
+    node_id = 1
+    peers = { 1 = "127.0.0.1:7018" }
+    [storage]
+    data_dir = "/var/lib/cdr"
+    [ingest]
+    nats_urls = ["nats://user:secret@bus:4222"]
+    [signer]
+    key_file = "/etc/cdr/signer.key"
+    allow_dev = true
+    [auth]
+    jwks_file = "/etc/cdr/jwks.json"
+"#;
+
+fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::parse(text, environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+}
+
+/// The problems of `text` as `key: why`.
+fn problems(text: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    match parse(text, environment) {
+        Err(ConfigError::Invalid { problems }) => {
+            problems.into_iter().map(|p| format!("{}: {}", p.key, p.why)).collect()
+        }
+        other => panic!("expected problems, got {other:?}"),
+    }
+}
+
+#[test]
+fn the_smallest_configuration_has_defaults() {
+    let config = parse(SMALLEST, &[]).unwrap();
+    assert_eq!(config.api.listen, "0.0.0.0:3018");
+    assert_eq!(config.cluster.peers.0[&1], "127.0.0.1:7018");
+    assert_eq!(config.ingest.dedup_horizon_hours, 168);
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest_known_one() {
+    let text = SMALLEST.replace("data_dir =", "block_cahce_mb = 3\n data_dir =");
+    assert_eq!(
+        problems(&text, &[]),
+        ["storage.block_cahce_mb: unknown key; did you mean storage.block_cache_mb?"]
+    );
+    let text = format!("{SMALLEST}\n[clutser]\nid = 'x'");
+    assert_eq!(problems(&text, &[]), ["clutser: unknown section; did you mean cluster?"]);
+    let text = format!(
+        "{SMALLEST}\n[[pricing.tables]]\nversion='1'\nvalid_from='2026-01-01T00:00:00Z'\nvalid_til='x'"
+    );
+    assert_eq!(
+        problems(&text, &[]),
+        ["pricing.tables[0].valid_til: unknown key; did you mean pricing.tables[0].valid_to?"]
+    );
+    assert_eq!(problems(&format!("{SMALLEST}\n[archive]\nurl='x'"), &[]).len(), 1);
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let config = parse(
+        SMALLEST,
+        &[
+            ("CDR__API__LISTEN", "127.0.0.1:9"),
+            ("CDR__CLUSTER__PEERS", r#"{1="a:1",2="b:2"}"#),
+            ("CDR__INGEST__NATS_URLS", r#"["nats://x:1"]"#),
+            ("CDR__INGEST__BATCH_MAX", "17"),
+            ("CDR__CLUSTER__ID", "8222"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.api.listen, "127.0.0.1:9");
+    assert_eq!(config.cluster.peers.0[&2], "b:2");
+    assert_eq!(config.ingest.batch_max, 17);
+    assert_eq!(config.cluster.id, "8222");
+    assert_eq!(
+        problems(SMALLEST, &[("CDR__API__LISTN", "127.0.0.1:9")]),
+        ["api.listn: unknown key; did you mean api.listen?"]
+    );
+    assert_eq!(problems(SMALLEST, &[("CDR__API", "1")]), ["CDR__API: a variable is named CDR__SECTION__KEY"]);
+}
+
+#[test]
+fn every_problem_is_named_by_its_key() {
+    let text = r#"
+        [cluster]
+        id = "not.a.name"
+        node_id = 2
+        peers = { 1 = "nowhere" }
+        listen = "localhost"
+        election_max_ms = 500
+        [ingest]
+        batch_max = 0
+        subject = "sms.*"
+        [settlement]
+        zone = "Asia/Nowhere"
+    "#;
+    let found = problems(text, &[]);
+    for key in [
+        "cluster.id",
+        "cluster.node_id",
+        "cluster.peers.1",
+        "cluster.listen",
+        "cluster.election_max_ms",
+        "storage.data_dir",
+        "ingest.nats_urls",
+        "ingest.batch_max",
+        "ingest.subject",
+        "settlement.zone",
+        "signer.allow_dev",
+        "signer.key_file",
+        "auth.jwks_file",
+    ] {
+        assert!(found.iter().any(|p| p.starts_with(&format!("{key}: "))), "{key} is missing in {found:#?}");
+    }
+}
+
+#[test]
+fn wrong_types_name_the_key() {
+    let text =
+        SMALLEST.replace("node_id = 1", "node_id = 'one'").replace("allow_dev = true", "allow_dev = 1");
+    let found = problems(&text, &[]);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(
+        found[0].starts_with("cluster.node_id: ") && found[1].starts_with("signer.allow_dev: "),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn tariffs_are_read_exactly() {
+    let text = format!(
+        "{SMALLEST}
+        [[operators.list]]
+        id = 'AWCC'
+        recording_entity = '41201001'
+        [[pricing.tables]]
+        version = '2026-04'
+        valid_from = 2026-04-01T00:00:00Z
+        [[pricing.tables.tariffs]]
+        operator_id = 'AWCC'
+        charge_type = 'A2P'
+        per_segment = '0.0128'
+        currency = 'AFN'
+        tap_tariff_class = 'A001'"
+    );
+    let config = parse(&text, &[]).unwrap();
+    let line = &config.pricing.tables[0].tariffs[0];
+    assert_eq!(line.per_segment.micros(), 12_800);
+    assert_eq!(config.pricing.tables[0].valid_from.to_string(), "2026-04-01T00:00:00.000Z");
+    assert_eq!(
+        problems(&text.replace("= '0.0128'", "= 0.0128"), &[]).len(),
+        1,
+        "binary fractions are not money"
+    );
+    let unknown = problems(&text.replace("operator_id = 'AWCC'", "operator_id = 'ROSHAN'"), &[]);
+    assert_eq!(unknown, ["pricing.tables[0].tariffs[0].operator_id: no such operator in operators.list"]);
+}
+
+#[test]
+fn the_effective_configuration_reads_back_and_hides_passwords() {
+    let config = parse(SMALLEST, &[]).unwrap();
+    let shown = config.effective_toml().unwrap();
+    assert!(!shown.contains("secret"), "{shown}");
+    assert!(shown.contains("nats://***@bus:4222"));
+    let mut again = parse(&shown, &[]).unwrap();
+    again.ingest.nats_urls.clone_from(&config.ingest.nats_urls);
+    assert_eq!(again, config);
+}
+
+#[test]
+fn a_development_node_needs_nothing_more() {
+    let peers = BTreeMap::from([(1, "127.0.0.1:7018".to_owned())]);
+    let config = Config::development("dev", 1, peers, Path::new("data"), "127.0.0.1:3018");
+    assert_eq!(config.problems(), []);
+    assert_eq!(parse(&config.effective_toml().unwrap(), &[]).unwrap(), config);
+}

@@ -1,0 +1,187 @@
+//! What values must satisfy before a node starts with them.
+
+use super::{BusKind, Config, Problem, SignerKind, Tariff};
+use cdr_core::id::is_name;
+use cdr_core::row::SYSTEM_OPERATOR;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Collects what is wrong.
+struct Check(Vec<Problem>);
+
+impl Check {
+    fn that(&mut self, holds: bool, key: &str, why: &str) {
+        if !holds {
+            self.0.push(Problem { key: key.to_owned(), why: why.to_owned() });
+        }
+    }
+
+    fn range<T: Copy + PartialOrd + std::fmt::Display>(&mut self, key: &str, value: T, from: T, upto: T) {
+        let why = format!("{value} is out of range, {from} to {upto} can be used");
+        self.that(value >= from && value <= upto, key, &why);
+    }
+
+    fn listens(&mut self, key: &str, address: &str) {
+        let why = format!("{address:?} is not IP:PORT, such as 127.0.0.1:3018");
+        self.that(address.parse::<SocketAddr>().is_ok(), key, &why);
+    }
+}
+
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let mut check = Check(Vec::new());
+    cluster(config, &mut check);
+    storage(config, &mut check);
+    ingest(config, &mut check);
+    operators(config, &mut check);
+    pricing(config, &mut check);
+    signer(config, &mut check);
+    let zone = &config.settlement.zone;
+    let why = format!("{zone:?} is not an IANA time zone, such as Asia/Kabul");
+    check.that(jiff::tz::TimeZone::get(zone).is_ok(), "settlement.zone", &why);
+    check.listens("api.listen", &config.api.listen);
+    check.range("api.max_concurrent_reads", config.api.max_concurrent_reads, 1, 1024);
+    check.range("api.max_concurrent_verifications", config.api.max_concurrent_verifications, 1, 64);
+    check.range("api.request_timeout_ms", config.api.request_timeout_ms, 100, 600_000);
+    check.range("api.verification_timeout_ms", config.api.verification_timeout_ms, 100, 3_600_000);
+    check.range("api.max_body_bytes", config.api.max_body_bytes, 1024, 16 << 20);
+    let jwks = &config.auth.jwks_file;
+    check.that(
+        *jwks != PathBuf::new(),
+        "auth.jwks_file",
+        "it is required: name the issuer's JSON Web Key Set",
+    );
+    check.range("auth.leeway_seconds", config.auth.leeway_seconds, 0, 300);
+    check.0
+}
+
+fn cluster(config: &Config, check: &mut Check) {
+    let cluster = &config.cluster;
+    check.that(is_name(&cluster.id), "cluster.id", "it is required: 1 to 16 of A-Z a-z 0-9 _ -");
+    let known = cluster.peers.0.contains_key(&cluster.node_id);
+    check.that(
+        known,
+        "cluster.node_id",
+        "cluster.peers must name this node, with the address that the others use",
+    );
+    let mut addresses = BTreeSet::new();
+    for (id, address) in &cluster.peers.0 {
+        let usable = address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        check.that(usable, &format!("cluster.peers.{id}"), &format!("{address:?} is not HOST:PORT"));
+        check.that(
+            addresses.insert(address),
+            &format!("cluster.peers.{id}"),
+            "another node has the same address",
+        );
+    }
+    check.listens("cluster.listen", &cluster.listen);
+    check.range("cluster.heartbeat_ms", cluster.heartbeat_ms, 10, 5_000);
+    check.range(
+        "cluster.election_min_ms",
+        cluster.election_min_ms,
+        cluster.heartbeat_ms.saturating_mul(3),
+        60_000,
+    );
+    check.range(
+        "cluster.election_max_ms",
+        cluster.election_max_ms,
+        cluster.election_min_ms.saturating_add(1),
+        120_000,
+    );
+}
+
+fn storage(config: &Config, check: &mut Check) {
+    let storage = &config.storage;
+    check.that(
+        storage.data_dir != PathBuf::new(),
+        "storage.data_dir",
+        "it is required: a directory of this node's own",
+    );
+    check.range("storage.block_cache_mb", storage.block_cache_mb, 8, 1 << 20);
+    check.range("storage.write_buffer_mb", storage.write_buffer_mb, 16, 1 << 16);
+    check.range("storage.dedup_filter_mb", storage.dedup_filter_mb, 1, 1 << 16);
+}
+
+fn ingest(config: &Config, check: &mut Check) {
+    let ingest = &config.ingest;
+    if ingest.bus == BusKind::Nats {
+        check.that(!ingest.nats_urls.is_empty(), "ingest.nats_urls", "it is required with bus = \"nats\"");
+    }
+    for url in &ingest.nats_urls {
+        let known = url.starts_with("nats://") || url.starts_with("tls://");
+        // The text may hold a password, so it is not repeated.
+        check.that(known, "ingest.nats_urls", "every server is written nats://HOST:PORT or tls://HOST:PORT");
+    }
+    let pair = ingest.tls_cert_file.is_some() == ingest.tls_key_file.is_some();
+    check.that(
+        pair,
+        "ingest.tls_key_file",
+        "tls_cert_file and tls_key_file are given together or not at all",
+    );
+    let subject = !ingest.subject.is_empty()
+        && ingest.subject.split('.').all(|token| !token.is_empty() && !token.contains(['*', '>', ' ', '\t']));
+    check.that(
+        subject,
+        "ingest.subject",
+        "a subject is tokens with dots between them, without * > and spaces",
+    );
+    for (key, name) in [("ingest.stream", &ingest.stream), ("ingest.durable", &ingest.durable)] {
+        let plain = is_name(&name.chars().take(16).collect::<String>())
+            && name.len() <= 64
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        check.that(plain, key, "1 to 64 of A-Z a-z 0-9 _ -");
+    }
+    check.range("ingest.replicas", ingest.replicas, 1, 5);
+    check.range("ingest.batch_max", ingest.batch_max, 1, 10_000);
+    check.range("ingest.in_flight", ingest.in_flight, 1, 64);
+    check.range("ingest.dedup_horizon_hours", ingest.dedup_horizon_hours, 1, 24 * 90);
+    check.range("ingest.max_message_bytes", ingest.max_message_bytes, 1_024, 65_536);
+}
+
+fn operators(config: &Config, check: &mut Check) {
+    let mut seen = BTreeSet::new();
+    for (i, operator) in config.operators.list.iter().enumerate() {
+        let key = |name: &str| format!("operators.list[{i}].{name}");
+        let legal = is_name(&operator.id) && !operator.id.starts_with('_') && operator.id != SYSTEM_OPERATOR;
+        check.that(legal, &key("id"), "1 to 16 of A-Z a-z 0-9 _ -, not beginning with _");
+        check.that(seen.insert(&operator.id), &key("id"), "another operator has the same id");
+        let entity = (1..=15).contains(&operator.recording_entity.chars().count());
+        check.that(entity, &key("recording_entity"), "1 to 15 characters");
+    }
+}
+
+fn pricing(config: &Config, check: &mut Check) {
+    let known: BTreeSet<&str> = config.operators.list.iter().map(|operator| operator.id.as_str()).collect();
+    let mut versions = BTreeSet::new();
+    for (i, table) in config.pricing.tables.iter().enumerate() {
+        let key = |name: &str| format!("pricing.tables[{i}].{name}");
+        check.that(!table.version.is_empty(), &key("version"), "it can't be empty");
+        check.that(versions.insert(&table.version), &key("version"), "another table has the same version");
+        let ends = table.valid_to.is_none_or(|to| to > table.valid_from);
+        check.that(ends, &key("valid_to"), "it must be later than valid_from");
+        for (j, line) in table.tariffs.iter().enumerate() {
+            tariff(line, &key(&format!("tariffs[{j}]")), &known, check);
+        }
+    }
+}
+
+fn tariff(line: &Tariff, path: &str, known: &BTreeSet<&str>, check: &mut Check) {
+    let operator = line.operator_id.as_deref().is_none_or(|id| known.contains(id));
+    check.that(operator, &format!("{path}.operator_id"), "no such operator in operators.list");
+    check.that(line.per_segment.micros() >= 0, &format!("{path}.per_segment"), "a price can't be negative");
+    let currency = line.currency.len() == 3 && line.currency.bytes().all(|b| b.is_ascii_uppercase());
+    check.that(currency, &format!("{path}.currency"), "three capital letters (ISO 4217)");
+    let class = (1..=4).contains(&line.tap_tariff_class.chars().count());
+    check.that(class, &format!("{path}.tap_tariff_class"), "1 to 4 characters");
+}
+
+fn signer(config: &Config, check: &mut Check) {
+    let signer = &config.signer;
+    let SignerKind::DevKeyFile = signer.kind;
+    let why =
+        "seals would be signed with a development key from a file; set it to true only where that is meant";
+    check.that(signer.allow_dev, "signer.allow_dev", why);
+    check.that(signer.key_file.is_some(), "signer.key_file", "it is required with kind = \"dev-key-file\"");
+}

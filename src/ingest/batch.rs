@@ -1,0 +1,168 @@
+//! A stretch of the stream in the making: every sequence in it becomes a draft, a dead letter, an ignored
+//! message or a missing one.
+
+use super::dead_letter::dead_letter;
+use super::ids::IdSource;
+use super::projection::Projector;
+use crate::bus::{AckHandle, Delivery, Outgoing};
+use crate::clock::Clock;
+use crate::dlr::{Parsed, Reason, parse};
+use cdr_core::command::{Command, DraftsBuffer, Ingest};
+use cdr_core::hash::{Hash, sha256};
+use cdr_core::state::LedgerState;
+use cdr_core::{Hour, Millis};
+
+/// Encoded size at which a batch is closed.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// A stretch of the stream, ready to be proposed.
+#[derive(Default)]
+pub struct Batch {
+    first: u64,
+    last: u64,
+    last_digest: Hash,
+    ignored: u64,
+    missing: u64,
+    drafts: DraftsBuffer,
+    /// Latest event time, by which a replay clock moves; none without records.
+    pub latest_event: Option<Millis>,
+    /// Messages that can't become records, with why.
+    pub dead_letters: Vec<(Outgoing, Reason)>,
+    /// To acknowledge after the commit.
+    pub acks: Vec<AckHandle>,
+}
+
+impl Batch {
+    fn after(position: u64) -> Self {
+        Self { first: position + 1, last: position, ..Self::default() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.last < self.first
+    }
+
+    /// The command that proposes the batch.
+    pub fn command<'a>(&'a self, epoch: &'a str) -> Command<'a> {
+        Command::Ingest(Ingest {
+            stream: epoch,
+            first: self.first,
+            last: self.last,
+            last_digest: self.last_digest,
+            ignored: self.ignored,
+            dead_lettered: self.dead_letters.len() as u64,
+            missing: self.missing,
+            drafts: self.drafts.drafts(),
+        })
+    }
+
+    /// Sequences that the stream no longer holds.
+    pub fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    /// Messages that are no final states.
+    pub fn ignored(&self) -> u64 {
+        self.ignored
+    }
+}
+
+/// Turns deliveries into batches that continue one another.
+pub struct Batcher {
+    epoch: String,
+    subject: String,
+    projector: Projector,
+    clock: Clock,
+    ids: IdSource,
+    max_rows: usize,
+    batch: Batch,
+    latest_event: Option<Millis>,
+}
+
+impl Batcher {
+    /// Batches of at most `max_rows` drafts, behind `position` of `epoch`. Messages of other subjects are ignored.
+    pub fn new(
+        epoch: String,
+        subject: String,
+        position: u64,
+        projector: Projector,
+        clock: Clock,
+        max_rows: usize,
+    ) -> Self {
+        let batch = Batch::after(position);
+        Self {
+            epoch,
+            subject,
+            projector,
+            clock,
+            ids: IdSource::default(),
+            max_rows,
+            batch,
+            latest_event: None,
+        }
+    }
+
+    /// Takes a delivery in; returns the batch before it if that one has to be closed first.
+    ///
+    /// # Errors
+    /// What could not be encoded or drawn.
+    pub fn add(&mut self, delivery: &Delivery, state: &LedgerState) -> Result<Option<Batch>, String> {
+        let own = *delivery.subject == *self.subject;
+        let parsed = if own { parse(&delivery.payload) } else { Parsed::Ignored("foreign subject") };
+        let closed = self.closes_before(&parsed).then(|| self.take()).flatten();
+        let now = self.now(&parsed);
+        let outcome = match &parsed {
+            Parsed::Final(dlr) => {
+                let id = self.ids.next(now).map_err(|e| e.to_string())?;
+                self.projector.project(dlr, state, id, now).map(Some)
+            }
+            Parsed::Ignored(_) => Ok(None),
+            Parsed::Malformed { reason } => Err(*reason),
+        };
+        let batch = &mut self.batch;
+        batch.missing += delivery.sequence.saturating_sub(batch.last + 1);
+        match outcome {
+            Ok(Some(draft)) => {
+                let offset = (delivery.sequence - batch.first) as u32;
+                batch.drafts.push(offset, &draft).map_err(|e| e.to_string())?;
+            }
+            Ok(None) => batch.ignored += 1,
+            Err(reason) => {
+                let letter = dead_letter(delivery, &self.epoch, &reason.to_string());
+                batch.dead_letters.push((letter, reason));
+            }
+        }
+        batch.last = delivery.sequence;
+        batch.last_digest = sha256(&delivery.payload);
+        batch.acks.push(delivery.ack.clone());
+        batch.latest_event = self.latest_event;
+        Ok(closed)
+    }
+
+    /// True once the batch is as large as it may be.
+    pub fn is_full(&self) -> bool {
+        self.batch.acks.len() >= self.max_rows || self.batch.drafts.size_bytes() >= MAX_BATCH_BYTES
+    }
+
+    /// The batch so far, if there is anything in it; the next one continues it.
+    pub fn take(&mut self) -> Option<Batch> {
+        if self.batch.is_empty() {
+            return None;
+        }
+        let next = Batch::after(self.batch.last);
+        Some(std::mem::replace(&mut self.batch, next))
+    }
+
+    /// While events move the clock, a batch must not reach into the hour that its next event opens.
+    fn closes_before(&self, parsed: &Parsed<'_>) -> bool {
+        let Parsed::Final(dlr) = parsed else { return false };
+        let hour = self.latest_event.map_or(Hour(0), Millis::hour);
+        self.clock.follows_events() && !self.batch.is_empty() && dlr.final_at.hour() > hour
+    }
+
+    fn now(&mut self, parsed: &Parsed<'_>) -> Millis {
+        if let (Parsed::Final(dlr), true) = (parsed, self.clock.follows_events()) {
+            self.latest_event = self.latest_event.max(Some(dlr.final_at));
+        }
+        self.latest_event.filter(|_| self.clock.follows_events()).unwrap_or_else(|| self.clock.now())
+    }
+}

@@ -1,0 +1,90 @@
+//! Is the stream still the one whose position the ledger holds? (ledger format 1, "Ingest position")
+//!
+//! A bus can lose acknowledged messages, and an operator can recreate a stream. At every connect the stored
+//! creation time and the digest of the message at the position are compared; whatever differs opens a new
+//! epoch at the stream's first sequence, in which `messageId` alone decides what is a duplicate. So neither a
+//! rewind nor a recreation can swallow a record.
+
+use crate::bus::{Bus, BusError, StreamInfo};
+use cdr_core::Millis;
+use cdr_core::hash::sha256;
+use cdr_core::state::{LedgerState, Stream, StreamRecord, stream_epoch};
+
+/// What to do with a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Read on behind the position of this epoch.
+    Resume {
+        /// The epoch.
+        epoch: String,
+        /// Its position.
+        position: u64,
+    },
+    /// Record this epoch first.
+    Open {
+        /// The body of the `stream` row.
+        record: StreamRecord,
+        /// True if the stream was lost or rewound (SEV1).
+        is_loss: bool,
+    },
+}
+
+/// Compares the stream with the ledger.
+///
+/// # Errors
+/// [`BusError`] if the bus can't be asked.
+pub async fn plan(bus: &dyn Bus, stream: &str, state: &LedgerState) -> Result<Plan, BusError> {
+    let info = bus.stream_info(stream).await?;
+    let Some(known) = state.latest_epoch(stream) else {
+        return Ok(open(stream, &info, "first connection".to_owned(), false));
+    };
+    let loss = if known.created == created(&info) {
+        rewind(bus, stream, &info, known).await?
+    } else {
+        Some(format!(
+            "the stream was created anew at {}, it was created at {}",
+            created(&info),
+            known.created
+        ))
+    };
+    Ok(match loss {
+        Some(reason) => open(&next_epoch(&known.name), &info, reason, true),
+        None => Plan::Resume { epoch: known.name.clone(), position: known.position },
+    })
+}
+
+/// Why the stream is no longer what was read of it, if it is not.
+async fn rewind(
+    bus: &dyn Bus,
+    stream: &str,
+    info: &StreamInfo,
+    known: &Stream,
+) -> Result<Option<String>, BusError> {
+    let position = known.position;
+    if info.last_sequence < position {
+        let last = info.last_sequence;
+        return Ok(Some(format!("the stream ends at {last}, but was read up to {position}")));
+    }
+    if position == 0 || position < info.first_sequence || known.digest == [0; 32] {
+        return Ok(None);
+    }
+    // A message that was deleted on purpose leaves nothing to compare.
+    let Some(message) = bus.message(stream, position).await? else { return Ok(None) };
+    let same = sha256(&message.payload) == known.digest;
+    Ok((!same).then(|| format!("the message at {position} is not the one that was read")))
+}
+
+fn created(info: &StreamInfo) -> String {
+    Millis(info.created_ms).to_string()
+}
+
+fn next_epoch(name: &str) -> String {
+    let (base, epoch) = stream_epoch(name).unwrap_or((name, 1));
+    format!("{base}#{}", epoch + 1)
+}
+
+fn open(epoch: &str, info: &StreamInfo, reason: String, is_loss: bool) -> Plan {
+    let first_sequence = info.first_sequence.max(1);
+    let record = StreamRecord { created: created(info), first_sequence, reason, stream: epoch.to_owned() };
+    Plan::Open { record, is_loss }
+}

@@ -1,0 +1,87 @@
+//! From a receipt to the draft of a canonical CDR (US-CDR-001).
+
+use crate::dlr::{Dlr, Reason};
+use crate::pricing::{PriceQuery, Pricing};
+use cdr_core::row::{BillingIndicator, Draft, Record, Sms};
+use cdr_core::state::LedgerState;
+use cdr_core::time::HOUR_MS;
+use cdr_core::{CdrId, Millis};
+use std::sync::Arc;
+
+/// What a projection needs besides the receipt and the state.
+#[derive(Clone)]
+pub struct Projector {
+    zone: jiff::tz::TimeZone,
+    pricing: Arc<dyn Pricing>,
+}
+
+impl Projector {
+    /// A projector for a settlement zone.
+    ///
+    /// # Errors
+    /// If the zone's name is unknown.
+    pub fn new(zone: &str, pricing: Arc<dyn Pricing>) -> Result<Self, jiff::Error> {
+        Ok(Self { zone: jiff::tz::TimeZone::get(zone)?, pricing })
+    }
+
+    /// The draft of the record, or why the receipt can't become one: its operator is not in force, or it is
+    /// older than the horizon over which duplicates are recognised.
+    ///
+    /// # Errors
+    /// [`Reason`] for the dead letter.
+    pub fn project<'a>(
+        &'a self,
+        dlr: &'a Dlr<'a>,
+        state: &'a LedgerState,
+        cdr_id: CdrId,
+        now: Millis,
+    ) -> Result<Draft<'a>, Reason> {
+        let horizon = state.cluster.as_ref().map_or(0, |c| i64::from(c.dedup_horizon_hours));
+        if dlr.final_at.0 < now.0 - horizon * HOUR_MS {
+            return Err(Reason::BeyondHorizon);
+        }
+        let partition = state.partition(&dlr.operator_id).ok_or(Reason::UnknownOperator)?;
+        let operator = &state.registry[usize::from(state.partitions[partition].operator)];
+        let price = self.pricing.price(&PriceQuery {
+            operator_id: &dlr.operator_id,
+            tenant_id: dlr.tenant_id,
+            charge_type: dlr.charge_type,
+            direction: dlr.direction,
+            segment_count: dlr.segment_count,
+            event_at: dlr.final_at,
+        });
+        let sms = Sms {
+            message_id: dlr.message_id,
+            tenant_id: dlr.tenant_id,
+            calling_party: &dlr.from,
+            called_party: &dlr.to,
+            original_served_subscriber: dlr.original_served_subscriber_id.as_deref(),
+            recording_entity: &operator.recording_entity,
+            service_center: &dlr.service_center_address,
+            message_reference: &dlr.message_reference,
+            event_at: dlr.final_at,
+            local_offset_minutes: self.offset_minutes(dlr.final_at),
+            submitted_at: dlr.submitted_at,
+            charge_amount: price.map(|p| p.amount),
+            charge_currency: price.map(|p| p.currency),
+            tap_tariff_class: price.map(|p| p.tap_tariff_class),
+            tariff_version: price.map(|p| p.tariff_version),
+            charge_type: dlr.charge_type,
+            billing_indicator: price.map_or(BillingIndicator::Unknown, |p| p.billing_indicator),
+            direction: dlr.direction,
+            encoding: dlr.encoding,
+            final_state: dlr.final_state,
+            segment_count: dlr.segment_count,
+            failure_code: dlr.failure_code.as_deref(),
+            imsi: dlr.imsi.as_deref(),
+            adjustment: None,
+        };
+        Ok(Draft { cdr_id, operator_id: &dlr.operator_id, trace_id: &dlr.trace_id, record: Record::Sms(sms) })
+    }
+
+    /// Minutes east of UTC in the settlement zone at an instant.
+    fn offset_minutes(&self, at: Millis) -> i16 {
+        let timestamp = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        (self.zone.to_offset(timestamp).seconds() / 60) as i16
+    }
+}

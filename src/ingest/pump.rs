@@ -1,0 +1,300 @@
+//! The pump: one task reads and projects, the other keeps several proposals in flight and acknowledges what
+//! is committed. Order is kept because proposals are started in stream order and the log refuses any batch
+//! that does not continue the position.
+
+use super::batch::{Batch, Batcher};
+use super::dead_letter::dead_letter_names;
+use super::epoch::{Plan, plan};
+use super::projection::Projector;
+use crate::bus::{AckHandle, Acker, Bus, BusError, StreamSpec, Subscription};
+use crate::metrics::Metrics;
+use crate::proposer::{ProposalError, Proposer};
+use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
+use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
+use cdr_core::state::StreamRecord;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// How an inbound stream is read.
+#[derive(Clone, Debug)]
+pub struct IngestSettings {
+    /// Subject of the receipts.
+    pub subject: String,
+    /// Stream that holds them.
+    pub stream: String,
+    /// Durable name of the consumer.
+    pub durable: String,
+    /// Most messages in one proposal.
+    pub batch_max: usize,
+    /// Most proposals in flight.
+    pub in_flight: usize,
+    /// Copies of the streams in a clustered bus.
+    pub replicas: usize,
+}
+
+/// Inbound streams keep messages at least this long.
+const INBOUND_MAX_AGE: Duration = Duration::from_secs(8 * 24 * 3600);
+/// Dead letters wait this long for somebody to look at them.
+const DEAD_LETTER_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
+/// Dead letters of a repeated attempt are recognised this long.
+const DEDUP_WINDOW: Duration = Duration::from_secs(300);
+
+/// Why ingest stopped; the caller starts it anew unless the term is over.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The bus failed.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// A proposal failed, or its outcome is unknown.
+    #[error(transparent)]
+    Proposal(#[from] ProposalError),
+    /// The log refused a batch.
+    #[error("the log refused a batch: {0}")]
+    Refused(Rejection),
+    /// Something could not be encoded.
+    #[error("a batch can't be made: {0}")]
+    Batch(String),
+}
+
+/// Reads one inbound stream into the log.
+#[derive(Clone)]
+pub struct Ingest {
+    /// How it is read.
+    pub settings: IngestSettings,
+    /// Where it is read from.
+    pub bus: Arc<dyn Bus>,
+    /// What makes records of receipts.
+    pub projector: Projector,
+    /// What counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Ingest {
+    /// Creates the inbound stream and its dead letters where they are missing.
+    ///
+    /// # Errors
+    /// [`BusError`], among them a stream that could lose messages.
+    pub async fn ensure_streams(&self) -> Result<(), BusError> {
+        let settings = &self.settings;
+        let (dead_subject, dead_stream) = dead_letter_names(&settings.subject, &settings.stream);
+        let spec = |name: &str, subject: &str, max_age| StreamSpec {
+            name: name.to_owned(),
+            subjects: vec![subject.to_owned()],
+            max_age,
+            replicas: settings.replicas,
+            dedup_window: DEDUP_WINDOW,
+            max_message_bytes: None,
+        };
+        self.bus.ensure_stream(&spec(&settings.stream, &settings.subject, INBOUND_MAX_AGE)).await?;
+        self.bus.ensure_stream(&spec(&dead_stream, &dead_subject, DEAD_LETTER_MAX_AGE)).await
+    }
+
+    /// Runs until something fails or the term is over.
+    ///
+    /// # Errors
+    /// [`IngestError`]; starting anew continues exactly behind the replicated position.
+    pub async fn run(&self, proposer: &Proposer) -> Result<(), IngestError> {
+        self.ensure_streams().await?;
+        let (epoch, position) = self.resume(proposer).await?;
+        let subscription = self.bus.open(&self.settings.stream, &self.settings.durable, position + 1).await?;
+        tracing::info!(stream = epoch, position, "reading the inbound stream");
+        let acker = subscription.acker();
+        let (batches, received) = mpsc::channel(self.settings.in_flight);
+        let batcher = Batcher::new(
+            epoch.clone(),
+            self.settings.subject.clone(),
+            position,
+            self.projector.clone(),
+            proposer.clock().clone(),
+            self.settings.batch_max,
+        );
+        let reader = Reader { ingest: self.clone(), proposer: proposer.clone(), subscription, batcher };
+        let reading = AbortOnDrop(tokio::spawn(reader.run(batches)));
+        let outcome = self.propose_all(proposer, &epoch, received, acker).await;
+        match outcome {
+            Ok(()) => reading.finish().await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The epoch and position to read on from, recording a new epoch where one is needed.
+    async fn resume(&self, proposer: &Proposer) -> Result<(String, u64), IngestError> {
+        loop {
+            let state = proposer.state();
+            match plan(&*self.bus, &self.settings.stream, &state).await? {
+                Plan::Resume { epoch, position } => return Ok((epoch, position)),
+                Plan::Open { record, is_loss } => {
+                    self.report_epoch(&record, is_loss);
+                    record_epoch(proposer, &record).await?;
+                }
+            }
+        }
+    }
+
+    fn report_epoch(&self, record: &StreamRecord, is_loss: bool) {
+        if is_loss {
+            self.metrics.stream_lost(&self.settings.stream);
+            tracing::error!(
+                severity = "SEV1",
+                stream = record.stream,
+                reason = record.reason,
+                "the inbound stream was lost or rewound: a new epoch begins, every message is read again"
+            );
+        } else {
+            tracing::info!(stream = record.stream, "first connection to the inbound stream");
+        }
+    }
+
+    async fn propose_all(
+        &self,
+        proposer: &Proposer,
+        epoch: &str,
+        mut batches: mpsc::Receiver<Batch>,
+        acker: Arc<dyn Acker>,
+    ) -> Result<(), IngestError> {
+        let (acks, to_acknowledge) = mpsc::channel(self.settings.in_flight * 2);
+        let _acknowledging = AbortOnDrop(tokio::spawn(acknowledge(acker, to_acknowledge)));
+        let mut in_flight = FuturesOrdered::new();
+        let mut open = true;
+        while open || !in_flight.is_empty() {
+            tokio::select! {
+                biased;
+                Some(outcome) = in_flight.next(), if !in_flight.is_empty() => {
+                    let (handles, reply): (Vec<AckHandle>, Result<Reply, ProposalError>) = outcome;
+                    self.settle(reply?)?;
+                    // A full channel only delays the bus's own bookkeeping.
+                    let _ = acks.send(handles).await;
+                }
+                batch = batches.recv(), if open && in_flight.len() < self.settings.in_flight => match batch {
+                    Some(batch) => in_flight.push_back(self.start(proposer, epoch, batch).await?),
+                    None => open = false,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a proposal; it is on its way, in order, when this returns.
+    async fn start(
+        &self,
+        proposer: &Proposer,
+        epoch: &str,
+        mut batch: Batch,
+    ) -> Result<impl Future<Output = (Vec<AckHandle>, Result<Reply, ProposalError>)> + use<>, IngestError>
+    {
+        if let Some(at) = batch.latest_event {
+            proposer.clock().observe(at);
+        }
+        let handles = std::mem::take(&mut batch.acks);
+        let proposal = proposer.start(batch.command(epoch)).await?;
+        self.metrics.batch_read(handles.len() as u64, batch.ignored(), batch.missing());
+        for (_, reason) in &batch.dead_letters {
+            self.metrics.dead_letter(&reason.to_string());
+        }
+        Ok(async move { (handles, proposal.await) })
+    }
+
+    fn settle(&self, reply: Reply) -> Result<(), IngestError> {
+        match reply {
+            Reply::Ingested(ingested) => {
+                self.metrics.ingested(ingested.appended, ingested.duplicate);
+                Ok(())
+            }
+            Reply::Rejected(rejection) => Err(IngestError::Refused(rejection)),
+            other => Err(IngestError::Batch(format!("unexpected reply {other:?}"))),
+        }
+    }
+}
+
+/// Reads, projects, and puts dead letters away before the batch that counts them is proposed.
+struct Reader {
+    ingest: Ingest,
+    proposer: Proposer,
+    subscription: Box<dyn Subscription>,
+    batcher: Batcher,
+}
+
+impl Reader {
+    async fn run(mut self, batches: mpsc::Sender<Batch>) -> Result<(), IngestError> {
+        let max = self.ingest.settings.batch_max;
+        loop {
+            let deliveries = self.subscription.next_batch(max, Duration::from_secs(1)).await?;
+            let state = self.proposer.state();
+            for delivery in &deliveries {
+                let closed = self.batcher.add(delivery, &state).map_err(IngestError::Batch)?;
+                hand_over(&self.ingest, closed, &batches).await?;
+                if self.batcher.is_full() {
+                    hand_over(&self.ingest, self.batcher.take(), &batches).await?;
+                }
+            }
+            hand_over(&self.ingest, self.batcher.take(), &batches).await?;
+        }
+    }
+}
+
+/// Puts a batch's dead letters away, then passes it on to be proposed.
+async fn hand_over(
+    ingest: &Ingest,
+    batch: Option<Batch>,
+    batches: &mpsc::Sender<Batch>,
+) -> Result<(), IngestError> {
+    let Some(batch) = batch else { return Ok(()) };
+    for (letter, reason) in &batch.dead_letters {
+        tracing::info!(subject = letter.subject, %reason, "message goes to the dead letter");
+        ingest.bus.publish(letter.clone()).await?;
+    }
+    // The other half is gone only when the whole pump is.
+    let _ = batches.send(batch).await;
+    Ok(())
+}
+
+/// Acknowledges committed batches to the bus, one after another. A failure costs only a redelivery that the
+/// next consumer skips.
+async fn acknowledge(
+    acker: Arc<dyn Acker>,
+    mut batches: mpsc::Receiver<Vec<AckHandle>>,
+) -> Result<(), IngestError> {
+    while let Some(batch) = batches.recv().await {
+        if let Err(error) = acker.ack(&batch).await {
+            tracing::warn!(%error, "committed messages could not be acknowledged");
+        }
+    }
+    Ok(())
+}
+
+async fn record_epoch(proposer: &Proposer, record: &StreamRecord) -> Result<(), IngestError> {
+    let body = cdr_core::canonical::to_jcs(record).map_err(IngestError::Batch)?;
+    let body = String::from_utf8(body).map_err(|e| IngestError::Batch(e.to_string()))?;
+    let draft = Draft {
+        cdr_id: proposer.draw_id().map_err(|e| IngestError::Batch(e.to_string()))?,
+        operator_id: SYSTEM_OPERATOR,
+        trace_id: "ingest",
+        record: Record::System(System { kind: SystemKind::Stream, body: &body }),
+    };
+    let mut drafts = DraftsBuffer::default();
+    drafts.push(0, &draft).map_err(|e| IngestError::Batch(e.to_string()))?;
+    let append = Append { source: Source::Internal, drafts: drafts.drafts() };
+    match proposer.propose(Command::Append(append)).await? {
+        Reply::Rejected(rejection) => Err(IngestError::Refused(rejection)),
+        _ => Ok(()),
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(JoinHandle<Result<(), IngestError>>);
+
+impl AbortOnDrop {
+    async fn finish(mut self) -> Result<(), IngestError> {
+        (&mut self.0).await.unwrap_or_else(|e| Err(IngestError::Batch(e.to_string())))
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

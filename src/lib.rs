@@ -1,0 +1,34 @@
+//! The outside world of the ledger: one module per job.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`bus`] | inbound and outbound messages: NATS JetStream, or durable files for development |
+//! | [`dlr`] | delivery receipts: reading and checking them |
+//! | [`ingest`] | receipts become canonical CDRs in the log |
+//! | [`pricing`] | what a message costs |
+//! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
+//! | [`signer`] | who signs seals |
+//! | [`proposer`] | the way into the log, in the name of one term |
+//! | [`api`], [`auth`] | the HTTP interface and who may use it |
+//! | [`config`], [`clock`], [`metrics`] | settings, time, figures |
+//! | [`replica`] | one replica put together |
+//! | [`generate`], [`publish`], [`commands`] | sample days, sending them, the subcommands |
+//!
+//! The modules do not call one another's work: they meet through commands to the log and watermarks in its state.
+
+pub mod api;
+pub mod auth;
+pub mod bus;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod dlr;
+pub mod generate;
+pub mod ingest;
+pub mod metrics;
+pub mod pricing;
+pub mod proposer;
+pub mod publish;
+pub mod replica;
+pub mod signer;
+pub mod workers;

@@ -1,0 +1,157 @@
+//! The `cdr-mediation` binary: reads the command line and starts what it asks for.
+
+use anyhow::Context;
+use cdr_mediation::commands;
+use cdr_mediation::config::{self, Config, LogFormat};
+use cdr_mediation::generate::GenerateOptions;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// System of record for call detail records: replicated, hash-chained, provable.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs one replica.
+    #[command(after_help = "Example: cdr-mediation node --config /etc/cdr-mediation/node-1.toml")]
+    Node {
+        /// Configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Runs three real replicas in one process, with embedded defaults for every outside part.
+    #[command(after_help = "Example: cdr-mediation dev --data run/dev --replay day.ndjson")]
+    Dev {
+        /// Directory of everything.
+        #[arg(long, default_value = "run/dev")]
+        data: PathBuf,
+        /// Receipts to feed, one JSON a line, on a clock that follows them.
+        #[arg(long)]
+        replay: Option<PathBuf>,
+        /// Stop after the replay.
+        #[arg(long, requires = "replay")]
+        exit_when_done: bool,
+    },
+    /// Writes a realistic day of receipts to standard output.
+    #[command(after_help = "Example: cdr-mediation generate --day 2026-04-20 --records 100000 > day.ndjson")]
+    Generate {
+        /// Settlement day, YYYY-MM-DD.
+        #[arg(long)]
+        day: String,
+        /// How many lines.
+        #[arg(long)]
+        records: u64,
+        /// Same seed, same bytes.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Sends receipts to the bus and reports the rate.
+    #[command(after_help = "Example: cdr-mediation publish --nats nats://127.0.0.1:4222 day.ndjson")]
+    Publish {
+        /// Server.
+        #[arg(long)]
+        nats: String,
+        /// Receipts, one JSON a line; `-` reads standard input.
+        file: PathBuf,
+    },
+    /// Verifies a portable proof file with nothing but the root public key.
+    #[command(
+        after_help = "Example: cdr-mediation verify-record --cluster dev --trust run/dev/root.pub proof.json"
+    )]
+    VerifyRecord {
+        /// Name of the cluster.
+        #[arg(long)]
+        cluster: String,
+        /// File with the root public key, 64 hexadecimal digits.
+        #[arg(long)]
+        trust: PathBuf,
+        /// Proof file; `-` reads standard input.
+        file: PathBuf,
+    },
+    /// Looks at configurations.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Says what is wrong with a configuration, by key, or prints the effective one without secrets.
+    #[command(after_help = "Example: cdr-mediation config check /etc/cdr-mediation/node-1.toml")]
+    Check {
+        /// Configuration file.
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cdr-mediation: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Node { config } => {
+            let config = config::load(&config)?;
+            log_to_stderr(&config.observability.log_level, config.observability.log_format)?;
+            runtime()?.block_on(commands::node::run(config))
+        }
+        Command::Dev { data, replay, exit_when_done } => {
+            log_to_stderr("warn", LogFormat::Text)?;
+            runtime()?.block_on(commands::dev::run(commands::dev::DevOptions {
+                data,
+                replay,
+                exit_when_done,
+            }))
+        }
+        Command::Generate { day, records, seed } => {
+            commands::generate::run(&generate_options(&day, records, seed)?)
+        }
+        Command::Publish { nats, file } => {
+            log_to_stderr("warn", LogFormat::Text)?;
+            runtime()?.block_on(commands::publish::run(&nats, &file))
+        }
+        Command::VerifyRecord { cluster, trust, file } => {
+            println!("{}", commands::verify_record::run(&file, &cluster, &trust)?);
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Check { file }) => {
+            let config: Config = config::load(&file)?;
+            print!("{}", config.effective_toml()?);
+            Ok(())
+        }
+    }
+}
+
+fn generate_options(day: &str, records: u64, seed: u64) -> anyhow::Result<GenerateOptions> {
+    GenerateOptions::new(day, records, seed)
+        .with_context(|| format!("--day {day} is no date: write YYYY-MM-DD"))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime can't be started")
+}
+
+/// Logs go to standard error; `RUST_LOG` overrides the level.
+fn log_to_stderr(level: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env()
+        .or_else(|_| EnvFilter::try_new(level))
+        .with_context(|| format!("observability.log_level {level} is no filter"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,504 @@
+//! What is counted and shown at `/metrics`, in Prometheus' text format; every name begins with `cdr_`.
+//!
+//! Workers count as they go. What the ledger, the store and Raft know anyway is read when somebody asks
+//! ([`Metrics::render`]), so that an hour that nobody seals shows even where nothing works any more. Counters on
+//! which alerts stand exist from the start, at 0, because an increase from nothing is none.
+
+use cdr_core::{LedgerState, Millis};
+use cdr_raft::NodeMetrics;
+use cdr_storage::StoreMetrics;
+use prometheus::core::Collector;
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Upper bounds of the latency histograms, seconds.
+const SECONDS: &[f64] =
+    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0];
+
+/// What a verification compares; the label of `cdr_verification_mismatches_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// One row against its hash.
+    Row,
+    /// An hour.
+    Hour,
+    /// A range of hours.
+    Range,
+}
+
+impl Verified {
+    const ALL: [Self; 3] = [Self::Row, Self::Hour, Self::Range];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Row => "row",
+            Self::Hour => "hour",
+            Self::Range => "range",
+        }
+    }
+}
+
+/// Metrics can't be set up or written.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// Everything that is counted in this process for one replica.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    messages: IntCounterVec,
+    batches: IntCounter,
+    dead_letters: IntCounterVec,
+    missing: IntCounter,
+    streams_lost: IntCounter,
+    commit_seconds: HistogramVec,
+    clock_offset_ms: IntGauge,
+    requests: HistogramVec,
+    mismatches: IntCounterVec,
+    panics: IntCounter,
+    dependency_up: IntGaugeVec,
+    dependencies: Mutex<BTreeMap<&'static str, Result<(), String>>>,
+    figures: Mutex<Figures>,
+}
+
+/// What is read when somebody asks.
+#[derive(Debug)]
+struct Figures {
+    seal_overdue: IntGauge,
+    open_rows: IntGauge,
+    rows: IntGauge,
+    unsigned_hours: IntGauge,
+    last_recorded_at: IntGauge,
+    positions: IntGaugeVec,
+    node: NodeFigures,
+    store: StoreFigures,
+    memory_bytes: IntGauge,
+}
+
+#[derive(Debug)]
+struct NodeFigures {
+    state: IntGaugeVec,
+    term: IntGauge,
+    leader: IntGauge,
+    leads: IntGauge,
+    last_log_index: IntGauge,
+    committed_index: IntGauge,
+    applied_index: IntGauge,
+    snapshot_index: IntGauge,
+    lag: IntGaugeVec,
+    log_bytes: IntGauge,
+    fsyncs: IntCounter,
+    fsync_ms: IntCounter,
+    longest_fsync_ms: IntGauge,
+    log_written_bytes: IntCounter,
+    refused_writes: IntCounter,
+    restricted: IntGauge,
+    poisoned: IntGauge,
+}
+
+#[derive(Debug)]
+struct StoreFigures {
+    rows_appended: IntCounter,
+    duplicates: IntCounter,
+    dedup_lookups: IntCounter,
+    written_bytes: IntCounter,
+    apply_ms: IntCounter,
+    refused_full: IntCounter,
+    background_errors: IntCounter,
+    table_bytes: IntGauge,
+    memtable_bytes: IntGauge,
+    pending_compaction_bytes: IntGauge,
+    poisoned: IntGauge,
+}
+
+/// Makes metrics and registers them.
+struct Registrar<'a>(&'a Registry);
+
+impl Registrar<'_> {
+    fn add<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.add(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
+        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    ///
+    /// # Errors
+    /// [`MetricsError`] if a name is used twice.
+    pub fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let add = Registrar(&registry);
+        let metrics = Self {
+            messages: add.counters(
+                "cdr_ingest_messages_total",
+                "Inbound messages by what became of them",
+                &["outcome"],
+            )?,
+            batches: add
+                .counter("cdr_ingest_batches_total", "Batches of inbound messages that were proposed")?,
+            dead_letters: add.counters(
+                "cdr_dead_letters_total",
+                "Messages put away unread, by reason",
+                &["reason"],
+            )?,
+            missing: add.counter(
+                "cdr_missing_sequences_total",
+                "Sequences that an inbound stream says are deleted",
+            )?,
+            streams_lost: add.counter(
+                "cdr_streams_lost_total",
+                "Times that an inbound stream was found lost or rewound",
+            )?,
+            commit_seconds: add.seconds("cdr_commit_seconds", "From proposal to commit", &["command"])?,
+            clock_offset_ms: add
+                .gauge("cdr_clock_offset_ms", "This node's clock against the replicas' median")?,
+            requests: add.seconds(
+                "cdr_api_request_seconds",
+                "Time to answer, by route and status",
+                &["method", "route", "status"],
+            )?,
+            mismatches: add.counters(
+                "cdr_verification_mismatches_total",
+                "Verifications that found something changed",
+                &["what"],
+            )?,
+            panics: add.counter("cdr_api_panics_total", "Requests that ended in a programming error")?,
+            dependency_up: add.gauges(
+                "cdr_dependency_up",
+                "1 while an outside part answers",
+                &["dependency"],
+            )?,
+            dependencies: Mutex::default(),
+            figures: Mutex::new(Figures::new(&add)?),
+            registry: registry.clone(),
+        };
+        for outcome in ["appended", "duplicate", "ignored"] {
+            metrics.messages.with_label_values(&[outcome]);
+        }
+        for what in Verified::ALL {
+            metrics.mismatches.with_label_values(&[what.as_str()]);
+        }
+        Ok(metrics)
+    }
+
+    /// A batch of `messages` was proposed; `ignored` of them are no final states, and `missing` sequences between
+    /// them are deleted.
+    pub fn batch_read(&self, messages: u64, ignored: u64, missing: u64) {
+        self.batches.inc();
+        self.messages.with_label_values(&["ignored"]).inc_by(ignored);
+        self.missing.inc_by(missing);
+        tracing::trace!(messages, ignored, missing, "batch proposed");
+    }
+
+    /// A message was put away for `reason`, which is one of a fixed set of texts.
+    pub fn dead_letter(&self, reason: &str) {
+        self.dead_letters.with_label_values(&[reason]).inc();
+    }
+
+    /// A batch is committed: so many rows were appended, so many messages were known already.
+    pub fn ingested(&self, appended: u64, duplicate: u64) {
+        self.messages.with_label_values(&["appended"]).inc_by(appended);
+        self.messages.with_label_values(&["duplicate"]).inc_by(duplicate);
+    }
+
+    /// A command of the given name took `elapsed` from proposal to commit.
+    pub fn committed(&self, command: &str, elapsed: Duration) {
+        self.commit_seconds.with_label_values(&[command]).observe(elapsed.as_secs_f64());
+    }
+
+    /// An inbound stream was found lost or rewound.
+    pub fn stream_lost(&self, stream: &str) {
+        self.streams_lost.inc();
+        tracing::debug!(stream, "counted as lost or rewound");
+    }
+
+    /// This node's clock is `offset_ms` off the median of the replicas.
+    pub fn clock_offset(&self, offset_ms: i64) {
+        self.clock_offset_ms.set(offset_ms);
+    }
+
+    /// An outside part, such as `bus` or `signer`, answered, or did not for a reason.
+    pub fn dependency(&self, name: &'static str, outcome: Result<(), String>) {
+        self.dependency_up.with_label_values(&[name]).set(i64::from(outcome.is_ok()));
+        self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).insert(name, outcome);
+    }
+
+    /// Every outside part that was used so far, and how that went last.
+    pub fn dependencies(&self) -> BTreeMap<&'static str, Result<(), String>> {
+        self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A request was answered.
+    pub fn request(&self, method: &str, route: &str, status: u16, elapsed: Duration) {
+        self.requests.with_label_values(&[method, route, &status.to_string()]).observe(elapsed.as_secs_f64());
+    }
+
+    /// A verification found something changed.
+    pub fn mismatch(&self, what: Verified) {
+        self.mismatches.with_label_values(&[what.as_str()]).inc();
+    }
+
+    /// A request ended in a programming error.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// Everything, with the figures of ledger, Raft and store as they are at `now`.
+    ///
+    /// # Errors
+    /// [`MetricsError`] if the text can't be written.
+    pub fn render(
+        &self,
+        now: Millis,
+        state: &LedgerState,
+        node: &NodeMetrics,
+        store: &StoreMetrics,
+    ) -> Result<String, MetricsError> {
+        let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.show_ledger(now, state);
+        figures.node.show(node);
+        figures.store.show(store);
+        figures.memory_bytes.set(resident_bytes());
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+}
+
+impl Figures {
+    fn new(add: &Registrar<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            seal_overdue: add.gauge("cdr_bucket_seal_overdue", "Hours that have ended and are not sealed")?,
+            open_rows: add.gauge("cdr_bucket_open_rows", "Rows of the open hour")?,
+            rows: add.gauge("cdr_rows", "Rows of all hours")?,
+            unsigned_hours: add.gauge("cdr_seals_unsigned", "Sealed hours without a signature")?,
+            last_recorded_at: add
+                .gauge("cdr_last_recorded_at_ms", "Time of the last row or seal, ms since the epoch")?,
+            positions: add.gauges(
+                "cdr_stream_position",
+                "Last sequence of a stream that is accounted for",
+                &["stream"],
+            )?,
+            node: NodeFigures::new(add)?,
+            store: StoreFigures::new(add)?,
+            memory_bytes: add.gauge("cdr_process_resident_bytes", "Memory of this process")?,
+        })
+    }
+
+    fn show_ledger(&self, now: Millis, state: &LedgerState) {
+        let head = &state.head;
+        let (ended, open) = (i64::from(now.hour().0), i64::from(head.open_hour.0));
+        let begun = state.cluster.is_some();
+        self.seal_overdue.set(if begun { (ended - open).max(0) } else { 0 });
+        self.open_rows.set(head.open_rows as i64);
+        self.rows.set(head.row_count as i64);
+        self.unsigned_hours.set(open - i64::from(head.next_unsigned.0));
+        self.last_recorded_at.set(head.last_recorded_at.0);
+        for stream in &state.streams {
+            self.positions.with_label_values(&[stream.name.as_str()]).set(stream.position as i64);
+        }
+    }
+}
+
+impl NodeFigures {
+    fn new(add: &Registrar<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            state: add.gauges("cdr_raft_state", "1 for the state that this replica is in", &["state"])?,
+            term: add.gauge("cdr_raft_term", "Current term")?,
+            leader: add.gauge("cdr_raft_leader", "Id of the leader as this replica knows it, 0 for none")?,
+            leads: add.gauge("cdr_raft_is_leader", "1 on the leader")?,
+            last_log_index: add.gauge("cdr_raft_last_log_index", "Last entry in the log")?,
+            committed_index: add.gauge("cdr_raft_committed_index", "Last entry known to be committed")?,
+            applied_index: add.gauge("cdr_raft_applied_index", "Last entry applied")?,
+            snapshot_index: add.gauge("cdr_raft_snapshot_index", "Up to here the newest snapshot goes")?,
+            lag: add.gauges(
+                "cdr_raft_replication_lag",
+                "On the leader: entries that a replica lacks",
+                &["replica"],
+            )?,
+            log_bytes: add.gauge("cdr_raft_log_bytes", "Space that the log takes")?,
+            fsyncs: add.counter("cdr_raft_fsyncs_total", "Syncs of the log")?,
+            fsync_ms: add.counter("cdr_raft_fsync_ms_total", "Time spent in syncs of the log")?,
+            longest_fsync_ms: add.gauge("cdr_raft_longest_fsync_ms", "Longest sync of the log")?,
+            log_written_bytes: add.counter("cdr_raft_log_written_bytes_total", "Bytes written to the log")?,
+            refused_writes: add
+                .counter("cdr_raft_refused_writes_total", "Log writes refused for lack of space")?,
+            restricted: add.gauge("cdr_node_restricted", "1 while this node takes no commands")?,
+            poisoned: add
+                .gauge("cdr_node_poisoned", "1 once this node has stopped serving after a failure")?,
+        })
+    }
+
+    fn show(&self, node: &NodeMetrics) {
+        self.state.reset();
+        self.state.with_label_values(&[node.state.as_str()]).set(1);
+        self.term.set(node.term as i64);
+        self.leader.set(node.leader.unwrap_or(0) as i64);
+        self.leads.set(i64::from(node.leader == Some(node.node_id)));
+        self.last_log_index.set(node.last_log_index as i64);
+        self.committed_index.set(node.committed_index as i64);
+        self.applied_index.set(node.applied_index as i64);
+        self.snapshot_index.set(node.snapshot_index as i64);
+        self.lag.reset();
+        for (replica, lag) in &node.replication_lag {
+            self.lag.with_label_values(&[replica.to_string()]).set(*lag as i64);
+        }
+        self.log_bytes.set(node.log_bytes as i64);
+        show_total(&self.fsyncs, node.fsyncs);
+        show_total(&self.fsync_ms, node.fsync_ns / 1_000_000);
+        self.longest_fsync_ms.set((node.longest_fsync_ns / 1_000_000) as i64);
+        show_total(&self.log_written_bytes, node.log_written_bytes);
+        show_total(&self.refused_writes, node.refused_writes);
+        self.restricted.set(i64::from(node.restricted.is_some()));
+        self.poisoned.set(i64::from(node.failure.is_some()));
+    }
+}
+
+impl StoreFigures {
+    fn new(add: &Registrar<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            rows_appended: add.counter("cdr_store_rows_appended_total", "Rows appended since the start")?,
+            duplicates: add.counter("cdr_store_duplicates_total", "Drafts whose message was known")?,
+            dedup_lookups: add
+                .counter("cdr_store_dedup_lookups_total", "Look-ups that the filter could not spare")?,
+            written_bytes: add.counter("cdr_store_written_bytes_total", "Bytes written before compaction")?,
+            apply_ms: add.counter("cdr_store_apply_ms_total", "Time spent applying")?,
+            refused_full: add
+                .counter("cdr_store_refused_full_total", "Writes refused because the disk is too full")?,
+            background_errors: add
+                .counter("cdr_store_background_errors_total", "Flushes and compactions that failed")?,
+            table_bytes: add.gauge("cdr_store_table_bytes", "Size of all table files")?,
+            memtable_bytes: add.gauge("cdr_store_memtable_bytes", "Size of all write buffers")?,
+            pending_compaction_bytes: add
+                .gauge("cdr_store_pending_compaction_bytes", "Bytes that wait for compaction")?,
+            poisoned: add.gauge("cdr_store_poisoned", "1 once the store has stopped writing")?,
+        })
+    }
+
+    fn show(&self, store: &StoreMetrics) {
+        show_total(&self.rows_appended, store.rows_appended);
+        show_total(&self.duplicates, store.duplicates);
+        show_total(&self.dedup_lookups, store.dedup_lookups);
+        show_total(&self.written_bytes, store.written_bytes);
+        show_total(&self.apply_ms, store.apply_us / 1_000);
+        show_total(&self.refused_full, store.refused_full);
+        show_total(&self.background_errors, store.background_errors);
+        self.table_bytes.set(store.table_bytes as i64);
+        self.memtable_bytes.set(store.memtable_bytes as i64);
+        self.pending_compaction_bytes.set(store.pending_compaction_bytes as i64);
+        self.poisoned.set(store.poisoned as i64);
+    }
+}
+
+/// Shows a count that is kept elsewhere.
+fn show_total(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+/// Resident memory of this process in bytes, 0 where the system does not tell.
+fn resident_bytes() -> i64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split(' ').nth(1).and_then(|pages| pages.parse::<i64>().ok()));
+    pages.unwrap_or(0) * 4096
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use cdr_core::command::ClockKind;
+    use cdr_core::state::Cluster;
+
+    fn state(now: Millis) -> LedgerState {
+        let cluster = Cluster {
+            cluster_id: "test".to_owned(),
+            generation: 0,
+            zone: "Asia/Kabul".to_owned(),
+            clock: ClockKind::System,
+            dedup_horizon_hours: 168,
+            hash_key: [0; 16],
+        };
+        LedgerState::begin(cluster, 1, now)
+    }
+
+    fn line(text: &str, name: &str) -> String {
+        text.lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("{name} in {text}"))
+            .to_owned()
+    }
+
+    #[test]
+    fn an_hour_is_overdue_once_it_has_ended() {
+        let metrics = Metrics::new().unwrap();
+        let start = Millis::parse("2026-04-20T13:00:00Z").unwrap();
+        let state = state(start);
+        let show = |at: &str| {
+            let now = Millis::parse(at).unwrap();
+            let text =
+                metrics.render(now, &state, &NodeMetrics::default(), &StoreMetrics::default()).unwrap();
+            line(&text, "cdr_bucket_seal_overdue ")
+        };
+        assert_eq!(show("2026-04-20T13:59:59.999Z"), "cdr_bucket_seal_overdue 0");
+        assert_eq!(show("2026-04-20T14:00:00Z"), "cdr_bucket_seal_overdue 1");
+        assert_eq!(show("2026-04-20T17:10:00Z"), "cdr_bucket_seal_overdue 4");
+    }
+
+    #[test]
+    fn counters_of_alerts_are_there_from_the_start_and_count() {
+        let metrics = Metrics::new().unwrap();
+        let state = LedgerState::default();
+        let text =
+            |node: &NodeMetrics| metrics.render(Millis(0), &state, node, &StoreMetrics::default()).unwrap();
+        let before = text(&NodeMetrics::default());
+        for name in ["cdr_streams_lost_total 0", "cdr_missing_sequences_total 0", "cdr_node_restricted 0"] {
+            line(&before, name);
+        }
+        assert_eq!(line(&before, "cdr_bucket_seal_overdue"), "cdr_bucket_seal_overdue 0");
+        metrics.batch_read(10, 2, 1);
+        metrics.ingested(7, 1);
+        metrics.stream_lost("S");
+        metrics.mismatch(Verified::Hour);
+        metrics.dead_letter("message is not valid JSON");
+        let node = NodeMetrics { fsyncs: 7, restricted: Some("full".to_owned()), ..NodeMetrics::default() };
+        let after = text(&node);
+        for name in [
+            "cdr_streams_lost_total 1",
+            "cdr_missing_sequences_total 1",
+            "cdr_ingest_messages_total{outcome=\"appended\"} 7",
+            "cdr_verification_mismatches_total{what=\"hour\"} 1",
+            "cdr_dead_letters_total{reason=\"message is not valid JSON\"} 1",
+            "cdr_node_restricted 1",
+            "cdr_raft_fsyncs_total 7",
+        ] {
+            line(&after, name);
+        }
+        assert_eq!(line(&text(&node), "cdr_raft_fsyncs_total"), "cdr_raft_fsyncs_total 7");
+    }
+}

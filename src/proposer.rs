@@ -1,0 +1,131 @@
+//! The way into the log: commands stamped with a term and a time, proposed through Raft.
+//!
+//! A [`Proposer`] belongs to one term. It refuses to propose while this node's clock is off, and the log
+//! refuses it once a newer leader has fenced its term off.
+
+use crate::clock::Clock;
+use crate::ingest::IdSource;
+use bytes::Bytes;
+use cdr_core::command::{Command, Envelope, Rejection, Reply};
+use cdr_core::{CdrId, LedgerState};
+use cdr_raft::{Node, ProposeError};
+use cdr_storage::Store;
+use futures::future::BoxFuture;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+/// Proposes commands in the name of one term. Clones share it.
+#[derive(Clone)]
+pub struct Proposer(Arc<Inner>);
+
+struct Inner {
+    node: Node,
+    store: Store,
+    clock: Clock,
+    term: u64,
+    clock_is_right: AtomicBool,
+    ids: Mutex<IdSource>,
+}
+
+/// A command did not get into the log, or nobody knows whether it did.
+#[derive(Debug, thiserror::Error)]
+pub enum ProposalError {
+    /// Another leader's term has begun.
+    #[error("term {term} is over: another leader has taken over")]
+    Deposed {
+        /// The term that is over.
+        term: u64,
+    },
+    /// This node's clock is more than a second off the other replicas'.
+    #[error("this node's clock is off; nothing is proposed until it is right")]
+    ClockIsOff,
+    /// The command could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] cdr_core::codec::CodecError),
+    /// Raft refused it, or its outcome is unknown.
+    #[error(transparent)]
+    Raft(#[from] ProposeError),
+}
+
+/// A proposal on its way.
+pub type Proposal = BoxFuture<'static, Result<Reply, ProposalError>>;
+
+impl Proposer {
+    /// A proposer for `term`; its clock counts as right until [`Proposer::set_clock_is_right`] says otherwise.
+    pub fn new(node: Node, store: Store, clock: Clock, term: u64) -> Self {
+        let (clock_is_right, ids) = (AtomicBool::new(true), Mutex::default());
+        Self(Arc::new(Inner { node, store, clock, term, clock_is_right, ids }))
+    }
+
+    /// The replicated state as this node has applied it.
+    pub fn state(&self) -> Arc<LedgerState> {
+        self.0.store.state()
+    }
+
+    /// The replicated store.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The Raft node.
+    pub fn node(&self) -> &Node {
+        &self.0.node
+    }
+
+    /// The clock that stamps proposals.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The term.
+    pub fn term(&self) -> u64 {
+        self.0.term
+    }
+
+    /// Says whether this node's clock agrees with the other replicas'.
+    pub fn set_clock_is_right(&self, right: bool) {
+        self.0.clock_is_right.store(right, Ordering::Release);
+    }
+
+    /// A new record id.
+    ///
+    /// # Errors
+    /// If the operating system gives no random bytes.
+    pub fn draw_id(&self) -> Result<CdrId, getrandom::Error> {
+        let mut ids = self.0.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.next(self.0.clock.now())
+    }
+
+    /// Starts a proposal: when this returns, it is on its way, behind every one that was started before.
+    ///
+    /// # Errors
+    /// [`ProposalError`] if it can't be started.
+    pub async fn start(&self, command: Command<'_>) -> Result<Proposal, ProposalError> {
+        if !self.0.clock_is_right.load(Ordering::Acquire) {
+            return Err(ProposalError::ClockIsOff);
+        }
+        let term = self.0.term;
+        let bytes = Bytes::from(Envelope { term, now: self.0.clock.now(), command }.encode()?);
+        let node = self.0.node.clone();
+        let mut proposal: Proposal = Box::pin(async move {
+            match node.propose(bytes).await?.reply {
+                Reply::Rejected(Rejection::Fenced { .. }) => Err(ProposalError::Deposed { term }),
+                reply => Ok(reply),
+            }
+        });
+        // The first poll puts the command into Raft's queue; that fixes the order.
+        match futures::poll!(&mut proposal) {
+            Poll::Ready(outcome) => Ok(Box::pin(std::future::ready(outcome))),
+            Poll::Pending => Ok(proposal),
+        }
+    }
+
+    /// Proposes a command and waits for its reply.
+    ///
+    /// # Errors
+    /// [`ProposalError`].
+    pub async fn propose(&self, command: Command<'_>) -> Result<Reply, ProposalError> {
+        self.start(command).await?.await
+    }
+}

@@ -1,0 +1,235 @@
+//! One replica: store, Raft, leader's work and API, put together.
+
+use crate::api;
+use crate::auth::TokenVerifier;
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::ingest::{Ingest, IngestSettings, Projector};
+use crate::metrics::Metrics;
+use crate::pricing::TablePricing;
+use crate::signer::Signer;
+use crate::workers::{Leadership, LedgerSettings, lead_when_elected};
+use anyhow::{Context, bail};
+use cdr_core::command::ClockKind;
+use cdr_core::seal::KeyRecord;
+use cdr_raft::{Node, NodeConfig};
+use cdr_storage::{Store, StoreOptions};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+/// What a replica is made of.
+pub struct ReplicaParts {
+    /// Its configuration.
+    pub config: Config,
+    /// The clock.
+    pub clock: Clock,
+    /// The bus.
+    pub bus: Arc<dyn Bus>,
+    /// Signer of seals.
+    pub signer: Arc<dyn Signer>,
+    /// The signer's record, vouched for by the root key.
+    pub key: KeyRecord,
+    /// True if a ledger on a replay clock may be opened.
+    pub allow_replay: bool,
+}
+
+/// A running replica.
+pub struct Replica {
+    node: Node,
+    store: Store,
+    metrics: Arc<Metrics>,
+    tasks: Vec<JoinHandle<()>>,
+    raft: Option<Runtime>,
+}
+
+/// Threads of Raft's own runtime.
+const RAFT_THREADS: usize = 2;
+
+impl Replica {
+    /// Opens the store, starts Raft on a runtime of its own, then the API and the wait for leadership.
+    ///
+    /// # Errors
+    /// What can't be opened or started, and why.
+    pub async fn start(parts: ReplicaParts) -> anyhow::Result<Self> {
+        let config = &parts.config;
+        let data_dir = &config.storage.data_dir;
+        std::fs::create_dir_all(data_dir).with_context(|| format!("{} can't be made", data_dir.display()))?;
+        let store = Store::open(&data_dir.join("store"), store_options(&config.storage))
+            .with_context(|| format!("the store in {} can't be opened", data_dir.display()))?;
+        refuse_foreign_ledger(&store, &parts)?;
+        let (raft, node) = start_raft(config, &parts.clock, &store).await?;
+        let metrics = Arc::new(Metrics::new()?);
+        let api = Self::start_api(&parts, &store, &node, &metrics).await?;
+        let leadership = leadership(parts, &store, &node, &metrics)?;
+        let tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
+        Ok(Self { node, store, metrics, tasks, raft: Some(raft) })
+    }
+
+    async fn start_api(
+        parts: &ReplicaParts,
+        store: &Store,
+        node: &Node,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<JoinHandle<()>> {
+        let address = &parts.config.api.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("the API can't listen on {address}: is another process there?"))?;
+        let auth = Arc::new(TokenVerifier::from_config(&parts.config.auth)?);
+        let ledger = api::Ledger::new(
+            store.clone(),
+            node.clone(),
+            parts.clock.clone(),
+            metrics.clone(),
+            &parts.config,
+        );
+        Ok(tokio::spawn(async move {
+            if let Err(error) = api::serve(listener, ledger, auth).await {
+                tracing::error!(%error, "the API has stopped");
+            }
+        }))
+    }
+
+    /// The Raft node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The replicated store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Stops serving, leading and replicating, and closes everything.
+    pub async fn stop(mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+            let _ = task.await;
+        }
+        self.node.shutdown().await;
+        if let Some(raft) = self.raft.take() {
+            raft.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        if let Some(raft) = self.raft.take() {
+            raft.shutdown_background();
+        }
+    }
+}
+
+/// Starts Raft on a runtime of its own, so that no load can starve heartbeats.
+async fn start_raft(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<(Runtime, Node)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RAFT_THREADS)
+        .thread_name("raft")
+        .enable_all()
+        .build()
+        .context("Raft's runtime can't be started")?;
+    let starting = Node::start(node_config(config, clock)?, Arc::new(store.clone()));
+    let node = runtime.spawn(starting).await.context("Raft's runtime stopped")??;
+    if config.cluster.initialize {
+        node.initialize().await.context("the cluster can't be formed")?;
+    }
+    Ok((runtime, node))
+}
+
+fn node_config(config: &Config, clock: &Clock) -> anyhow::Result<NodeConfig> {
+    let cluster = &config.cluster;
+    let listen =
+        cluster.listen.parse().with_context(|| format!("cluster.listen {} is no address", cluster.listen))?;
+    let (data_dir, peers, clock) = (config.storage.data_dir.clone(), cluster.peers.0.clone(), clock.clone());
+    let mut node = NodeConfig::new(
+        cluster.node_id,
+        cluster.id.clone(),
+        data_dir,
+        listen,
+        peers,
+        Arc::new(move || clock.now().0),
+    );
+    node.heartbeat_ms = cluster.heartbeat_ms;
+    node.election_min_ms = cluster.election_min_ms;
+    node.election_max_ms = cluster.election_max_ms;
+    // Ingest alone may use all that it is configured to; the other workers come on top.
+    node.max_in_flight = config.ingest.in_flight as usize + 8;
+    Ok(node)
+}
+
+fn store_options(storage: &config::Storage) -> StoreOptions {
+    StoreOptions {
+        block_cache_bytes: (storage.block_cache_mb as usize) << 20,
+        write_buffer_bytes: (storage.write_buffer_mb as usize) << 20,
+        dedup_filter_bytes: (storage.dedup_filter_mb as usize) << 20,
+        ..StoreOptions::default()
+    }
+}
+
+fn leadership(
+    parts: ReplicaParts,
+    store: &Store,
+    node: &Node,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Leadership> {
+    let config = parts.config;
+    let zone = config.settlement.zone;
+    let pricing = Arc::new(TablePricing::new(config.pricing.tables));
+    let projector = Projector::new(&zone, pricing)
+        .with_context(|| format!("settlement.zone {zone} is no IANA time zone"))?;
+    let settings = IngestSettings {
+        subject: config.ingest.subject,
+        stream: config.ingest.stream,
+        durable: config.ingest.durable,
+        batch_max: config.ingest.batch_max as usize,
+        in_flight: config.ingest.in_flight as usize,
+        replicas: usize::from(config.ingest.replicas),
+    };
+    let operators = config.operators.list.into_iter().map(|o| (o.id, o.recording_entity)).collect();
+    Ok(Leadership {
+        node: node.clone(),
+        store: store.clone(),
+        clock: parts.clock,
+        ingest: Ingest { settings, bus: parts.bus, projector, metrics: metrics.clone() },
+        signer: parts.signer,
+        key: parts.key,
+        ledger: LedgerSettings {
+            cluster_id: config.cluster.id,
+            zone,
+            dedup_horizon_hours: config.ingest.dedup_horizon_hours,
+            operators,
+        },
+        metrics: metrics.clone(),
+    })
+}
+
+/// A ledger on disk must be of this cluster and of this kind of clock.
+fn refuse_foreign_ledger(store: &Store, parts: &ReplicaParts) -> anyhow::Result<()> {
+    let state = store.state();
+    let Some(cluster) = &state.cluster else { return Ok(()) };
+    let dir = parts.config.storage.data_dir.display();
+    if cluster.cluster_id != parts.config.cluster.id {
+        let (held, named) = (&cluster.cluster_id, &parts.config.cluster.id);
+        bail!(
+            "{dir} holds the ledger of cluster {held}, the configuration names {named}: use its own directory"
+        );
+    }
+    if cluster.clock == ClockKind::Replay && !parts.allow_replay {
+        bail!("{dir} holds a ledger that ran on a replay clock: it is no production record");
+    }
+    if cluster.clock != parts.clock.kind() {
+        let (held, given) = (cluster.clock, parts.clock.kind());
+        bail!("{dir} holds a ledger on the {held:?} clock: it can't go on with the {given:?} clock");
+    }
+    Ok(())
+}

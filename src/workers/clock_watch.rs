@@ -1,0 +1,48 @@
+//! Compares this node's clock with the other replicas': a wrong clock must not seal future hours.
+//!
+//! A leader whose clock is more than a second off the median of the replicas does not propose, and gives up
+//! leadership (ledger format 1, "Buckets and time").
+
+use crate::metrics::Metrics;
+use crate::proposer::Proposer;
+use cdr_core::command::ClockKind;
+use std::time::Duration;
+
+/// The most that a leader's clock may be off.
+pub const TOLERANCE_MS: i64 = 1_000;
+
+/// How often clocks are compared.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// True if this node's clock may stamp records. A replay clock is one for all replicas.
+///
+/// # Errors
+/// What kept the clocks from being compared: without a majority's clocks nobody knows.
+pub async fn is_right(proposer: &Proposer, metrics: &Metrics) -> Result<bool, String> {
+    if proposer.clock().kind() == ClockKind::Replay {
+        return Ok(true);
+    }
+    let offset_ms = proposer.node().clock_offset_ms().await.map_err(|e| e.to_string())?;
+    metrics.clock_offset(offset_ms);
+    if offset_ms.abs() > TOLERANCE_MS {
+        tracing::error!(
+            severity = "SEV1",
+            offset_ms,
+            "this node's clock is off the median of the replicas: set it right"
+        );
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// Runs until the clock is found wrong; proposing is then switched off.
+pub async fn until_wrong(proposer: &Proposer, metrics: &Metrics) {
+    loop {
+        match is_right(proposer, metrics).await {
+            Ok(true) => proposer.set_clock_is_right(true),
+            Ok(false) => return proposer.set_clock_is_right(false),
+            Err(error) => tracing::warn!(error, "clocks can't be compared"),
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}

@@ -1,0 +1,218 @@
+//! From election to deposition: compare clocks, fence, begin the ledger if there is none, run the workers.
+
+use super::{RETRY_PAUSE, clock_watch, seal, sign};
+use crate::clock::Clock;
+use crate::ingest::{Ingest, IngestError};
+use crate::metrics::Metrics;
+use crate::proposer::{ProposalError, Proposer};
+use crate::signer::Signer;
+use cdr_core::canonical::to_jcs;
+use cdr_core::command::{Command, DraftsBuffer, Initialize, Rejection, Reply};
+use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
+use cdr_core::seal::KeyRecord;
+use cdr_core::state::Operator;
+use cdr_raft::{Leadership as RaftLeadership, Node};
+use cdr_storage::Store;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// With what a ledger begins.
+#[derive(Clone, Debug)]
+pub struct LedgerSettings {
+    /// Name of the cluster.
+    pub cluster_id: String,
+    /// IANA name of the settlement zone.
+    pub zone: String,
+    /// How long `messageId` decides what is a duplicate, in hours.
+    pub dedup_horizon_hours: u32,
+    /// Operators and their TAP recording entities.
+    pub operators: Vec<(String, String)>,
+}
+
+/// Everything that leading needs.
+pub struct Leadership {
+    /// The Raft node.
+    pub node: Node,
+    /// The replicated store.
+    pub store: Store,
+    /// The clock.
+    pub clock: Clock,
+    /// The inbound stream.
+    pub ingest: Ingest,
+    /// Who signs seals, and what a verifier needs to trust it.
+    pub signer: Arc<dyn Signer>,
+    /// The signer's record.
+    pub key: KeyRecord,
+    /// With what a ledger begins.
+    pub ledger: LedgerSettings,
+    /// What counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Leadership {
+    async fn lead(&self, term: u64) {
+        let proposer = Proposer::new(self.node.clone(), self.store.clone(), self.clock.clone(), term);
+        if !self.open_term(&proposer).await {
+            return;
+        }
+        tracing::info!(term, "this node leads");
+        tokio::select! {
+            () = self.work(&proposer) => tracing::info!(term, "this node no longer leads"),
+            () = clock_watch::until_wrong(&proposer, &self.metrics) => self.give_up().await,
+        }
+    }
+
+    async fn work(&self, proposer: &Proposer) {
+        tokio::select! {
+            () = repeat("ingest", || self.ingest.run(proposer)) => (),
+            () = repeat("seal", || seal::run(proposer)) => (),
+            () = repeat("sign", || sign::run(proposer, &self.signer)) => (),
+        }
+    }
+
+    /// Checks the clock, fences earlier terms off and begins the ledger; false if this node can't lead.
+    async fn open_term(&self, proposer: &Proposer) -> bool {
+        loop {
+            match clock_watch::is_right(proposer, &self.metrics).await {
+                Ok(true) => break,
+                Ok(false) => {
+                    self.give_up().await;
+                    return false;
+                }
+                Err(error) => tracing::warn!(error, "clocks can't be compared: not leading yet"),
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        loop {
+            match self.fence_and_begin(proposer).await {
+                Ok(()) => return true,
+                Err(error @ ProposalError::Deposed { .. }) => {
+                    tracing::info!(%error, "not leading");
+                    return false;
+                }
+                Err(error) => tracing::warn!(%error, "the term can't be opened yet"),
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn fence_and_begin(&self, proposer: &Proposer) -> Result<(), ProposalError> {
+        proposer.propose(Command::Fence).await?;
+        let state = proposer.state();
+        match &state.cluster {
+            Some(_) => {
+                // A replay clock stood still while nobody led.
+                self.clock.observe(state.head.last_recorded_at);
+                Ok(())
+            }
+            None => self.begin(proposer).await,
+        }
+    }
+
+    async fn begin(&self, proposer: &Proposer) -> Result<(), ProposalError> {
+        let now = self.clock.now();
+        let operators = self.ledger.operators.iter().map(|(operator_id, recording_entity)| Operator {
+            effective_from: now.hour(),
+            operator_id: operator_id.clone(),
+            recording_entity: recording_entity.clone(),
+        });
+        let mut rows: Vec<(SystemKind, Result<Vec<u8>, String>)> =
+            operators.map(|operator| (SystemKind::Operator, to_jcs(&operator))).collect();
+        rows.push((SystemKind::Key, to_jcs(&self.key)));
+        let mut drafts = DraftsBuffer::default();
+        for (kind, body) in rows {
+            let encode_error = |why| cdr_core::codec::CodecError::Encode { what: "first rows", why };
+            let body =
+                String::from_utf8(body.map_err(encode_error)?).map_err(|e| encode_error(e.to_string()))?;
+            let cdr_id = proposer.draw_id().map_err(|e| encode_error(e.to_string()))?;
+            let record = Record::System(System { kind, body: &body });
+            drafts
+                .push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "initialize", record })?;
+        }
+        let mut hash_key = [0u8; 16];
+        getrandom::fill(&mut hash_key)
+            .map_err(|e| cdr_core::codec::CodecError::Encode { what: "hash key", why: e.to_string() })?;
+        let initialize = Initialize {
+            cluster_id: &self.ledger.cluster_id,
+            zone: &self.ledger.zone,
+            clock: self.clock.kind(),
+            dedup_horizon_hours: self.ledger.dedup_horizon_hours,
+            hash_key,
+            rows: drafts.drafts(),
+        };
+        match proposer.propose(Command::Initialize(initialize)).await? {
+            Reply::Rejected(rejection @ Rejection::AlreadyInitialized { .. }) => tracing::info!(%rejection),
+            reply => tracing::info!(cluster = self.ledger.cluster_id, ?reply, "the ledger begins"),
+        }
+        Ok(())
+    }
+
+    async fn give_up(&self) {
+        if let Err(error) = self.node.step_down().await {
+            tracing::warn!(%error, "leadership can't be given up yet");
+        }
+        // Time for another node to be elected before this one is asked again.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// Watches elections for the life of the node; workers run exactly while this node leads.
+pub async fn lead_when_elected(leadership: Leadership) {
+    let mut elections = leadership.node.leadership();
+    loop {
+        let current = elections.borrow_and_update().clone();
+        match current {
+            RaftLeadership::Leader { term } => tokio::select! {
+                changed = elections.changed() => if changed.is_err() { return },
+                () = leadership.lead(term) => tokio::time::sleep(RETRY_PAUSE).await,
+            },
+            RaftLeadership::Stopped { reason } => {
+                tracing::error!(severity = "SEV1", %reason, "this node has stopped serving");
+                return;
+            }
+            RaftLeadership::Follower { .. } => {
+                if elections.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// An error that may say that the term is over.
+trait EndsTerm: std::error::Error {
+    fn ends_term(&self) -> bool;
+}
+
+impl EndsTerm for ProposalError {
+    fn ends_term(&self) -> bool {
+        matches!(self, Self::Deposed { .. })
+    }
+}
+
+impl EndsTerm for IngestError {
+    fn ends_term(&self) -> bool {
+        matches!(self, Self::Proposal(error) if error.ends_term())
+    }
+}
+
+impl EndsTerm for sign::SigningError {
+    fn ends_term(&self) -> bool {
+        matches!(self, Self::Proposal(error) if error.ends_term())
+    }
+}
+
+/// Runs a worker again and again until the term is over.
+async fn repeat<E: EndsTerm, F: Future<Output = Result<(), E>>>(name: &str, mut run: impl FnMut() -> F) {
+    loop {
+        if let Err(error) = run().await {
+            if error.ends_term() {
+                tracing::info!(worker = name, %error, "stops with the term");
+                return;
+            }
+            tracing::warn!(worker = name, %error, "failed; it starts again behind what is committed");
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}

@@ -1,0 +1,15 @@
+//! What only the leader does. Each worker reads from the replicated state what is still to be done, does it,
+//! and proposes a command that says so; every step may run twice without harm, and nothing lives in a
+//! worker's memory only.
+
+mod clock_watch;
+mod leadership;
+mod seal;
+mod sign;
+
+pub use leadership::{Leadership, LedgerSettings, lead_when_elected};
+
+use std::time::Duration;
+
+/// Pause between the attempts of a worker that failed.
+const RETRY_PAUSE: Duration = Duration::from_millis(300);

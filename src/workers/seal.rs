@@ -1,0 +1,29 @@
+//! Seals every hour the moment it ends, empty hours included (US-CDR-003).
+//!
+//! The first proposal past an hour's end seals it anyway; this timer sees to hours in which nothing comes.
+
+use crate::proposer::{ProposalError, Proposer};
+use cdr_core::command::Command;
+use std::time::Duration;
+
+/// A replay clock jumps: look at it this often at least.
+const LONGEST_SLEEP: Duration = Duration::from_millis(200);
+
+/// Proposes a seal whenever the open hour is over.
+///
+/// # Errors
+/// [`ProposalError`]; the caller tries again.
+pub async fn run(proposer: &Proposer) -> Result<(), ProposalError> {
+    loop {
+        let end = proposer.state().head.open_hour.end();
+        let now = proposer.clock().now();
+        // While events move the clock, they also seal: a timer would race them.
+        if now >= end && !proposer.clock().follows_events() {
+            let reply = proposer.propose(Command::Seal).await?;
+            tracing::info!(?reply, "hours sealed");
+            continue;
+        }
+        let left = Duration::from_millis((end.0 - now.0).max(1) as u64);
+        tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
+    }
+}

@@ -1,0 +1,408 @@
+//! The one decision function: what follows from a command.
+//!
+//! [`apply`] reads the state, asks the view what it can't know itself, and returns what is to be written.
+//! It changes nothing. Whoever calls it writes the [`Transition`] in one atomic step.
+
+use crate::canonical::{MAX_INTEGER, row_hash};
+use crate::command::{
+    Append, Command, DraftItem, Envelope, Ingest, Ingested, Initialize, Rejection, Reply, SignSeal,
+    message_ids,
+};
+use crate::hash::Hash;
+use crate::id::Uuid;
+use crate::row::{Place, Record, Row, SYSTEM_OPERATOR};
+use crate::seal::verify_signature;
+use crate::state::{ClosedHour, Cluster, LedgerState, Subtree};
+use crate::time::{HOUR_MS, Hour, Millis};
+use std::collections::HashSet;
+
+/// The most hours that one command may seal: longer outages need a look at the clock first.
+pub const MAX_HOURS_AT_ONCE: u32 = 24 * 400;
+
+/// What `apply` has to know of earlier rows.
+pub trait View {
+    /// For every id: is there an original CDR (no adjustment) of that message in a bucket of `since` or later?
+    /// The answer is exact: replicas must decide alike.
+    ///
+    /// # Errors
+    /// If the rows can't be read; nothing is decided then.
+    fn seen(&self, ids: &[Uuid], since: Hour) -> Result<Vec<bool>, ViewError>;
+
+    /// Hash of the seal of `hour`, if that hour is sealed.
+    ///
+    /// # Errors
+    /// If the seal can't be read.
+    fn seal_hash(&self, hour: Hour) -> Result<Option<Hash>, ViewError>;
+}
+
+/// Earlier rows could not be read, or the entry itself is damaged: the node must stop serving.
+#[derive(Debug, thiserror::Error)]
+#[error("earlier rows can't be read: {0}")]
+pub struct ViewError(pub String);
+
+/// A row that is to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRow<'a> {
+    /// Number of the row over all hours, from 0.
+    pub ordinal: u64,
+    /// Registry index of its operator.
+    pub operator: u16,
+    /// Its position among the operator's rows of the hour, from 0.
+    pub leaf_index: u64,
+    /// Its hash.
+    pub row_hash: Hash,
+    /// The row.
+    pub row: Row<'a>,
+    /// The draft's encoding, to be stored as it is.
+    pub draft_bytes: &'a [u8],
+}
+
+/// What follows from a command; written in one atomic step.
+#[derive(Clone, Debug)]
+pub struct Transition<'a> {
+    /// The state afterwards.
+    pub state: LedgerState,
+    /// What of the state changed.
+    pub changes: Changes,
+    /// Hours that were closed, before any row was appended.
+    pub closed: Vec<ClosedHour>,
+    /// Rows that were appended, all in the state's open hour.
+    pub rows: Vec<NewRow<'a>>,
+    /// Cached subtrees that the rows completed.
+    pub subtrees: Vec<Subtree>,
+    /// A signature to be stored beside the seal of an hour.
+    pub signature: Option<SignSeal>,
+    /// The answer.
+    pub reply: Reply,
+}
+
+/// Which parts of the state a transition changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Everything: settings, registry, keys, every partition and stream.
+    pub all: bool,
+    /// The head alone, or with the partitions and streams below.
+    pub head: bool,
+    /// Positions of changed partitions, ascending.
+    pub partitions: Vec<usize>,
+    /// Positions of changed streams.
+    pub streams: Vec<usize>,
+}
+
+/// What follows from `envelope`. A refused command leaves everything as it is and answers
+/// [`Reply::Rejected`].
+///
+/// # Errors
+/// [`ViewError`] if earlier rows can't be read or the entry is damaged: the caller must stop, because its
+/// replica can no longer follow the others.
+pub fn apply<'a>(
+    state: &LedgerState,
+    view: &impl View,
+    envelope: &Envelope<'a>,
+) -> Result<Transition<'a>, ViewError> {
+    let mut step = Step::new(state);
+    match step.run(view, envelope) {
+        Ok(reply) => {
+            step.transition.reply = reply;
+            Ok(step.transition)
+        }
+        Err(Stop::Rejected(rejection)) => {
+            let mut unchanged = Step::new(state).transition;
+            unchanged.reply = Reply::Rejected(rejection);
+            Ok(unchanged)
+        }
+        Err(Stop::View(error)) => Err(error),
+    }
+}
+
+/// Why a step ends early.
+enum Stop {
+    Rejected(Rejection),
+    View(ViewError),
+}
+
+impl From<Rejection> for Stop {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<ViewError> for Stop {
+    fn from(error: ViewError) -> Self {
+        Self::View(error)
+    }
+}
+
+impl From<crate::codec::CodecError> for Stop {
+    fn from(error: crate::codec::CodecError) -> Self {
+        Self::View(ViewError(error.to_string()))
+    }
+}
+
+fn illegal(why: impl Into<String>) -> Stop {
+    Stop::Rejected(Rejection::Illegal { why: why.into() })
+}
+
+/// A transition in the making.
+struct Step<'a> {
+    transition: Transition<'a>,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Step<'a> {
+    fn new(state: &LedgerState) -> Self {
+        Self {
+            transition: Transition {
+                state: state.clone(),
+                changes: Changes::default(),
+                closed: Vec::new(),
+                rows: Vec::new(),
+                subtrees: Vec::new(),
+                signature: None,
+                reply: Reply::None,
+            },
+            scratch: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, view: &impl View, envelope: &Envelope<'a>) -> Result<Reply, Stop> {
+        if envelope.command == Command::Fence {
+            return self.fence(envelope.term);
+        }
+        let fence = self.transition.state.head.fence_term;
+        if envelope.term != fence {
+            return Err(Rejection::Fenced { term: envelope.term, fence }.into());
+        }
+        if let Command::Initialize(initialize) = &envelope.command {
+            return self.initialize(initialize, envelope.now);
+        }
+        if self.transition.state.cluster.is_none() {
+            return Err(Rejection::NotInitialized.into());
+        }
+        let now = self.transition.state.head.last_recorded_at.max(envelope.now);
+        match &envelope.command {
+            Command::Ingest(ingest) => self.ingest(view, ingest, now),
+            Command::Append(append) => self.append(append, now),
+            Command::Seal => Ok(Reply::Sealed { hours: self.close_until(now)? }),
+            Command::SignSeal(sign) => self.sign(view, sign),
+            Command::Fence | Command::Initialize(_) => Err(illegal("handled above")),
+        }
+    }
+
+    fn fence(&mut self, term: u64) -> Result<Reply, Stop> {
+        let head = &mut self.transition.state.head;
+        if term < head.fence_term {
+            return Err(Rejection::Fenced { term, fence: head.fence_term }.into());
+        }
+        head.fence_term = term;
+        self.transition.changes.head = true;
+        Ok(Reply::Fenced { term })
+    }
+
+    fn initialize(&mut self, initialize: &Initialize<'a>, now: Millis) -> Result<Reply, Stop> {
+        if let Some(cluster) = &self.transition.state.cluster {
+            return Err(Rejection::AlreadyInitialized { cluster_id: cluster.cluster_id.clone() }.into());
+        }
+        if !crate::id::is_name(initialize.cluster_id) {
+            return Err(illegal("the cluster's name must match [A-Za-z0-9_-]{1,16}"));
+        }
+        let cluster = Cluster {
+            cluster_id: initialize.cluster_id.to_owned(),
+            generation: 1,
+            zone: initialize.zone.to_owned(),
+            clock: initialize.clock,
+            dedup_horizon_hours: initialize.dedup_horizon_hours,
+            hash_key: initialize.hash_key,
+        };
+        self.transition.state = LedgerState::begin(cluster, self.transition.state.head.fence_term, now);
+        self.transition.changes.all = true;
+        self.append_system(crate::command::Source::Internal, initialize.rows.decode()?, now)?;
+        Ok(Reply::Initialized)
+    }
+
+    /// Closes every hour that ended at or before `now`; returns how many.
+    fn close_until(&mut self, now: Millis) -> Result<u32, Stop> {
+        let state = &mut self.transition.state;
+        let (open, target) = (state.head.open_hour, now.hour());
+        let hours = target.0.saturating_sub(open.0);
+        if hours > MAX_HOURS_AT_ONCE {
+            let (open, now) = (open.to_string(), target.to_string());
+            return Err(Rejection::ClockJump { open, now, limit: MAX_HOURS_AT_ONCE }.into());
+        }
+        for _ in 0..hours {
+            let closed = state.close_hour(now)?;
+            self.transition.closed.push(closed);
+            self.transition.changes.all = true;
+        }
+        Ok(hours)
+    }
+
+    fn ingest(&mut self, view: &impl View, ingest: &Ingest<'a>, now: Millis) -> Result<Reply, Stop> {
+        let at = self.check_stream(ingest)?;
+        let items = ingest.drafts.decode()?;
+        check_sums(ingest, &items)?;
+        let ids =
+            message_ids(&items).ok_or_else(|| illegal("an inbound stream carries original CDRs only"))?;
+        self.close_until(now)?;
+        let since = self.dedup_since(now);
+        let known = view.seen(&ids, since)?;
+        let mut in_batch = HashSet::with_capacity(ids.len());
+        let (mut appended, mut duplicate) = (0, 0);
+        self.transition.rows.reserve(items.len());
+        for ((item, id), known) in items.into_iter().zip(&ids).zip(known) {
+            if known || !in_batch.insert(*id) {
+                duplicate += 1;
+                continue;
+            }
+            let sequence = ingest.first + u64::from(item.offset);
+            self.push_row(item, ingest.stream, sequence, now)?;
+            appended += 1;
+        }
+        let stream = &mut self.transition.state.streams[at];
+        stream.position = ingest.last;
+        stream.digest = ingest.last_digest;
+        stream.appended += appended;
+        stream.duplicate += duplicate;
+        stream.ignored += ingest.ignored;
+        stream.dead_lettered += ingest.dead_lettered;
+        stream.missing += ingest.missing;
+        self.transition.changes.head = true;
+        self.transition.changes.streams.push(at);
+        Ok(Reply::Ingested(Ingested {
+            appended,
+            duplicate,
+            bucket_hour: self.transition.state.head.open_hour.0,
+            position: ingest.last,
+        }))
+    }
+
+    fn check_stream(&self, ingest: &Ingest<'_>) -> Result<usize, Stop> {
+        let state = &self.transition.state;
+        let unknown = || Rejection::UnknownStream { stream: ingest.stream.to_owned() };
+        let (base, _) = crate::state::stream_epoch(ingest.stream).ok_or_else(unknown)?;
+        let latest = state.latest_epoch(base).ok_or_else(unknown)?;
+        if latest.name != ingest.stream || latest.created.is_empty() {
+            return Err(unknown().into());
+        }
+        if latest.position + 1 != ingest.first || ingest.last < ingest.first {
+            let (stream, position) = (ingest.stream.to_owned(), latest.position);
+            return Err(Rejection::Position { stream, position, first: ingest.first }.into());
+        }
+        if ingest.last > MAX_INTEGER {
+            return Err(illegal(format!(
+                "sequence {} of stream {} is over 2^53",
+                ingest.last, ingest.stream
+            )));
+        }
+        state.stream(ingest.stream).ok_or_else(|| unknown().into())
+    }
+
+    /// First bucket in which a message's earlier record makes it a duplicate.
+    fn dedup_since(&self, now: Millis) -> Hour {
+        let horizon = self.transition.state.cluster.as_ref().map_or(0, |c| c.dedup_horizon_hours);
+        Millis((now.0 - i64::from(horizon) * HOUR_MS).max(0)).hour()
+    }
+
+    fn append(&mut self, append: &Append<'a>, now: Millis) -> Result<Reply, Stop> {
+        let items = append.drafts.decode()?;
+        self.close_until(now)?;
+        let (bucket_hour, first_sequence) =
+            (self.transition.state.head.open_hour.0, self.transition.state.head.open_rows + 1);
+        self.append_system(append.source, items, now)?;
+        self.transition.changes.all = true;
+        Ok(Reply::Appended { bucket_hour, first_sequence })
+    }
+
+    fn append_system(
+        &mut self,
+        source: crate::command::Source,
+        items: Vec<DraftItem<'a>>,
+        now: Millis,
+    ) -> Result<(), Stop> {
+        for item in items {
+            let is_system = matches!(item.draft.record, Record::System(_));
+            if !is_system || item.draft.operator_id != SYSTEM_OPERATOR {
+                return Err(illegal("only system rows, in partition _system, can be appended this way"));
+            }
+            let name = source.as_str();
+            let at = self.transition.state.stream(name).ok_or_else(|| illegal("no such source"))?;
+            let stream = &mut self.transition.state.streams[at];
+            stream.position += 1;
+            stream.appended += 1;
+            let sequence = stream.position;
+            self.push_row(item, name, sequence, now)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a draft its place in the open hour, hashes it and takes it into the state.
+    fn push_row(
+        &mut self,
+        item: DraftItem<'a>,
+        source_stream: &'a str,
+        source_sequence: u64,
+        now: Millis,
+    ) -> Result<(), Stop> {
+        let state = &mut self.transition.state;
+        let at = state
+            .partition(item.draft.operator_id)
+            .ok_or_else(|| Rejection::UnknownOperator { operator_id: item.draft.operator_id.to_owned() })?;
+        let partition = &state.partitions[at];
+        let (operator, leaf_index) = (partition.operator, partition.frontier.count());
+        let place = Place {
+            bucket_hour: state.head.open_hour,
+            sequence: state.head.open_rows + 1,
+            chain_prev: partition.last_hash,
+            recorded_at: now,
+            source_stream,
+            source_sequence,
+        };
+        let ordinal = state.head.row_count;
+        let row = Row::from_draft(item.draft, place);
+        let hash = row_hash(&row, &mut self.scratch);
+        let subtrees = &mut self.transition.subtrees;
+        state.append(&row, hash, |subtree| subtrees.push(subtree))?;
+        let partitions = &mut self.transition.changes.partitions;
+        if let Err(slot) = partitions.binary_search(&at) {
+            partitions.insert(slot, at);
+        }
+        let draft_bytes = item.bytes;
+        self.transition.rows.push(NewRow { ordinal, operator, leaf_index, row_hash: hash, row, draft_bytes });
+        Ok(())
+    }
+
+    fn sign(&mut self, view: &impl View, sign: &SignSeal) -> Result<Reply, Stop> {
+        let state = &mut self.transition.state;
+        let refuse = |why: &str| Rejection::Signature { hour: sign.hour.to_string(), why: why.to_owned() };
+        if sign.hour < state.head.next_unsigned {
+            return Ok(Reply::Signed);
+        }
+        if sign.hour != state.head.next_unsigned || sign.hour >= state.head.open_hour {
+            return Err(refuse("signatures are attached in order, to sealed hours").into());
+        }
+        let seal_hash = view.seal_hash(sign.hour)?.ok_or_else(|| refuse("there is no seal"))?;
+        let key = state.signing_key(sign.hour).ok_or_else(|| refuse("no key covers the hour"))?;
+        let public_key = key.public_key_bytes().ok_or_else(|| refuse("the key is no Ed25519 key"))?;
+        if !verify_signature(&seal_hash, &sign.signature, &public_key) {
+            return Err(refuse("it is not by the key that the seal names").into());
+        }
+        state.head.next_unsigned = sign.hour.next();
+        self.transition.changes.head = true;
+        self.transition.signature = Some(sign.clone());
+        Ok(Reply::Signed)
+    }
+}
+
+/// Every sequence of the stretch must be accounted for, and each draft's offset must lie in it, ascending.
+fn check_sums(ingest: &Ingest<'_>, items: &[DraftItem<'_>]) -> Result<(), Stop> {
+    let span = ingest.last - ingest.first + 1;
+    let others = ingest.ignored.checked_add(ingest.dead_lettered).and_then(|n| n.checked_add(ingest.missing));
+    if others.and_then(|n| n.checked_add(items.len() as u64)) != Some(span) {
+        return Err(illegal(format!("the batch {}..={} does not add up", ingest.first, ingest.last)));
+    }
+    let ascending = items.windows(2).all(|pair| pair[0].offset < pair[1].offset);
+    if !ascending || items.last().is_some_and(|item| u64::from(item.offset) >= span) {
+        return Err(illegal("the drafts are not in stream order"));
+    }
+    Ok(())
+}

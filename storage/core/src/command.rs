@@ -1,0 +1,364 @@
+//! What can be proposed to the log, and what it answers.
+//!
+//! A proposer stamps time and ids; nothing below reads a clock or draws a random number. A business
+//! rejection is a committed [`Reply`], not an error.
+
+use crate::Hash;
+use crate::codec::{self, CodecError};
+use crate::id::Uuid;
+use crate::row::Draft;
+use crate::time::{Hour, Millis};
+use bincode::{BorrowDecode, Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+/// A command with the term in whose name it is proposed and the proposer's time.
+#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+pub struct Envelope<'a> {
+    /// Fencing term: commands of any other term than the last [`Command::Fence`]'s are refused.
+    pub term: u64,
+    /// The proposer's clock.
+    pub now: Millis,
+    /// What is asked.
+    pub command: Command<'a>,
+}
+
+/// What can be asked of the log.
+#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+pub enum Command<'a> {
+    /// Begins a ledger; the hour of `now` is its first.
+    Initialize(Initialize<'a>),
+    /// Opens a leader's term: from here on only its commands are accepted.
+    Fence,
+    /// Rows from an inbound stream, in stream order.
+    Ingest(Ingest<'a>),
+    /// System rows from a worker or a request.
+    Append(Append<'a>),
+    /// Seals every hour that ended before `now`.
+    Seal,
+    /// Attaches a signature to the oldest seal that has none.
+    SignSeal(SignSeal),
+}
+
+/// The settings of a ledger, fixed for its life.
+#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+pub struct Initialize<'a> {
+    /// Name of the cluster; part of every genesis hash.
+    pub cluster_id: &'a str,
+    /// IANA name of the settlement zone.
+    pub zone: &'a str,
+    /// What drives time.
+    pub clock: ClockKind,
+    /// How long `messageId` decides what is a duplicate, in hours.
+    pub dedup_horizon_hours: u32,
+    /// Key of the keyed hashes of client-chosen ids.
+    pub hash_key: [u8; 16],
+    /// First rows: operators (in force at once) and signing keys.
+    pub rows: Drafts<'a>,
+}
+
+/// What drives time in a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockKind {
+    /// The machines' clocks.
+    System,
+    /// The events' own times; refused by production nodes.
+    Replay,
+}
+
+/// A stretch of an inbound stream: every sequence from `first` to `last` is accounted for.
+#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+pub struct Ingest<'a> {
+    /// Stream epoch.
+    pub stream: &'a str,
+    /// First sequence; must be the position + 1.
+    pub first: u64,
+    /// Last sequence; becomes the position.
+    pub last: u64,
+    /// SHA-256 of the message at `last`, or of nothing if that message is missing.
+    pub last_digest: Hash,
+    /// Messages that are no final states.
+    pub ignored: u64,
+    /// Messages that went to the dead letter.
+    pub dead_lettered: u64,
+    /// Sequences that the stream says are deleted.
+    pub missing: u64,
+    /// One draft for every other message.
+    pub drafts: Drafts<'a>,
+}
+
+/// System rows from a worker or a request.
+#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+pub struct Append<'a> {
+    /// Where they come from.
+    pub source: Source,
+    /// The rows; their sequence offsets are not used.
+    pub drafts: Drafts<'a>,
+}
+
+/// Origin of rows that no stream carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Source {
+    /// A request.
+    Api,
+    /// A worker.
+    Internal,
+}
+
+impl Source {
+    /// The stream name in `source.stream`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A signature over a seal (see [`crate::seal::signed_message`]).
+#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+pub struct SignSeal {
+    /// Hour of the seal.
+    pub hour: Hour,
+    /// Ed25519 signature by the key that the seal names.
+    pub signature: [u8; 64],
+}
+
+/// Encoded drafts, each with the offset of its source sequence from the batch's first.
+#[derive(Clone, Debug, Default, PartialEq, Encode, BorrowDecode)]
+pub struct Drafts<'a> {
+    count: u32,
+    bytes: &'a [u8],
+}
+
+/// One draft of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DraftItem<'a> {
+    /// Source sequence minus the batch's first.
+    pub offset: u32,
+    /// The decoded draft.
+    pub draft: Draft<'a>,
+    /// Its encoding, as it is stored.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Drafts<'a> {
+    /// Number of drafts.
+    pub fn len(&self) -> u64 {
+        u64::from(self.count)
+    }
+
+    /// True without drafts.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Decodes the drafts, in order.
+    ///
+    /// # Errors
+    /// [`CodecError::Damaged`] if the bytes are not `count` whole drafts.
+    pub fn decode(&self) -> Result<Vec<DraftItem<'a>>, CodecError> {
+        let damaged = |why: &str| CodecError::Damaged { what: "draft batch", why: why.to_owned() };
+        let mut items = Vec::with_capacity(self.count.min(1 << 16) as usize);
+        let mut rest = self.bytes;
+        for _ in 0..self.count {
+            let (offset, after) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("cut in an offset"))?;
+            let (len, after) = after.split_first_chunk::<4>().ok_or_else(|| damaged("cut in a length"))?;
+            let len = u32::from_le_bytes(*len) as usize;
+            let (bytes, after) = after.split_at_checked(len).ok_or_else(|| damaged("cut in a draft"))?;
+            let draft = codec::decode_bare("draft", bytes)?;
+            items.push(DraftItem { offset: u32::from_le_bytes(*offset), draft, bytes });
+            rest = after;
+        }
+        if rest.is_empty() { Ok(items) } else { Err(damaged("bytes after the last draft")) }
+    }
+}
+
+/// Collects drafts into the encoding that [`Drafts`] reads.
+#[derive(Debug, Default)]
+pub struct DraftsBuffer {
+    count: u32,
+    bytes: Vec<u8>,
+}
+
+impl DraftsBuffer {
+    /// Appends a draft.
+    ///
+    /// # Errors
+    /// [`CodecError::Encode`].
+    pub fn push(&mut self, offset: u32, draft: &Draft<'_>) -> Result<(), CodecError> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&offset.to_le_bytes());
+        self.bytes.extend_from_slice(&[0; 4]);
+        codec::encode_bare("draft", draft, &mut self.bytes)?;
+        let len = (self.bytes.len() - start - 8) as u32;
+        self.bytes[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Number of drafts so far.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// True without drafts.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Encoded size so far.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The batch.
+    pub fn drafts(&self) -> Drafts<'_> {
+        Drafts { count: self.count, bytes: &self.bytes }
+    }
+}
+
+impl Envelope<'_> {
+    /// The bytes of a log entry.
+    ///
+    /// # Errors
+    /// [`CodecError::Encode`].
+    pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        codec::encode("command", self)
+    }
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads the bytes of a log entry.
+    ///
+    /// # Errors
+    /// [`CodecError`].
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, CodecError> {
+        codec::decode("command", bytes)
+    }
+}
+
+/// What the log answers to a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// An entry without a command.
+    #[default]
+    None,
+    /// The ledger has begun.
+    Initialized,
+    /// The term is open.
+    Fenced {
+        /// The term.
+        term: u64,
+    },
+    /// A stretch of a stream is in the log.
+    Ingested(Ingested),
+    /// System rows are in the log.
+    Appended {
+        /// Bucket of the rows.
+        bucket_hour: u32,
+        /// Sequence of the first.
+        first_sequence: u64,
+    },
+    /// Every hour that ended is sealed.
+    Sealed {
+        /// How many were sealed by this command.
+        hours: u32,
+    },
+    /// The signature is attached.
+    Signed,
+    /// The command was refused; nothing changed.
+    Rejected(Rejection),
+}
+
+/// Outcome of a [`Command::Ingest`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ingested {
+    /// Rows appended.
+    pub appended: u64,
+    /// Drafts whose message was known already.
+    pub duplicate: u64,
+    /// Bucket of the rows, hours since the epoch.
+    pub bucket_hour: u32,
+    /// The stream's position now.
+    pub position: u64,
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    /// A newer leader has opened its term.
+    #[error("term {term} is fenced off by term {fence}: this node is no longer leader")]
+    Fenced {
+        /// Term of the command.
+        term: u64,
+        /// Term in force.
+        fence: u64,
+    },
+    /// There is no ledger yet.
+    #[error("the ledger is not initialised; initialise the cluster first")]
+    NotInitialized,
+    /// There is a ledger already.
+    #[error("the ledger is already initialised as cluster {cluster_id}")]
+    AlreadyInitialized {
+        /// Its name.
+        cluster_id: String,
+    },
+    /// The command skips more hours than any outage explains.
+    #[error("sealing from {open} to {now} would skip more than {limit} hours: check the leader's clock")]
+    ClockJump {
+        /// Open hour.
+        open: String,
+        /// Hour of the command.
+        now: String,
+        /// The most hours sealed at once.
+        limit: u32,
+    },
+    /// The batch does not continue the stream.
+    #[error("stream {stream} is at position {position}, the batch starts at {first}: reopen the consumer")]
+    Position {
+        /// Stream epoch.
+        stream: String,
+        /// Its position.
+        position: u64,
+        /// Start of the batch.
+        first: u64,
+    },
+    /// The stream epoch is unknown or no longer the latest.
+    #[error("stream {stream} is not open: open its epoch first")]
+    UnknownStream {
+        /// Stream epoch.
+        stream: String,
+    },
+    /// A row names an operator that is not in force.
+    #[error("operator {operator_id} is not in force in this hour")]
+    UnknownOperator {
+        /// The operator.
+        operator_id: String,
+    },
+    /// The command contradicts itself or the ledger.
+    #[error("the command is not legal: {why}")]
+    Illegal {
+        /// What is wrong.
+        why: String,
+    },
+    /// The signature does not fit.
+    #[error("the signature of hour {hour} is refused: {why}")]
+    Signature {
+        /// The hour.
+        hour: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// The ids of a batch's messages, for one look-up.
+pub(crate) fn message_ids(items: &[DraftItem<'_>]) -> Option<Vec<Uuid>> {
+    items
+        .iter()
+        .map(|item| match &item.draft.record {
+            crate::row::Record::Sms(sms) if sms.adjustment.is_none() => Some(sms.message_id),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,51 @@
+//! What a CDR row is, how it is hashed, chained, sealed and verified, and which transitions are legal.
+//!
+//! This crate is pure: no IO, no async, no clock, no randomness. Everything the system decides is
+//! [`apply()`]: a function of the present [`LedgerState`], what a [`View`] knows of earlier rows, and a
+//! [`Command`] that carries its own time. An auditor can build the verifier from this crate alone.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`row`] | the canonical row and its parts |
+//! | [`canonical`] | the RFC 8785 bytes of a row, from which its hash is taken |
+//! | [`merkle`], [`chain`] | trees, frontiers, proofs; the formulas of roots and chains |
+//! | [`seal`] | what closes an hour: seal, completeness statement, signature |
+//! | [`state`] | the fold over rows: open bucket, partitions, streams, keys |
+//! | [`command`], [`mod@apply`] | what can be asked, and what follows from it |
+//! | [`proof`] | portable proofs and the one verifier that everything shares |
+//! | [`codec`] | the compact encoding of drafts and commands, with its version byte |
+
+// Purity is enforced: `clippy.toml` beside this crate's manifest lists what is banned and why.
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    clippy::iter_over_hash_type,
+    clippy::float_arithmetic
+)]
+
+pub mod apply;
+pub mod canonical;
+pub mod chain;
+pub mod codec;
+pub mod command;
+pub mod hash;
+pub mod id;
+pub mod memory;
+pub mod merkle;
+pub mod money;
+pub mod proof;
+pub mod row;
+pub mod seal;
+pub mod state;
+pub mod time;
+
+pub use apply::{NewRow, Transition, View, ViewError, apply};
+pub use command::{Command, Envelope, Rejection, Reply};
+pub use hash::Hash;
+pub use id::{CdrId, Uuid};
+pub use money::Money;
+pub use row::Row;
+pub use seal::Seal;
+pub use state::LedgerState;
+pub use time::{Hour, Millis};

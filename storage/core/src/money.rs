@@ -1,0 +1,113 @@
+//! Money: an exact decimal with six fraction digits (`decimal(18,6)`), never a binary fraction.
+
+use bincode::{de::Decoder, error::DecodeError};
+use rust_decimal::{Decimal, RoundingStrategy};
+use std::fmt;
+
+/// An amount in millionths of the currency's unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode)]
+pub struct Money(i64);
+
+/// The largest magnitude of `decimal(18,6)`, in millionths.
+const MAX_MICROS: i64 = 999_999_999_999_999_999;
+
+impl Money {
+    /// No money at all.
+    pub const ZERO: Self = Self(0);
+
+    /// From millionths; `None` beyond 18 digits.
+    pub fn from_micros(micros: i64) -> Option<Self> {
+        (-MAX_MICROS..=MAX_MICROS).contains(&micros).then_some(Self(micros))
+    }
+
+    /// The amount in millionths.
+    pub fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Rounds half-even to six fraction digits; `None` beyond 18 digits.
+    pub fn from_decimal(value: Decimal) -> Option<Self> {
+        let rounded = value.round_dp_with_strategy(6, RoundingStrategy::MidpointNearestEven);
+        let micros = rounded.checked_mul(Decimal::from(1_000_000))?;
+        Self::from_micros(i64::try_from(micros.normalize()).ok()?)
+    }
+
+    /// Parses a plain decimal number, rounding half-even to six fraction digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = text.strip_prefix('-').unwrap_or(text);
+        if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+            return None;
+        }
+        Self::from_decimal(text.parse().ok()?)
+    }
+
+    /// The exact decimal value.
+    pub fn to_decimal(self) -> Decimal {
+        Decimal::new(self.0, 6)
+    }
+
+    /// Appends `-?digits.dddddd`; zero has no sign.
+    pub fn push(self, out: &mut Vec<u8>) {
+        if self.0 < 0 {
+            out.push(b'-');
+        }
+        let magnitude = self.0.unsigned_abs();
+        out.extend_from_slice(itoa::Buffer::new().format(magnitude / 1_000_000).as_bytes());
+        let mut fraction = *b".000000";
+        let mut rest = magnitude % 1_000_000;
+        for digit in fraction[1..].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        out.extend_from_slice(&fraction);
+    }
+}
+
+impl<C> bincode::Decode<C> for Money {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Self::from_micros(i64::decode(decoder)?).ok_or(DecodeError::Other("amount beyond 18 digits"))
+    }
+}
+bincode::impl_borrow_decode!(Money);
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Vec::with_capacity(26);
+        self.push(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn six_digits_always() {
+        assert_eq!(Money::parse("0.0384").unwrap().to_string(), "0.038400");
+        assert_eq!(Money::parse("-0.0000001").unwrap().to_string(), "0.000000");
+        assert_eq!(Money::parse("-1.5").unwrap().to_string(), "-1.500000");
+        assert_eq!(Money::parse("999999999999.999999").unwrap().micros(), MAX_MICROS);
+        assert_eq!(Money::parse("1000000000000"), None);
+        assert_eq!(Money::parse("1e3"), None);
+        assert_eq!(Money::parse("+1"), None);
+    }
+
+    #[test]
+    fn halves_go_to_the_even_digit() {
+        assert_eq!(Money::parse("0.0000005").unwrap().micros(), 0);
+        assert_eq!(Money::parse("0.0000015").unwrap().micros(), 2);
+        assert_eq!(Money::parse("-0.0000025").unwrap().micros(), -2);
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_back(micros in -MAX_MICROS..=MAX_MICROS) {
+            let money = Money::from_micros(micros).unwrap();
+            prop_assert_eq!(Money::parse(&money.to_string()), Some(money));
+            prop_assert_eq!(Money::from_decimal(money.to_decimal()), Some(money));
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The canonical row and its parts (ledger format 1, "Everything that happened is a row").
+//!
+//! A [`Draft`] is what a proposer knows; the log adds the rest when it accepts the row: bucket, sequence,
+//! predecessor's hash and time. Both borrow their text, so that a batch is decoded without copying.
+
+use crate::hash::Hash;
+use crate::id::{CdrId, Uuid};
+use crate::money::Money;
+use crate::time::{Hour, Millis};
+use bincode::{BorrowDecode, Encode};
+
+/// Operator id of the partition that holds the system's own rows.
+pub const SYSTEM_OPERATOR: &str = "_system";
+
+/// A row of the chained log, with everything that is hashed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row<'a> {
+    /// What every row has.
+    pub frame: Frame<'a>,
+    /// What this kind of row has.
+    pub record: Record<'a>,
+}
+
+/// The framing fields, present in every row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame<'a> {
+    /// Hour in which the log accepted the row.
+    pub bucket_hour: Hour,
+    /// Position in the bucket, from 1, across all operators.
+    pub sequence: u64,
+    /// Hash of the row before it in the same partition, or the root of the operator's hour before.
+    pub chain_prev: Hash,
+    /// When the log accepted the row.
+    pub recorded_at: Millis,
+    /// Stream from which the row came: a bus stream's epoch, `api` or `internal`.
+    pub source_stream: &'a str,
+    /// Sequence in that stream.
+    pub source_sequence: u64,
+    /// Id of the row.
+    pub cdr_id: CdrId,
+    /// Partition of the row.
+    pub operator_id: &'a str,
+    /// Trace that caused the row.
+    pub trace_id: &'a str,
+}
+
+/// A row as its proposer knows it.
+#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+pub struct Draft<'a> {
+    /// Id of the row, drawn by the proposer.
+    pub cdr_id: CdrId,
+    /// Partition of the row.
+    pub operator_id: &'a str,
+    /// Trace that caused the row.
+    pub trace_id: &'a str,
+    /// What this kind of row has.
+    pub record: Record<'a>,
+}
+
+/// What differs between kinds of rows. Nearly every row is a CDR: boxing it would cost each an allocation.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+pub enum Record<'a> {
+    /// A canonical CDR or an adjustment.
+    Sms(Sms<'a>),
+    /// A row of the system's own.
+    System(System<'a>),
+}
+
+/// A row of the system's own, in the partition [`SYSTEM_OPERATOR`].
+#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+pub struct System<'a> {
+    /// Which kind.
+    pub kind: SystemKind,
+    /// Its content: the RFC 8785 text of a JSON object.
+    pub body: &'a str,
+}
+
+/// The fields of a canonical CDR (US-CDR-001) and of its adjustments.
+#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+pub struct Sms<'a> {
+    /// Message that was charged; decides what is a duplicate.
+    pub message_id: Uuid,
+    /// Submitter, where there is one.
+    pub tenant_id: Option<Uuid>,
+    /// Sender: E.164 or alphanumeric.
+    pub calling_party: &'a str,
+    /// Recipient, E.164.
+    pub called_party: &'a str,
+    /// Subscriber's number before porting, E.164.
+    pub original_served_subscriber: Option<&'a str>,
+    /// TAP recording entity of the operator.
+    pub recording_entity: &'a str,
+    /// SMSC address, E.164.
+    pub service_center: &'a str,
+    /// The operator's reference of the message.
+    pub message_reference: &'a str,
+    /// Final state's time.
+    pub event_at: Millis,
+    /// Offset of the settlement zone at `event_at`, in minutes east of UTC.
+    pub local_offset_minutes: i16,
+    /// Submission time, where known.
+    pub submitted_at: Option<Millis>,
+    /// Charge; none while unpriced.
+    pub charge_amount: Option<Money>,
+    /// Currency of the charge, ISO 4217.
+    pub charge_currency: Option<&'a str>,
+    /// The regulator's tariff class.
+    pub tap_tariff_class: Option<&'a str>,
+    /// Price list that gave the charge.
+    pub tariff_version: Option<&'a str>,
+    /// What was charged for.
+    pub charge_type: ChargeType,
+    /// Who pays.
+    pub billing_indicator: BillingIndicator,
+    /// Direction at the operator.
+    pub direction: Direction,
+    /// Text encoding.
+    pub encoding: Encoding,
+    /// Final delivery state.
+    pub final_state: FinalState,
+    /// Segments, 1 to 255.
+    pub segment_count: u8,
+    /// Operator's failure code.
+    pub failure_code: Option<&'a str>,
+    /// Subscriber identity, 6 to 15 digits.
+    pub imsi: Option<&'a str>,
+    /// Present in adjustment rows only.
+    pub adjustment: Option<Adjustment<'a>>,
+}
+
+/// What makes a row an adjustment (US-CDR-016 to 018).
+#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+pub struct Adjustment<'a> {
+    /// Direct predecessor.
+    pub of: CdrId,
+    /// Kind of the adjustment.
+    pub kind: AdjustmentType,
+    /// Reason in words.
+    pub reason: Option<&'a str>,
+    /// Code of a void.
+    pub void_reason: Option<&'a str>,
+    /// Ticket that asked for it.
+    pub ticket_id: Option<&'a str>,
+    /// Who issued it.
+    pub issued_by: Option<&'a str>,
+    /// Who approved it.
+    pub approver: Option<&'a str>,
+}
+
+/// A closed set of codes with their text in rows, events and the API.
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, bincode::Decode)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            /// Every value, in declaration order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The text in rows, events and the API.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+
+            /// The value of a text, if there is one.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Kind of a system row; the text is its `recordType`.
+    SystemKind {
+        /// An administrative or regulator-visible act.
+        Audit = "audit",
+        /// An export file.
+        Export = "export",
+        /// A delivery attempt.
+        Delivery = "delivery",
+        /// A record that could not be encoded.
+        Quarantine = "quarantine",
+        /// An entry in a transparency log.
+        Anchor = "anchor",
+        /// A signing key.
+        Key = "key",
+        /// A regulator-facing setting.
+        Config = "config",
+        /// An operator that joins.
+        Operator = "operator",
+        /// An inbound stream or a new epoch of one.
+        Stream = "stream",
+        /// A bulk job.
+        Job = "job",
+        /// A restored chain's new generation.
+        Generation = "generation",
+    }
+}
+
+codes! {
+    /// What was charged for.
+    ChargeType {
+        /// Mobile originated.
+        Mo = "MO",
+        /// Mobile terminated.
+        Mt = "MT",
+        /// Broadcast.
+        Broadcast = "BROADCAST",
+        /// Terminated from abroad.
+        InternationalMt = "INTERNATIONAL_MT",
+        /// Person to person.
+        P2p = "P2P",
+        /// Application to person.
+        A2p = "A2P",
+    }
+}
+
+codes! {
+    /// Who pays.
+    BillingIndicator {
+        /// The submitter.
+        Chargeable = "CHARGEABLE",
+        /// Nobody.
+        Free = "FREE",
+        /// The recipient.
+        ReverseCharged = "REVERSE_CHARGED",
+        /// Calling party pays.
+        Cpp = "CPP",
+        /// Mobile party pays.
+        Mpp = "MPP",
+        /// Not yet priced.
+        Unknown = "UNKNOWN",
+    }
+}
+
+codes! {
+    /// Direction at the operator.
+    Direction {
+        /// Mobile originated.
+        Mo = "MO",
+        /// Mobile terminated.
+        Mt = "MT",
+    }
+}
+
+codes! {
+    /// Text encoding (GSM 03.38).
+    Encoding {
+        /// Seven-bit default alphabet.
+        Gsm7 = "GSM7",
+        /// UCS-2.
+        Ucs2 = "UCS2",
+        /// Eight-bit Latin.
+        Gsm8Latin = "GSM8_LATIN",
+    }
+}
+
+codes! {
+    /// Final delivery state.
+    FinalState {
+        /// Delivered.
+        Delivered = "DELIVERED",
+        /// Failed.
+        Failed = "FAILED",
+        /// Expired.
+        Expired = "EXPIRED",
+    }
+}
+
+codes! {
+    /// Kind of an adjustment.
+    AdjustmentType {
+        /// Amends fields.
+        Correction = "CORRECTION",
+        /// Cancels the record.
+        Void = "VOID",
+        /// New price.
+        ReRate = "RE_RATE",
+    }
+}
+
+impl<'a> Row<'a> {
+    /// The row that a draft becomes at a place in the log.
+    pub fn from_draft(draft: Draft<'a>, place: Place<'a>) -> Self {
+        Self {
+            frame: Frame {
+                bucket_hour: place.bucket_hour,
+                sequence: place.sequence,
+                chain_prev: place.chain_prev,
+                recorded_at: place.recorded_at,
+                source_stream: place.source_stream,
+                source_sequence: place.source_sequence,
+                cdr_id: draft.cdr_id,
+                operator_id: draft.operator_id,
+                trace_id: draft.trace_id,
+            },
+            record: draft.record,
+        }
+    }
+
+    /// The CDR, unless this is a system row.
+    pub fn sms(&self) -> Option<&Sms<'a>> {
+        match &self.record {
+            Record::Sms(sms) => Some(sms),
+            Record::System(_) => None,
+        }
+    }
+
+    /// `recordType` as it stands in the row.
+    pub fn record_type(&self) -> &'static str {
+        match &self.record {
+            Record::Sms(_) => "sms",
+            Record::System(system) => system.kind.as_str(),
+        }
+    }
+}
+
+/// What the log adds to a draft.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Place<'a> {
+    /// Hour that is open.
+    pub bucket_hour: Hour,
+    /// Next sequence of the hour.
+    pub sequence: u64,
+    /// Hash of the predecessor in the partition.
+    pub chain_prev: Hash,
+    /// Time of acceptance.
+    pub recorded_at: Millis,
+    /// Stream of origin.
+    pub source_stream: &'a str,
+    /// Sequence in the stream of origin.
+    pub source_sequence: u64,
+}

@@ -1,0 +1,198 @@
+//! What closes an hour: the seal, its completeness statement and its signature
+//! (ledger format 1, "The seal and the archive").
+
+use crate::canonical::{MAX_INTEGER, to_jcs};
+use crate::command::ClockKind;
+use crate::hash::{Hash, hex_string, sha256};
+use crate::time::{Hour, Millis};
+use ed25519_dalek::{Signature, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+/// The hashed part of an hour's manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Seal {
+    /// Ledger format, 1.
+    pub format_version: u32,
+    /// Cluster that sealed.
+    pub cluster_id: String,
+    /// Raised by every restore.
+    pub generation: u64,
+    /// What drives time.
+    pub clock: ClockKind,
+    /// Hour that is sealed.
+    pub bucket_hour: Hour,
+    /// Rows of all partitions.
+    pub record_count: u64,
+    /// National root.
+    #[serde(with = "hex_string")]
+    pub bucket_root: Hash,
+    /// National chain.
+    #[serde(with = "hex_string")]
+    pub chain_hash: Hash,
+    /// National chain of the hour before.
+    #[serde(with = "hex_string")]
+    pub prev_chain_hash: Hash,
+    /// Hash of the seal before.
+    #[serde(with = "hex_string")]
+    pub prev_seal_hash: Hash,
+    /// Time of the sealing proposal.
+    pub sealed_at: Millis,
+    /// Key that signs this seal; none while no key is registered.
+    pub signer_key_id: Option<String>,
+    /// One entry per operator in force, ascending.
+    pub operators: Vec<OperatorSeal>,
+    /// One entry per stream epoch ever known, ascending.
+    pub completeness: Vec<StreamStatement>,
+}
+
+/// One operator's hour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OperatorSeal {
+    /// The operator, or `_system`.
+    pub operator_id: String,
+    /// Rows of this hour.
+    pub record_count: u64,
+    /// Root over the rows' hashes.
+    #[serde(with = "hex_string")]
+    pub bucket_root: Hash,
+    /// The operator's chain.
+    #[serde(with = "hex_string")]
+    pub chain_hash: Hash,
+    /// Root of the hour before.
+    #[serde(with = "hex_string")]
+    pub prev_bucket_root: Hash,
+    /// Chain of the hour before.
+    #[serde(with = "hex_string")]
+    pub prev_chain_hash: Hash,
+}
+
+/// What became of every sequence of a stream epoch in this hour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StreamStatement {
+    /// Rows with this stream as their source.
+    pub appended: u64,
+    /// Messages that went to the dead letter.
+    pub dead_lettered: u64,
+    /// Messages whose `messageId` was known.
+    pub duplicate: u64,
+    /// First sequence: the hour before's last + 1.
+    pub first_sequence: u64,
+    /// Messages that are no final states.
+    pub ignored: u64,
+    /// Last sequence; `firstSequence - 1` without messages.
+    pub last_sequence: u64,
+    /// Sequences that the stream says are deleted.
+    pub missing: u64,
+    /// Messages read.
+    pub received: u64,
+    /// Stream epoch, `api` or `internal`.
+    pub stream: String,
+}
+
+impl StreamStatement {
+    /// True if the two sums of the format hold, without a number that JSON could not write exactly.
+    pub fn adds_up(&self) -> bool {
+        let span = self.last_sequence.checked_add(1).and_then(|end| end.checked_sub(self.first_sequence));
+        let fates = [self.appended, self.duplicate, self.ignored, self.dead_lettered];
+        let received = fates.into_iter().try_fold(0u64, u64::checked_add);
+        self.last_sequence <= MAX_INTEGER
+            && span.is_some()
+            && span == self.received.checked_add(self.missing)
+            && received == Some(self.received)
+    }
+}
+
+impl Seal {
+    /// The canonical bytes of the seal.
+    ///
+    /// # Errors
+    /// What could not be written.
+    pub fn canonical(&self) -> Result<Vec<u8>, String> {
+        to_jcs(self)
+    }
+
+    /// `sha256(JCS(seal))`.
+    ///
+    /// # Errors
+    /// What could not be written.
+    pub fn hash(&self) -> Result<Hash, String> {
+        Ok(sha256(&self.canonical()?))
+    }
+
+    /// The entry of an operator.
+    pub fn operator(&self, operator_id: &str) -> Option<&OperatorSeal> {
+        self.operators.iter().find(|entry| entry.operator_id == operator_id)
+    }
+}
+
+/// The bytes that a seal's signature covers: `cdr-seal-v1`, a zero byte, the seal's hash.
+pub fn signed_message(seal_hash: &Hash) -> Vec<u8> {
+    [b"cdr-seal-v1\0".as_slice(), seal_hash].concat()
+}
+
+/// True if `signature` over the seal is by `public_key` (Ed25519, strict verification).
+pub fn verify_signature(seal_hash: &Hash, signature: &[u8; 64], public_key: &[u8; 32]) -> bool {
+    VerifyingKey::from_bytes(public_key).is_ok_and(|key| {
+        key.verify_strict(&signed_message(seal_hash), &Signature::from_bytes(signature)).is_ok()
+    })
+}
+
+/// The body of a `key` row: a signing key, vouched for by the offline root key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeyRecord {
+    /// `Ed25519`.
+    pub algorithm: String,
+    /// Cluster that may use it.
+    pub cluster_id: String,
+    /// First hour that it may seal.
+    pub from_hour: Hour,
+    /// Name of the key.
+    pub key_id: String,
+    /// Public key, hexadecimal.
+    pub public_key: String,
+    /// The root key's Ed25519 signature over the other fields, hexadecimal (see [`KeyRecord::signed_message`]).
+    pub root_signature: String,
+    /// First hour that it may no longer seal; open if absent.
+    pub to_hour: Option<Hour>,
+}
+
+impl KeyRecord {
+    /// The bytes that the root key signs: `cdr-key-v1`, a zero byte, JCS of the record without `rootSignature`.
+    ///
+    /// # Errors
+    /// What could not be written.
+    pub fn signed_message(&self) -> Result<Vec<u8>, String> {
+        let body = to_jcs(&serde_json::json!({
+            "algorithm": self.algorithm, "clusterId": self.cluster_id, "fromHour": self.from_hour,
+            "keyId": self.key_id, "publicKey": self.public_key, "toHour": self.to_hour,
+        }))?;
+        Ok([b"cdr-key-v1\0".as_slice(), &body].concat())
+    }
+
+    /// The raw public key, if it is one.
+    pub fn public_key_bytes(&self) -> Option<[u8; 32]> {
+        crate::hash::from_hex(&self.public_key)
+    }
+
+    /// True if the key may seal `hour`.
+    pub fn covers(&self, hour: Hour) -> bool {
+        self.from_hour <= hour && self.to_hour.is_none_or(|to| hour < to)
+    }
+
+    /// True if the root key vouches for this record in `cluster_id`.
+    pub fn is_trusted(&self, cluster_id: &str, root_public_key: &[u8; 32]) -> bool {
+        let (Ok(message), Some(signature)) =
+            (self.signed_message(), crate::hash::from_hex::<64>(&self.root_signature))
+        else {
+            return false;
+        };
+        self.algorithm == "Ed25519"
+            && self.cluster_id == cluster_id
+            && VerifyingKey::from_bytes(root_public_key)
+                .is_ok_and(|root| root.verify_strict(&message, &Signature::from_bytes(&signature)).is_ok())
+    }
+}

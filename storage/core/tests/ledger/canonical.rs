@@ -1,0 +1,191 @@
+//! The fast canonical bytes of rows against a general RFC 8785 canonicaliser.
+
+use crate::oracle::{hex, hour_text, instant, sha};
+use crate::samples::{AdjustmentSample, Sample, SystemSample};
+use cdr_core::canonical::{push_row, push_row_with_hash, push_string, row_hash};
+use cdr_core::row::{AdjustmentType, Draft, Place, Row, SystemKind};
+use cdr_core::{Hour, Millis};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+/// The fields of an `sms` row, as the format lists them.
+const SMS_FIELDS: &str = "adjustmentOf adjustmentReason adjustmentType approverUserId billingIndicator bucketHour \
+    calledPartyAddress callingPartyAddress cdrId cdrSequence chainHashPrev chargeAmount chargeCurrency chargeType \
+    direction encoding eventTimeStamp failureCode finalState imsi issuedByUserId localTimeStamp messageId \
+    messageReference operatorId originalServedSubscriberId recordType recordedAt recordingEntity schemaVersion \
+    segmentCount serviceCenterAddress source submittedAt tapTariffClass tariffVersion tenantId ticketId traceId \
+    voidReason";
+
+/// 9999-12-30, so that local time stays within four-digit years.
+const LAST_DAY_MS: i64 = 253_402_214_400_000;
+const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+fn text() -> impl Strategy<Value = String> {
+    let letter = prop_oneof![
+        3 => any::<char>(),
+        2 => proptest::char::range('\0', '\u{7f}'),
+        1 => Just('"'),
+        1 => Just('\\'),
+        1 => Just('\u{2028}'),
+        1 => Just('\u{10ffff}'),
+    ];
+    proptest::collection::vec(letter, 0..12).prop_map(|letters| letters.into_iter().collect())
+}
+
+prop_compose! {
+    fn adjustment()(
+        of in any::<[u8; 16]>(),
+        kind in proptest::sample::select(AdjustmentType::ALL),
+        texts in proptest::array::uniform5(proptest::option::of(text())),
+    ) -> AdjustmentSample {
+        let [reason, void_reason, ticket_id, issued_by, approver] = texts;
+        AdjustmentSample { of, kind, reason, void_reason, ticket_id, issued_by, approver }
+    }
+}
+
+prop_compose! {
+    fn wild_sample()(
+        ids in any::<([u8; 16], [u8; 16], Option<[u8; 16]>)>(),
+        texts in proptest::array::uniform8(text()),
+        options in proptest::array::uniform6(proptest::option::of(text())),
+        times in (86_400_000..LAST_DAY_MS, proptest::option::of(0..LAST_DAY_MS), -1080i16..=1080),
+        charge in proptest::option::of(-999_999_999_999_999_999i64..=999_999_999_999_999_999),
+        segment_count in any::<u8>(),
+        codes in 0usize..648,
+        adjustment in proptest::option::of(adjustment()),
+    ) -> Sample {
+        let [operator_id, trace_id, calling_party, called_party, entity, center, reference, _] = texts;
+        let [subscriber, currency, class, version, failure_code, imsi] = options;
+        Sample {
+            cdr_id: ids.0,
+            message_id: ids.1,
+            tenant_id: ids.2,
+            operator_id,
+            trace_id,
+            calling_party,
+            called_party,
+            original_served_subscriber: subscriber,
+            recording_entity: entity,
+            service_center: center,
+            message_reference: reference,
+            event_at: times.0,
+            local_offset_minutes: times.2,
+            submitted_at: times.1,
+            charge_micros: charge,
+            charge_currency: currency,
+            tap_tariff_class: class,
+            tariff_version: version,
+            failure_code,
+            imsi,
+            segment_count,
+            codes,
+            adjustment,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct WildPlace {
+    hour: u32,
+    sequence: u64,
+    chain_prev: [u8; 32],
+    recorded_at: i64,
+    stream: String,
+    source_sequence: u64,
+}
+
+prop_compose! {
+    fn wild_place()(
+        hour in 0u32..70_389_504,
+        sequence in 1..=MAX_INTEGER,
+        chain_prev in any::<[u8; 32]>(),
+        recorded_at in 0..LAST_DAY_MS,
+        stream in text(),
+        source_sequence in 0..=MAX_INTEGER,
+    ) -> WildPlace {
+        WildPlace { hour, sequence, chain_prev, recorded_at, stream, source_sequence }
+    }
+}
+
+impl WildPlace {
+    fn row<'a>(&'a self, draft: Draft<'a>) -> Row<'a> {
+        Row::from_draft(
+            draft,
+            Place {
+                bucket_hour: Hour(self.hour),
+                sequence: self.sequence,
+                chain_prev: self.chain_prev,
+                recorded_at: Millis(self.recorded_at),
+                source_stream: &self.stream,
+                source_sequence: self.source_sequence,
+            },
+        )
+    }
+
+    fn json(&self, mut fields: Map<String, Value>) -> Value {
+        fields.insert("bucketHour".into(), hour_text(i64::from(self.hour)).into());
+        fields.insert("cdrSequence".into(), self.sequence.into());
+        fields.insert("chainHashPrev".into(), hex(&self.chain_prev).into());
+        fields.insert("recordedAt".into(), instant(self.recorded_at).into());
+        fields.insert("schemaVersion".into(), "1".into());
+        fields.insert("source".into(), json!({"sequence": self.source_sequence, "stream": self.stream}));
+        Value::Object(fields)
+    }
+}
+
+/// Bytes, hash and archive line of a row are those of its JSON.
+fn agrees(row: &Row<'_>, mut value: Value) -> Result<(), TestCaseError> {
+    let expected = serde_json_canonicalizer::to_string(&value).unwrap();
+    let mut bytes = b"before".to_vec();
+    push_row(row, &mut bytes);
+    prop_assert_eq!(std::str::from_utf8(&bytes[6..]).unwrap(), &expected);
+    let mut scratch = b"left over".to_vec();
+    let hash = row_hash(row, &mut scratch);
+    prop_assert_eq!(hash, sha(&[expected.as_bytes()]));
+    value["rowHash"] = hex(&hash).into();
+    let mut line = Vec::new();
+    push_row_with_hash(row, &hash, &mut line);
+    prop_assert_eq!(String::from_utf8(line).unwrap(), serde_json_canonicalizer::to_string(&value).unwrap());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn sms_and_adjustment_rows_are_canonical(sample in wild_sample(), place in wild_place()) {
+        let value = place.json(sample.fields());
+        let names: Vec<&str> = SMS_FIELDS.split_whitespace().collect();
+        prop_assert_eq!(value.as_object().unwrap().keys().collect::<Vec<_>>(), names);
+        agrees(&place.row(sample.draft()), value)?;
+    }
+
+    #[test]
+    fn system_rows_are_canonical(
+        kind in proptest::sample::select(SystemKind::ALL),
+        pairs in proptest::collection::vec((text(), text(), 0..=MAX_INTEGER), 0..5),
+        trace_id in text(),
+        place in wild_place(),
+    ) {
+        let body: Map<String, Value> =
+            pairs.into_iter().map(|(key, text, n)| (key, json!({"list": [text, n, null], "yes": true}))).collect();
+        let body = serde_json_canonicalizer::to_string(&Value::Object(body)).unwrap();
+        let sample = SystemSample { cdr_id: place.chain_prev[..16].try_into().unwrap(), kind, trace_id, body };
+        agrees(&place.row(sample.draft()), place.json(sample.fields()))?;
+    }
+
+    #[test]
+    fn strings_are_canonical(value in text()) {
+        let mut bytes = Vec::new();
+        push_string(&mut bytes, &value);
+        prop_assert_eq!(String::from_utf8(bytes).unwrap(), serde_json_canonicalizer::to_string(&value).unwrap());
+    }
+}
+
+#[test]
+fn every_control_character_is_escaped_as_rfc_8785_says() {
+    let mut bytes = Vec::new();
+    push_string(&mut bytes, "\u{0}\u{8}\t\n\u{b}\u{c}\r\u{1f}\u{7f}\"\\/é€😀");
+    let expected = r#""\u0000\b\t\n\u000b\f\r\u001f"#.to_owned() + "\u{7f}" + r#"\"\\/é€😀""#;
+    assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+}

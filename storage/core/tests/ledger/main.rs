@@ -1,0 +1,16 @@
+//! The pure ledger, held against an independent recomputation of everything that the format describes.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::assigning_clones, clippy::format_collect, clippy::format_push_string)]
+
+mod canonical;
+mod codec;
+mod golden;
+mod naive;
+mod oracle;
+mod proofs;
+mod rules;
+mod samples;
+mod scenarios;
+mod vectors;
+mod world;

@@ -1,0 +1,297 @@
+//! The crate under test and the oracle side by side, fed with the same events.
+
+use crate::oracle::{Fate, Oracle, hex, hour_text, jcs};
+use crate::samples::{Sample, SystemSample, bits};
+use cdr_core::command::{
+    Append, ClockKind, Command, DraftsBuffer, Ingest, Ingested, Initialize, SignSeal, Source,
+};
+use cdr_core::memory::MemoryLedger;
+use cdr_core::proof::Trust;
+use cdr_core::row::{Place, Row, SystemKind};
+use cdr_core::seal::signed_message;
+use cdr_core::{Envelope, Hash, Hour, LedgerState, Millis, Rejection, Reply, canonical, codec};
+use ed25519_dalek::{Signer, SigningKey};
+use serde_json::{Value, json};
+
+pub const CLUSTER: &str = "golden";
+
+/// 2026-04-20T13:10:00Z.
+pub const START_MS: i64 = 1_776_690_600_000;
+
+pub const HOUR_MS: i64 = 3_600_000;
+
+/// One message of a stream.
+#[derive(Clone, Debug)]
+pub enum Message {
+    Final(Box<Sample>),
+    Ignored,
+    DeadLettered,
+    Missing,
+}
+
+pub struct World {
+    pub ledger: MemoryLedger,
+    pub oracle: Oracle,
+    pub now: i64,
+    pub term: u64,
+    next_number: u64,
+    keys: Vec<(String, SigningKey)>,
+}
+
+pub fn root_key() -> SigningKey {
+    SigningKey::from_bytes(&[1; 32])
+}
+
+pub fn trust() -> Trust {
+    Trust { cluster_id: CLUSTER.to_owned(), root_public_key: root_key().verifying_key().to_bytes() }
+}
+
+/// The body of a `key` row, vouched for by the root key.
+pub fn key_body(key_id: &str, key: &SigningKey, from_hour: i64) -> Value {
+    let mut body = json!({
+        "algorithm": "Ed25519", "clusterId": CLUSTER, "fromHour": hour_text(from_hour), "keyId": key_id,
+        "publicKey": hex(key.verifying_key().as_bytes()), "toHour": null,
+    });
+    let message = [b"cdr-key-v1\0", jcs(&body).as_bytes()].concat();
+    body["rootSignature"] = hex(&root_key().sign(&message).to_bytes()).into();
+    body
+}
+
+pub fn operator_body(operator_id: &str, from_hour: i64) -> Value {
+    json!({"effectiveFrom": hour_text(from_hour), "operatorId": operator_id, "recordingEntity": "AFGAW"})
+}
+
+pub fn buffer<'a>(drafts: impl IntoIterator<Item = (u32, cdr_core::row::Draft<'a>)>) -> DraftsBuffer {
+    let mut buffer = DraftsBuffer::default();
+    for (offset, draft) in drafts {
+        buffer.push(offset, &draft).expect("a draft can be encoded");
+    }
+    buffer
+}
+
+impl World {
+    /// A ledger with operators in force from the first hour, one key and one stream `SMS`.
+    pub fn begin(operators: &[&str], horizon_hours: u32) -> Self {
+        let mut world = Self {
+            ledger: MemoryLedger::default(),
+            oracle: Oracle::new(CLUSTER, i64::from(horizon_hours), START_MS),
+            now: START_MS,
+            term: 1,
+            next_number: 1,
+            keys: vec![("key-1".to_owned(), SigningKey::from_bytes(&[2; 32]))],
+        };
+        assert_eq!(world.send(Command::Fence), Reply::Fenced { term: 1 });
+        let mut rows: Vec<SystemSample> = Vec::new();
+        for id in operators {
+            rows.push(world.system_row(SystemKind::Operator, &operator_body(id, START_MS / HOUR_MS)));
+        }
+        let key = key_body("key-1", &world.keys[0].1, START_MS / HOUR_MS);
+        rows.push(world.system_row(SystemKind::Key, &key));
+        let buffer = buffer(rows.iter().map(|row| (0, row.draft())));
+        let reply = world.send(Command::Initialize(Initialize {
+            cluster_id: CLUSTER,
+            zone: "Asia/Kabul",
+            clock: ClockKind::Replay,
+            dedup_horizon_hours: horizon_hours,
+            hash_key: [3; 16],
+            rows: buffer.drafts(),
+        }));
+        assert_eq!(reply, Reply::Initialized);
+        world.oracle.append(START_MS, "internal", rows.iter().map(SystemSample::fields).collect());
+        world.open_stream("SMS", 1);
+        world
+    }
+
+    pub fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    pub fn ordinary(&mut self, operator_id: &str) -> Message {
+        let number = self.number();
+        Message::Final(Box::new(Sample::ordinary(number, operator_id, self.now)))
+    }
+
+    pub fn system_row(&mut self, kind: SystemKind, body: &Value) -> SystemSample {
+        SystemSample::new(self.number(), self.now, kind, body)
+    }
+
+    pub fn send(&mut self, command: Command<'_>) -> Reply {
+        let entry =
+            Envelope { term: self.term, now: Millis(self.now), command }.encode().expect("it encodes");
+        self.ledger.apply_bytes(&entry).expect("the entry is whole")
+    }
+
+    /// Sends what must be refused and checks that nothing has changed.
+    pub fn refused(&mut self, command: Command<'_>) -> Rejection {
+        let state = self.ledger.state.clone();
+        let sizes = |l: &MemoryLedger| (l.rows.len(), l.seals.len(), l.signatures.len());
+        let before = sizes(&self.ledger);
+        let Reply::Rejected(rejection) = self.send(command) else { panic!("the command was accepted") };
+        assert_eq!(self.ledger.state, state, "a refused command changed the state");
+        assert_eq!(sizes(&self.ledger), before, "a refused command wrote something");
+        rejection
+    }
+
+    pub fn ingest(&mut self, stream: &str, messages: &[Message]) {
+        let first = self.oracle.position(stream) as u64 + 1;
+        let count = |pick: fn(&Message) -> bool| messages.iter().filter(|m| pick(m)).count() as u64;
+        let drafts = messages.iter().enumerate().filter_map(|(i, message)| match message {
+            Message::Final(sample) => Some((i as u32, sample.draft())),
+            _ => None,
+        });
+        let buffer = buffer(drafts);
+        let last = first + messages.len() as u64 - 1;
+        let reply = self.send(Command::Ingest(Ingest {
+            stream,
+            first,
+            last,
+            last_digest: [9; 32],
+            ignored: count(|m| matches!(m, Message::Ignored)),
+            dead_lettered: count(|m| matches!(m, Message::DeadLettered)),
+            missing: count(|m| matches!(m, Message::Missing)),
+            drafts: buffer.drafts(),
+        }));
+        let fates: Vec<Fate> = messages.iter().map(Message::fate).collect();
+        let (appended, duplicate) = self.oracle.ingest(self.now, stream, &fates);
+        let bucket_hour = self.oracle.open_hour as u32;
+        assert_eq!(reply, Reply::Ingested(Ingested { appended, duplicate, bucket_hour, position: last }));
+    }
+
+    pub fn append(&mut self, source: Source, rows: &[SystemSample]) {
+        let buffer = buffer(rows.iter().map(|row| (0, row.draft())));
+        let reply = self.send(Command::Append(Append { source, drafts: buffer.drafts() }));
+        self.oracle.append(self.now, source.as_str(), rows.iter().map(SystemSample::fields).collect());
+        let first_sequence = (self.oracle.open_rows() - rows.len() + 1) as u64;
+        assert_eq!(reply, Reply::Appended { bucket_hour: self.oracle.open_hour as u32, first_sequence });
+    }
+
+    pub fn append_one(&mut self, kind: SystemKind, body: &Value) {
+        let row = self.system_row(kind, body);
+        self.append(Source::Internal, &[row]);
+    }
+
+    /// The hour in which the next row will be.
+    pub fn next_row_hour(&self) -> i64 {
+        (self.now / HOUR_MS).max(self.oracle.open_hour)
+    }
+
+    pub fn open_stream(&mut self, name: &str, first_sequence: u64) {
+        let body = json!({
+            "created": "2026-04-20T13:00:00.123456789Z", "firstSequence": first_sequence,
+            "reason": "first seen", "stream": name,
+        });
+        self.append_one(SystemKind::Stream, &body);
+    }
+
+    pub fn join(&mut self, operator_id: &str) {
+        self.append_one(SystemKind::Operator, &operator_body(operator_id, self.next_row_hour() + 1));
+    }
+
+    pub fn rotate_key(&mut self) {
+        let number = self.keys.len() as u8 + 1;
+        let (id, key) = (format!("key-{number}"), SigningKey::from_bytes(&[number + 1; 32]));
+        let body = key_body(&id, &key, self.next_row_hour());
+        self.keys.push((id, key));
+        self.append_one(SystemKind::Key, &body);
+    }
+
+    pub fn seal(&mut self) {
+        let hours = (self.now / HOUR_MS - self.oracle.open_hour).max(0) as u32;
+        assert_eq!(self.send(Command::Seal), Reply::Sealed { hours });
+        self.oracle.seal(self.now);
+    }
+
+    pub fn signature(&self, seal: &Value, seal_hash: &Hash) -> [u8; 64] {
+        let signer =
+            self.keys.iter().find(|(id, _)| seal["signerKeyId"] == **id).expect("the seal names a key");
+        signer.1.sign(&signed_message(seal_hash)).to_bytes()
+    }
+
+    /// Signs every seal that has no signature yet.
+    pub fn sign_all(&mut self) {
+        while self.ledger.state.head.next_unsigned < self.ledger.state.head.open_hour {
+            let hour = self.ledger.state.head.next_unsigned;
+            let closed = &self.ledger.seals[&hour];
+            let name = json!({"signerKeyId": closed.seal.signer_key_id});
+            let signature = self.signature(&name, &closed.seal_hash);
+            assert_eq!(self.send(Command::SignSeal(SignSeal { hour, signature })), Reply::Signed);
+        }
+    }
+
+    /// Adjustments have no command of their own yet: the row goes through the fold, as a restore would do it.
+    pub fn adjust(&mut self, sample: &Sample) {
+        self.seal();
+        let state = &mut self.ledger.state;
+        let recorded_at = state.head.last_recorded_at.max(Millis(self.now));
+        let api = state.stream("api").expect("the api stream is always there");
+        state.streams[api].position += 1;
+        state.streams[api].appended += 1;
+        let partition = state.partition(&sample.operator_id).expect("the operator is in force");
+        let place = Place {
+            bucket_hour: state.head.open_hour,
+            sequence: state.head.open_rows + 1,
+            chain_prev: state.partitions[partition].last_hash,
+            recorded_at,
+            source_stream: "api",
+            source_sequence: state.streams[api].position,
+        };
+        let row = Row::from_draft(sample.draft(), place);
+        let mut text = Vec::new();
+        let hash = canonical::row_hash(&row, &mut text);
+        state.append(&row, hash, |_| ()).expect("the row belongs here");
+        self.ledger.rows.push((text, hash));
+        self.oracle.append(self.now, "api", vec![sample.fields()]);
+    }
+
+    /// Writes the state and reads it again, as a restart does.
+    pub fn restart(&mut self) {
+        let bytes = codec::encode("ledger state", &self.ledger.state).expect("the state encodes");
+        let read: LedgerState = codec::decode("ledger state", &bytes).expect("the state decodes");
+        assert_eq!(read, self.ledger.state);
+        self.ledger.state = read;
+    }
+
+    pub fn fence(&mut self) {
+        self.term += 1;
+        assert_eq!(self.send(Command::Fence), Reply::Fenced { term: self.term });
+    }
+
+    /// Recomputes everything and compares: rows, hashes, seals, chains, open partitions.
+    pub fn check(&self) {
+        let chain = self.oracle.recompute();
+        assert_eq!(self.ledger.rows.len(), chain.rows.len());
+        for ((text, hash), expected) in self.ledger.rows.iter().zip(&chain.rows) {
+            assert_eq!(std::str::from_utf8(text).expect("UTF-8"), expected.text);
+            assert_eq!(hash, &expected.hash);
+        }
+        assert_eq!(self.ledger.seals.len(), chain.seals.len());
+        for (closed, expected) in self.ledger.seals.values().zip(&chain.seals) {
+            assert_eq!(String::from_utf8_lossy(&closed.canonical), expected.text);
+            assert_eq!(closed.seal_hash, expected.hash);
+        }
+        let state = &self.ledger.state;
+        assert_eq!(state.head.open_hour, Hour(self.oracle.open_hour as u32));
+        let heads: Vec<_> =
+            state.partitions.iter().map(|p| (p.operator_id.clone(), (p.prev_root, p.prev_chain))).collect();
+        assert_eq!(heads, chain.heads.into_iter().collect::<Vec<_>>());
+    }
+}
+
+impl Message {
+    fn fate(&self) -> Fate {
+        match self {
+            Self::Final(sample) => Fate::Final(sample.fields()),
+            Self::Ignored => Fate::Ignored,
+            Self::DeadLettered => Fate::DeadLettered,
+            Self::Missing => Fate::Missing,
+        }
+    }
+
+    /// An ordinary message whose id is one of a few.
+    pub fn repeated(pool: u64, operator_id: &str, number: u64, at_ms: i64) -> Self {
+        let mut sample = Sample::ordinary(number, operator_id, at_ms);
+        sample.message_id = bits("pool", pool);
+        Self::Final(Box::new(sample))
+    }
+}

@@ -1,0 +1,203 @@
+//! The write path: log entries become transitions, transitions become one atomic write.
+
+use crate::error::{StoreError, database};
+use crate::generation::{Generation, Present, dedup_since, row_keys};
+use crate::hours::{Committed, HourSpan};
+use crate::index::{Index, Lookup};
+use crate::keys::{self, CF_LEAVES, CF_META, CF_ROWS, CF_SEALS, META_RAFT};
+use crate::leaves::{LeafWriter, put_subtrees};
+use crate::meta::Dirty;
+use crate::metrics::Counters;
+use crate::options::StoreOptions;
+use crate::page::PageWriter;
+use crate::rows::RowReader;
+use crate::schema::{column, write_options};
+use crate::seals;
+use cdr_core::command::{Envelope, Reply};
+use cdr_core::state::ClosedHour;
+use cdr_core::{Hash, Hour, Transition, Uuid, View, ViewError, apply};
+use rocksdb::WriteBatch;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A committed log entry that carries a command.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryRef<'a> {
+    /// Index in the log.
+    pub index: u64,
+    /// Term in the log.
+    pub term: u64,
+    /// The encoded [`Envelope`].
+    pub bytes: &'a [u8],
+}
+
+/// Buffers that are kept from one write to the next.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    pages: PageWriter,
+    leaves: LeafWriter,
+    staged: Vec<Option<Uuid>>,
+}
+
+/// One write in the making: the entries of one call.
+pub(crate) struct Write<'a> {
+    generation: &'a Generation,
+    options: &'a StoreOptions,
+    counters: &'a Counters,
+    buffers: &'a mut Buffers,
+    index: Arc<Index>,
+    /// What is in the database already.
+    stored: Committed,
+    /// What will be once this write is done.
+    ahead: Committed,
+    batch: WriteBatch,
+    dirty: Dirty,
+    closed: BTreeMap<Hour, Hash>,
+}
+
+impl<'a> Write<'a> {
+    pub fn new(
+        generation: &'a Generation,
+        options: &'a StoreOptions,
+        counters: &'a Counters,
+        buffers: &'a mut Buffers,
+    ) -> Self {
+        let stored = generation.committed();
+        buffers.staged.clear();
+        Self {
+            index: generation.index(),
+            ahead: stored.clone(),
+            stored,
+            generation,
+            options,
+            counters,
+            buffers,
+            batch: WriteBatch::default(),
+            dirty: Dirty::default(),
+            closed: BTreeMap::new(),
+        }
+    }
+
+    /// Decides one entry and stages what follows from it.
+    pub fn entry(&mut self, entry: &EntryRef<'_>) -> Result<Reply, StoreError> {
+        let failed = |why: String| StoreError::Entry { index: entry.index, term: entry.term, why };
+        let envelope = Envelope::decode(entry.bytes).map_err(|e| failed(e.to_string()))?;
+        let transition = apply(&self.ahead.state, &*self, &envelope).map_err(|e| failed(e.to_string()))?;
+        self.stage(transition)
+    }
+
+    fn stage(&mut self, transition: Transition<'_>) -> Result<Reply, StoreError> {
+        let begins = self.ahead.state.cluster.is_none() && transition.state.cluster.is_some();
+        if begins {
+            self.index = self.generation.begin_index(&transition.state, self.options)?;
+        }
+        self.stage_closed(&transition.closed)?;
+        self.stage_rows(&transition)?;
+        if let Some(sign) = &transition.signature {
+            let seals = column(&self.generation.db, CF_SEALS)?;
+            self.batch.put_cf(seals, keys::signature(sign.hour), sign.signature);
+        }
+        self.dirty.add(&transition.changes);
+        self.ahead.state = Arc::new(transition.state);
+        if let Reply::Ingested(ingested) = &transition.reply {
+            Counters::add(&self.counters.duplicates, ingested.duplicate);
+        }
+        Ok(transition.reply)
+    }
+
+    fn stage_closed(&mut self, closed: &[ClosedHour]) -> Result<(), StoreError> {
+        let seals = column(&self.generation.db, CF_SEALS)?;
+        for hour in closed {
+            self.batch.put_cf(seals, keys::seal(hour.seal.bucket_hour), seals::encode(hour));
+            self.closed.insert(hour.seal.bucket_hour, hour.seal_hash);
+            Arc::make_mut(&mut self.ahead.sealed).push(HourSpan {
+                hour: hour.seal.bucket_hour,
+                first_ordinal: hour.first_ordinal,
+                rows: hour.seal.record_count,
+            });
+        }
+        Ok(())
+    }
+
+    fn stage_rows(&mut self, transition: &Transition<'_>) -> Result<(), StoreError> {
+        let Some(first) = transition.rows.first() else { return Ok(()) };
+        let db = &self.generation.db;
+        let (rows, leaves) = (column(db, CF_ROWS)?, column(db, CF_LEAVES)?);
+        let batch = &mut self.batch;
+        self.buffers
+            .pages
+            .write(&transition.rows, self.options.page_rows, |key, page| batch.put_cf(rows, key, page));
+        self.buffers.leaves.add(leaves, &transition.rows, batch);
+        put_subtrees(leaves, first.row.frame.bucket_hour, &transition.subtrees, batch);
+        for row in &transition.rows {
+            let keys = row_keys(row.ordinal, row.operator, &row.row);
+            self.buffers.staged.push(keys.message_id.filter(|_| keys.original));
+            self.index.add(&keys)?;
+        }
+        Counters::add(&self.counters.rows_appended, transition.rows.len() as u64);
+        Ok(())
+    }
+
+    /// Writes everything that was staged, with the Raft layer's metadata, and makes it visible.
+    pub fn commit(mut self, raft_meta: &[u8]) -> Result<(), StoreError> {
+        let db = &self.generation.db;
+        self.buffers.leaves.finish(column(db, CF_LEAVES)?, &mut self.batch);
+        self.dirty.write(db, &self.ahead.state, &mut self.batch)?;
+        self.batch.put_cf(column(db, CF_META)?, META_RAFT, raft_meta);
+        self.index.commit(&mut self.batch)?;
+        Counters::add(&self.counters.written_bytes, self.batch.size_in_bytes() as u64);
+        db.write_opt(self.batch, &write_options()).map_err(database("writing a batch"))?;
+        self.index.committed();
+        let expired = self.stored.state.head.open_hour != self.ahead.state.head.open_hour;
+        let (state, index) = (Arc::clone(&self.ahead.state), Arc::clone(&self.index));
+        self.generation.publish(Present { committed: self.ahead, raft_meta: Some(raft_meta.into()) });
+        if expired && let Some(cluster) = &state.cluster {
+            index.expire(dedup_since(state.head.open_hour, cluster.dedup_horizon_hours));
+        }
+        Ok(())
+    }
+
+    /// True if an original CDR of the message is among the rows that the index names.
+    fn is_known(&self, id: Uuid, from_ordinal: u64) -> Result<bool, StoreError> {
+        let staged_from = self.stored.state.head.row_count;
+        let mut reader: Option<RowReader<'_>> = None;
+        Counters::add(&self.counters.dedup_lookups, 1);
+        let range = from_ordinal..self.ahead.state.head.row_count;
+        for ordinal in self.index.candidates(Lookup::Message(id), range, true)? {
+            let ordinal = ordinal?;
+            if ordinal >= staged_from {
+                if self.buffers.staged.get((ordinal - staged_from) as usize) == Some(&Some(id)) {
+                    return Ok(true);
+                }
+                continue;
+            }
+            let reader = match &mut reader {
+                Some(reader) => reader,
+                none => none.insert(RowReader::new(&self.generation.db, &self.stored)?),
+            };
+            let Some(stored) = reader.by_ordinal(ordinal)? else { continue };
+            if stored.row()?.sms().is_some_and(|sms| sms.message_id == id && sms.adjustment.is_none()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl View for Write<'_> {
+    fn seen(&self, ids: &[Uuid], since: Hour) -> Result<Vec<bool>, ViewError> {
+        let mut seen = self.index.maybe_seen(ids);
+        let from_ordinal = self.ahead.ordinals_between(Some(since), None).start;
+        for (seen, id) in seen.iter_mut().zip(ids).filter(|(maybe, _)| **maybe) {
+            *seen = self.is_known(*id, from_ordinal)?;
+        }
+        Ok(seen)
+    }
+
+    fn seal_hash(&self, hour: Hour) -> Result<Option<Hash>, ViewError> {
+        match self.closed.get(&hour) {
+            Some(hash) => Ok(Some(*hash)),
+            None => Ok(seals::read_hash(&self.generation.db, hour)?),
+        }
+    }
+}

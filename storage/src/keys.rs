@@ -1,0 +1,170 @@
+//! Every key in the store. Integers in keys are big-endian, so that byte order is numeric order.
+//!
+//! A key begins with its table's tag. Tags are never reused: a table that goes away leaves its tag behind.
+//!
+//! | column family | tag | rest of the key | value |
+//! |---|---|---|---|
+//! | `rows` | `0x01` | bucket hour `u32`, first `cdrSequence` `u64` | page of consecutive rows of one hour ([`crate::page`]) |
+//! | `leaves` | `0x02` | bucket hour `u32`, operator `u16`, first leaf `u64` | row hashes of consecutive leaves, 32 bytes each |
+//! | `leaves` | `0x03` | bucket hour `u32`, operator `u16`, level `u8`, index `u64` | root of that complete subtree, 32 bytes |
+//! | `seals` | `0x04` | bucket hour `u32` | seal ([`crate::seals`]) |
+//! | `seals` | `0x05` | bucket hour `u32` | signature over the seal's hash, 64 bytes |
+//! | `meta` | `0x10` | | on-disk format version, `u32` |
+//! | `meta` | `0x11` | | metadata of the Raft layer, opaque |
+//! | `meta` | `0x12` | | head of the ledger state |
+//! | `meta` | `0x13` | | settings of the cluster |
+//! | `meta` | `0x14` | | operator registry |
+//! | `meta` | `0x15` | | signing keys |
+//! | `meta` | `0x16` | operator `u16` | open partition of that operator |
+//! | `meta` | `0x17` | name of the stream epoch | position and counters of that stream |
+//!
+//! Operators are registry indexes. The keys of column family `index` are documented in [`crate::index`]; its
+//! tags are `0x20` and above. State values in `meta` use the encoding of [`cdr_core::codec`].
+
+use cdr_core::Hour;
+
+/// Rows, in pages.
+pub const CF_ROWS: &str = "rows";
+/// Row hashes and cached subtree roots.
+pub const CF_LEAVES: &str = "leaves";
+/// Secondary indexes.
+pub const CF_INDEX: &str = "index";
+/// Seals and their signatures.
+pub const CF_SEALS: &str = "seals";
+/// Small values that change with every write.
+pub const CF_META: &str = "meta";
+/// Every column family; `default` is RocksDB's own and stays empty.
+pub const COLUMN_FAMILIES: [&str; 6] = ["default", CF_ROWS, CF_LEAVES, CF_INDEX, CF_SEALS, CF_META];
+
+/// Tag of row pages.
+pub const TAG_PAGE: u8 = 0x01;
+/// Tag of row hashes.
+pub const TAG_LEAVES: u8 = 0x02;
+/// Tag of cached subtree roots.
+pub const TAG_SUBTREE: u8 = 0x03;
+/// Tag of seals.
+pub const TAG_SEAL: u8 = 0x04;
+/// Tag of seals' signatures.
+pub const TAG_SIGNATURE: u8 = 0x05;
+
+/// Key of the format version.
+pub const META_FORMAT: &[u8] = &[0x10];
+/// Key of the Raft layer's metadata.
+pub const META_RAFT: &[u8] = &[0x11];
+/// Key of the state's head.
+pub const META_HEAD: &[u8] = &[0x12];
+/// Key of the cluster's settings.
+pub const META_CLUSTER: &[u8] = &[0x13];
+/// Key of the operator registry.
+pub const META_REGISTRY: &[u8] = &[0x14];
+/// Key of the signing keys.
+pub const META_KEYS: &[u8] = &[0x15];
+/// Tag of open partitions.
+pub const TAG_PARTITION: u8 = 0x16;
+/// Tag of streams.
+pub const TAG_STREAM: u8 = 0x17;
+
+/// Key of the page whose first row has this place.
+pub fn page(hour: Hour, first_sequence: u64) -> [u8; 13] {
+    let mut key = [TAG_PAGE; 13];
+    key[1..5].copy_from_slice(&hour.0.to_be_bytes());
+    key[5..].copy_from_slice(&first_sequence.to_be_bytes());
+    key
+}
+
+/// The place of a page's first row, from its key.
+pub fn parse_page(key: &[u8]) -> Option<(Hour, u64)> {
+    let (hour, sequence) = key.strip_prefix(&[TAG_PAGE])?.split_first_chunk::<4>()?;
+    Some((Hour(u32::from_be_bytes(*hour)), u64::from_be_bytes(sequence.try_into().ok()?)))
+}
+
+/// Key of the chunk of row hashes that begins at leaf `first`.
+pub fn leaves(hour: Hour, operator: u16, first: u64) -> [u8; 15] {
+    let mut key = [TAG_LEAVES; 15];
+    key[1..5].copy_from_slice(&hour.0.to_be_bytes());
+    key[5..7].copy_from_slice(&operator.to_be_bytes());
+    key[7..].copy_from_slice(&first.to_be_bytes());
+    key
+}
+
+/// Hour, operator and first leaf, from a chunk's key.
+pub fn parse_leaves(key: &[u8]) -> Option<(Hour, u16, u64)> {
+    let (hour, rest) = key.strip_prefix(&[TAG_LEAVES])?.split_first_chunk::<4>()?;
+    let (operator, first) = rest.split_first_chunk::<2>()?;
+    let first = u64::from_be_bytes(first.try_into().ok()?);
+    Some((Hour(u32::from_be_bytes(*hour)), u16::from_be_bytes(*operator), first))
+}
+
+/// Key of a cached subtree root.
+pub fn subtree(hour: Hour, operator: u16, level: u32, index: u64) -> [u8; 16] {
+    let mut key = [TAG_SUBTREE; 16];
+    key[1..5].copy_from_slice(&hour.0.to_be_bytes());
+    key[5..7].copy_from_slice(&operator.to_be_bytes());
+    key[7] = level as u8;
+    key[8..].copy_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// Key of an hour's seal.
+pub fn seal(hour: Hour) -> [u8; 5] {
+    hour_key(TAG_SEAL, hour)
+}
+
+/// Key of an hour's signature.
+pub fn signature(hour: Hour) -> [u8; 5] {
+    hour_key(TAG_SIGNATURE, hour)
+}
+
+/// The hour of a seal's or signature's key.
+pub fn parse_hour(tag: u8, key: &[u8]) -> Option<Hour> {
+    let hour = key.strip_prefix(&[tag])?;
+    Some(Hour(u32::from_be_bytes(hour.try_into().ok()?)))
+}
+
+/// Key of an operator's open partition.
+pub fn partition(operator: u16) -> [u8; 3] {
+    let [high, low] = operator.to_be_bytes();
+    [TAG_PARTITION, high, low]
+}
+
+/// Key of a stream epoch.
+pub fn stream(name: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(name.len() + 1);
+    key.push(TAG_STREAM);
+    key.extend_from_slice(name.as_bytes());
+    key
+}
+
+fn hour_key(tag: u8, hour: Hour) -> [u8; 5] {
+    let mut key = [tag; 5];
+    key[1..].copy_from_slice(&hour.0.to_be_bytes());
+    key
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_keys() {
+        assert_eq!(page(Hour(0x0102_0304), 5), [1, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 5]);
+        assert_eq!(leaves(Hour(1), 2, 3), [2, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3]);
+        assert_eq!(subtree(Hour(1), 2, 8, 4), [3, 0, 0, 0, 1, 0, 2, 8, 0, 0, 0, 0, 0, 0, 0, 4]);
+        assert_eq!(seal(Hour(7)), [4, 0, 0, 0, 7]);
+        assert_eq!(signature(Hour(7)), [5, 0, 0, 0, 7]);
+        assert_eq!(partition(0x0102), [0x16, 1, 2]);
+        assert_eq!(stream("A#2"), b"\x17A#2");
+    }
+
+    #[test]
+    fn keys_round_trip_and_foreign_keys_are_refused() {
+        assert_eq!(parse_page(&page(Hour(9), 70)), Some((Hour(9), 70)));
+        assert_eq!(parse_leaves(&leaves(Hour(9), 3, 70)), Some((Hour(9), 3, 70)));
+        assert_eq!(parse_hour(TAG_SEAL, &seal(Hour(9))), Some(Hour(9)));
+        assert_eq!(parse_page(&leaves(Hour(9), 3, 70)), None);
+        assert_eq!(parse_page(&[TAG_PAGE, 0]), None);
+        assert_eq!(parse_leaves(&subtree(Hour(9), 3, 8, 70)), None);
+        assert_eq!(parse_hour(TAG_SEAL, &signature(Hour(9))), None);
+    }
+}

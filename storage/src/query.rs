@@ -1,0 +1,187 @@
+//! What can be asked for: filters over CDR rows, answered in ascending order of place, with a cursor.
+//!
+//! An index names the rows that may fit; every one of them is looked at. The most selective index that a filter
+//! has a field for leads: message, predecessor or subscriber, then tenant, then operator, within the blocks that an
+//! event time can be in; without any of them the rows of the hours are read one after the other.
+
+use crate::error::StoreError;
+use crate::generation::Generation;
+use crate::index::{Index, Lookup, PostingKey};
+use crate::page::StoredRow;
+use crate::rows::RowReader;
+use cdr_core::hash::sha256;
+use cdr_core::row::{AdjustmentType, FinalState, Row, Sms};
+use cdr_core::{CdrId, Hour, LedgerState, Millis, Uuid};
+use std::ops::Range;
+
+/// Which rows are wanted; every field that is set must fit. All bounds are inclusive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordFilter {
+    /// Submitter.
+    pub tenant_id: Option<Uuid>,
+    /// Operator.
+    pub operator_id: Option<String>,
+    /// First bucket.
+    pub bucket_hour_from: Option<Hour>,
+    /// Last bucket.
+    pub bucket_hour_to: Option<Hour>,
+    /// Message.
+    pub message_id: Option<Uuid>,
+    /// SHA-256 of the recipient's number.
+    pub msisdn_hash_to: Option<[u8; 32]>,
+    /// Adjustments of this kind only.
+    pub adjustment_type: Option<AdjustmentType>,
+    /// Final state.
+    pub state: Option<FinalState>,
+    /// Earliest event time.
+    pub event_from: Option<Millis>,
+    /// Latest event time.
+    pub event_to: Option<Millis>,
+    /// Adjustments whose direct predecessor is this row.
+    pub adjustment_of: Option<CdrId>,
+    /// System rows too: they fit unless a field is asked for that only CDRs have.
+    pub include_system: bool,
+}
+
+/// Rows that fit a filter.
+#[derive(Clone, Debug, Default)]
+pub struct RecordPage {
+    /// The rows, ascending by place.
+    pub rows: Vec<StoredRow>,
+    /// Where to go on: the place up to which everything was looked at; none at the end.
+    pub next: Option<(Hour, u64)>,
+}
+
+impl RecordFilter {
+    /// True if the row fits.
+    pub fn fits(&self, row: &Row<'_>) -> bool {
+        let frame = &row.frame;
+        self.operator_id.as_deref().is_none_or(|id| id == frame.operator_id)
+            && self.bucket_hour_from.is_none_or(|from| from <= frame.bucket_hour)
+            && self.bucket_hour_to.is_none_or(|to| frame.bucket_hour <= to)
+            && row.sms().map_or_else(|| self.include_system && !self.asks_for_sms(), |sms| self.fits_sms(sms))
+    }
+
+    fn fits_sms(&self, sms: &Sms<'_>) -> bool {
+        let adjustment = sms.adjustment.as_ref();
+        self.tenant_id.is_none_or(|id| sms.tenant_id == Some(id))
+            && self.message_id.is_none_or(|id| sms.message_id == id)
+            && self.state.is_none_or(|state| sms.final_state == state)
+            && self.event_from.is_none_or(|from| from <= sms.event_at)
+            && self.event_to.is_none_or(|to| sms.event_at <= to)
+            && self.adjustment_type.is_none_or(|kind| adjustment.is_some_and(|a| a.kind == kind))
+            && self.adjustment_of.is_none_or(|id| adjustment.is_some_and(|a| a.of == id))
+            && self.msisdn_hash_to.is_none_or(|hash| sha256(sms.called_party.as_bytes()) == hash)
+    }
+
+    /// True if a field is set that system rows do not have.
+    fn asks_for_sms(&self) -> bool {
+        self.tenant_id.is_some()
+            || self.message_id.is_some()
+            || self.state.is_some()
+            || self.event_from.is_some()
+            || self.event_to.is_some()
+            || self.adjustment_type.is_some()
+            || self.adjustment_of.is_some()
+            || self.msisdn_hash_to.is_some()
+    }
+
+    fn lookup(&self) -> Option<Lookup> {
+        self.message_id
+            .map(Lookup::Message)
+            .or(self.adjustment_of.map(Lookup::AdjustmentOf))
+            .or(self.msisdn_hash_to.map(Lookup::MsisdnTo))
+    }
+
+    /// The posting list that leads, if a field has one; an error if the operator is unknown.
+    fn posting(&self, state: &LedgerState) -> Result<Option<PostingKey>, UnknownOperator> {
+        let operator = match &self.operator_id {
+            None => None,
+            Some(id) => {
+                let number = state.registry.iter().position(|operator| operator.operator_id == *id);
+                Some(PostingKey::Operator(number.ok_or(UnknownOperator)? as u16))
+            }
+        };
+        Ok(self.tenant_id.map(PostingKey::Tenant).or(operator))
+    }
+}
+
+/// No row can have an operator that was never registered.
+struct UnknownOperator;
+
+type Ordinals<'a> = Box<dyn Iterator<Item = Result<u64, StoreError>> + 'a>;
+
+/// Rows of `range` that may fit, ascending.
+fn ordinals<'a>(
+    index: &'a Index,
+    filter: &RecordFilter,
+    posting: Option<PostingKey>,
+    range: Range<u64>,
+) -> Result<Ordinals<'a>, StoreError> {
+    if let Some(lookup) = filter.lookup() {
+        return Ok(Box::new(index.candidates(lookup, range, false)?));
+    }
+    if filter.event_from.is_none() && filter.event_to.is_none() {
+        return members(index, posting, range);
+    }
+    let from = filter.event_from.unwrap_or(Millis(i64::MIN));
+    let before = filter.event_to.map_or(Millis(i64::MAX), |to| Millis(to.0.saturating_add(1)));
+    let blocks = index.event_blocks(from, before, range)?;
+    Ok(Box::new(blocks.flat_map(move |block| {
+        block
+            .and_then(|block| members(index, posting, block))
+            .unwrap_or_else(|e| Box::new(std::iter::once(Err(e))))
+    })))
+}
+
+fn members<'a>(
+    index: &'a Index,
+    posting: Option<PostingKey>,
+    range: Range<u64>,
+) -> Result<Ordinals<'a>, StoreError> {
+    Ok(match posting {
+        Some(key) => Box::new(index.postings(key, range)?),
+        None => Box::new(range.map(Ok)),
+    })
+}
+
+/// Runs a query on what is committed now.
+pub(crate) fn run_query(
+    generation: &Generation,
+    filter: &RecordFilter,
+    after: Option<(Hour, u64)>,
+    limit: usize,
+    scan_rows: usize,
+) -> Result<RecordPage, StoreError> {
+    let (committed, index) = (generation.committed(), generation.index());
+    let mut range = committed.ordinals_between(filter.bucket_hour_from, filter.bucket_hour_to);
+    if let Some(after) = after {
+        range.start = range.start.max(committed.ordinal_after(after));
+    }
+    let mut page = RecordPage::default();
+    let Ok(posting) = filter.posting(&committed.state) else { return Ok(page) };
+    if range.is_empty() || limit == 0 {
+        return Ok(page);
+    }
+    let mut reader = RowReader::new(&generation.db, &committed)?;
+    let mut looked_at = None;
+    for (count, ordinal) in ordinals(&index, filter, posting, range)?.enumerate() {
+        let ordinal = ordinal?;
+        if count >= scan_rows.max(1) {
+            page.next = looked_at;
+            break;
+        }
+        let Some(stored) = reader.by_ordinal(ordinal)? else { break };
+        let place = (stored.hour(), stored.sequence());
+        if filter.fits(&stored.row()?) {
+            // One more than asked for, so that the end is known as such.
+            if page.rows.len() == limit {
+                page.next = looked_at;
+                break;
+            }
+            page.rows.push(stored);
+        }
+        looked_at = Some(place);
+    }
+    Ok(page)
+}

@@ -1,0 +1,133 @@
+//! Sealed hours: the seal's canonical bytes, its hash, its signature, and where its rows begin.
+//!
+//! A seal's value is: version byte, first ordinal `u64`, record count `u64` (little-endian), seal hash, canonical
+//! bytes, and a CRC-32 of the key and all of that.
+
+use crate::error::{StoreError, database};
+use crate::keys::{self, CF_SEALS};
+use crate::schema::{Db, column};
+use cdr_core::state::ClosedHour;
+use cdr_core::{Hash, Hour, Seal};
+
+const SEAL_VERSION: u8 = 1;
+/// Bytes before the canonical bytes.
+const HEADER_BYTES: usize = 1 + 8 + 8 + 32;
+
+/// A sealed hour as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSeal {
+    /// The seal.
+    pub seal: Seal,
+    /// Its canonical bytes.
+    pub canonical: Vec<u8>,
+    /// Its hash.
+    pub seal_hash: Hash,
+    /// Ordinal of the hour's first row, counted over all hours.
+    pub first_ordinal: u64,
+    /// Ed25519 signature over the seal, once there is one.
+    pub signature: Option<[u8; 64]>,
+}
+
+/// A seal's value, read as far as its bytes allow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SealValue<'a> {
+    pub first_ordinal: u64,
+    pub record_count: u64,
+    pub seal_hash: Hash,
+    pub canonical: &'a [u8],
+}
+
+pub(crate) fn encode(closed: &ClosedHour) -> Vec<u8> {
+    let mut value = Vec::with_capacity(HEADER_BYTES + closed.canonical.len() + 4);
+    value.push(SEAL_VERSION);
+    value.extend_from_slice(&closed.first_ordinal.to_le_bytes());
+    value.extend_from_slice(&closed.seal.record_count.to_le_bytes());
+    value.extend_from_slice(&closed.seal_hash);
+    value.extend_from_slice(&closed.canonical);
+    let crc = checksum(closed.seal.bucket_hour, &value);
+    value.extend_from_slice(&crc.to_le_bytes());
+    value
+}
+
+fn checksum(hour: Hour, content: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&keys::seal(hour));
+    hasher.update(content);
+    hasher.finalize()
+}
+
+impl<'a> SealValue<'a> {
+    /// Reads a value and compares it with its checksum.
+    pub fn parse(hour: Hour, value: &'a [u8]) -> Result<Self, StoreError> {
+        let damaged =
+            |why: &str| StoreError::Damaged { what: format!("seal of hour {hour}"), why: why.to_owned() };
+        let (content, crc) = value.split_last_chunk::<4>().ok_or_else(|| damaged("it is cut"))?;
+        if content.len() < HEADER_BYTES {
+            return Err(damaged("it is cut"));
+        }
+        if checksum(hour, content) != u32::from_le_bytes(*crc) {
+            return Err(damaged("its checksum is wrong"));
+        }
+        if content[0] != SEAL_VERSION {
+            return Err(damaged(&format!("version {} is unknown", content[0])));
+        }
+        let number =
+            |at: usize| content[at..].first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let seal_hash = content[17..].first_chunk::<32>().copied().unwrap_or_default();
+        Ok(Self {
+            first_ordinal: number(1),
+            record_count: number(9),
+            seal_hash,
+            canonical: &content[HEADER_BYTES..],
+        })
+    }
+}
+
+/// The seal of `hour`.
+pub(crate) fn read(db: &Db, hour: Hour) -> Result<Option<StoredSeal>, StoreError> {
+    let seals = column(db, CF_SEALS)?;
+    let Some(value) = db.get_pinned_cf(seals, keys::seal(hour)).map_err(database("reading a seal"))? else {
+        return Ok(None);
+    };
+    let value = SealValue::parse(hour, &value)?;
+    let damaged = |why: String| StoreError::Damaged { what: format!("seal of hour {hour}"), why };
+    let seal: Seal = serde_json::from_slice(value.canonical).map_err(|e| damaged(e.to_string()))?;
+    if seal.record_count != value.record_count {
+        return Err(damaged(format!(
+            "it counts {} rows, beside it stands {}",
+            seal.record_count, value.record_count
+        )));
+    }
+    Ok(Some(StoredSeal {
+        seal,
+        canonical: value.canonical.to_vec(),
+        seal_hash: value.seal_hash,
+        first_ordinal: value.first_ordinal,
+        signature: read_signature(db, hour)?,
+    }))
+}
+
+/// The seal of `hour`, which the state counts as sealed.
+pub(crate) fn read_sealed(db: &Db, hour: Hour) -> Result<StoredSeal, StoreError> {
+    read(db, hour)?.ok_or_else(|| StoreError::Damaged {
+        what: format!("seal of hour {hour}"),
+        why: "it is missing".to_owned(),
+    })
+}
+
+/// The hash of the seal of `hour`, without reading the seal itself.
+pub(crate) fn read_hash(db: &Db, hour: Hour) -> Result<Option<Hash>, StoreError> {
+    let seals = column(db, CF_SEALS)?;
+    let value = db.get_pinned_cf(seals, keys::seal(hour)).map_err(database("reading a seal"))?;
+    value.map(|value| SealValue::parse(hour, &value).map(|v| v.seal_hash)).transpose()
+}
+
+fn read_signature(db: &Db, hour: Hour) -> Result<Option<[u8; 64]>, StoreError> {
+    let seals = column(db, CF_SEALS)?;
+    let value = db.get_pinned_cf(seals, keys::signature(hour)).map_err(database("reading a signature"))?;
+    let damaged = || StoreError::Damaged {
+        what: format!("signature of hour {hour}"),
+        why: "it is not 64 bytes long".to_owned(),
+    };
+    value.map(|value| <[u8; 64]>::try_from(&value[..]).map_err(|_| damaged())).transpose()
+}

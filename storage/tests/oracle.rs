@@ -1,0 +1,211 @@
+//! Any sequence of commands, restarts and flushes gives what the reference in memory gives.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use cdr_core::command::Reply;
+use cdr_core::memory::MemoryLedger;
+use cdr_core::time::HOUR_MS;
+use cdr_storage::{Depth, EntryRef, Store};
+use proptest::prelude::*;
+use support::{World, applied, assert_same, open};
+
+#[derive(Clone, Debug)]
+enum Act {
+    Ingest {
+        rows: u32,
+        dup_every: u64,
+    },
+    Audits(u64),
+    Operator,
+    Epoch,
+    Advance(i64),
+    Seal,
+    Sign,
+    WrongPosition,
+    OldTerm,
+    Blank,
+    /// Everything gathered goes into one write.
+    Apply,
+    Reopen,
+    /// What was not flushed is lost, and applied again.
+    Crash,
+    Flush,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        6 => (0u32..40, 0u64..6).prop_map(|(rows, dup_every)| Act::Ingest { rows, dup_every }),
+        1 => (0u64..4).prop_map(Act::Audits),
+        1 => Just(Act::Operator),
+        1 => Just(Act::Epoch),
+        2 => (0..3 * HOUR_MS).prop_map(Act::Advance),
+        1 => Just(Act::Seal),
+        2 => Just(Act::Sign),
+        1 => Just(Act::WrongPosition),
+        1 => Just(Act::OldTerm),
+        1 => Just(Act::Blank),
+        6 => Just(Act::Apply),
+        1 => Just(Act::Reopen),
+        1 => Just(Act::Crash),
+        1 => Just(Act::Flush),
+    ]
+}
+
+struct Run {
+    dir: tempfile::TempDir,
+    store: Option<Store>,
+    world: World,
+    ledger: MemoryLedger,
+    /// Entry 1 first; `None` has no command.
+    log: Vec<Option<Vec<u8>>>,
+    replies: Vec<Reply>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Some(open(dir.path()));
+        let (world, ledger) = (World::new(seed), MemoryLedger::default());
+        let mut run = Self { dir, store, world, ledger, log: Vec::new(), replies: Vec::new() };
+        for entry in run.world.beginning() {
+            run.propose(Some(entry));
+        }
+        run
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn propose(&mut self, entry: Option<Vec<u8>>) {
+        let reply = entry.as_ref().map_or(Reply::None, |bytes| self.ledger.apply_bytes(bytes).unwrap());
+        self.log.push(entry);
+        self.replies.push(reply);
+    }
+
+    /// Applies what the store does not have yet, in one write.
+    fn apply(&self) {
+        let from = applied(self.store()) as usize;
+        let entries: Vec<Option<EntryRef<'_>>> = self.log[from..]
+            .iter()
+            .enumerate()
+            .map(|(i, entry)| {
+                entry.as_ref().map(|bytes| EntryRef { index: (from + i + 1) as u64, term: 1, bytes })
+            })
+            .collect();
+        let replies = self.store().apply(&entries, &(self.log.len() as u64).to_be_bytes()).unwrap();
+        assert_eq!(replies, self.replies[from..]);
+    }
+
+    fn step(&mut self, act: &Act) {
+        match act {
+            Act::Ingest { rows, dup_every } => {
+                let entry = self.world.ingest(*rows, *dup_every);
+                self.propose_ingest(entry);
+            }
+            Act::Audits(count) => {
+                let entry = self.world.audits(*count);
+                self.propose(Some(entry));
+            }
+            Act::Operator => {
+                let entry = self.world.operator();
+                self.propose(Some(entry));
+            }
+            Act::Epoch => {
+                let entry = self.world.epoch();
+                self.propose(Some(entry));
+            }
+            Act::Advance(ms) => self.world.now.0 += ms,
+            Act::Seal => {
+                let entry = self.world.seal();
+                self.propose(Some(entry));
+            }
+            Act::Sign => {
+                if let Some(entry) = self.world.sign(&self.ledger) {
+                    self.propose(Some(entry));
+                }
+            }
+            Act::WrongPosition => {
+                self.world.position += 1;
+                let entry = self.world.ingest(3, 0);
+                self.propose_ingest(entry);
+            }
+            Act::OldTerm => {
+                self.world.term = 0;
+                let entry = self.world.seal();
+                self.world.term = 1;
+                self.propose(Some(entry));
+            }
+            Act::Blank => self.propose(None),
+            Act::Apply => self.apply(),
+            Act::Reopen => {
+                self.store = None;
+                self.store = Some(open(self.dir.path()));
+            }
+            Act::Crash => {
+                let crashed = support::crashed_copy(self.dir.path());
+                self.store = None;
+                self.dir = crashed;
+                self.store = Some(open(self.dir.path()));
+            }
+            Act::Flush => {
+                let durable = self.store().flush().unwrap().map(|meta| meta.to_vec());
+                assert_eq!(durable, self.store().raft_meta().unwrap());
+                let before = applied(self.store());
+                self.store = None;
+                self.store = Some(open(self.dir.path()));
+                assert_eq!(applied(self.store()), before, "what was flushed is there after a restart");
+            }
+        }
+    }
+
+    /// A refused batch leaves the stream where it was.
+    fn propose_ingest(&mut self, entry: Vec<u8>) {
+        self.propose(Some(entry));
+        let stream = self.ledger.state.stream(&self.world.stream).unwrap();
+        self.world.position = self.ledger.state.streams[stream].position;
+    }
+
+    fn finish(&self) {
+        self.apply();
+        assert_same(self.store(), &self.ledger);
+        let state = self.store().state();
+        if state.head.open_hour > state.head.first_hour {
+            let last = cdr_core::Hour(state.head.open_hour.0 - 1);
+            let report = self.store().verify_range(state.head.first_hour, last, None, Depth::Rows).unwrap();
+            assert_eq!(report.faults, []);
+            let sealed: u64 = state.head.row_count - state.head.open_rows;
+            assert_eq!(report.rows_checked, sealed);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_store_follows_the_reference(seed: u64, acts in prop::collection::vec(act(), 1..60)) {
+        let mut run = Run::new(seed);
+        for act in &acts {
+            run.step(act);
+        }
+        run.finish();
+    }
+}
+
+#[test]
+fn reopened_after_every_entry() {
+    let (log, ledger) = support::history(3, 3, 6, 30);
+    let dir = tempfile::tempdir().unwrap();
+    for index in 1..=log.len() {
+        let store = open(dir.path());
+        support::catch_up(&store, &log[..index]);
+        if index % 3 == 0 {
+            store.flush().unwrap();
+        }
+    }
+    let store = open(dir.path());
+    support::catch_up(&store, &log);
+    assert_same(&store, &ledger);
+}

@@ -1,0 +1,203 @@
+//! Restarts, checkpoints, other formats, full disks and failures.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use cdr_core::command::Reply;
+use cdr_storage::{EntryRef, RecordFilter, Store, StoreError, StoreOptions};
+use std::fs;
+use support::{applied, apply_one, assert_same, catch_up, history, open, options};
+
+#[test]
+fn what_was_not_flushed_is_lost_as_a_whole_and_comes_back_by_applying_again() {
+    let (log, ledger) = history(1, 3, 8, 50);
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    catch_up(&store, &log[..log.len() / 2]);
+    let durable = store.flush().unwrap().unwrap();
+    catch_up(&store, &log);
+    assert_same(&store, &ledger);
+    let crashed = support::crashed_copy(dir.path());
+    drop(store);
+    let store = open(crashed.path());
+    assert_eq!(store.raft_meta().unwrap().unwrap(), durable);
+    catch_up(&store, &log);
+    assert_same(&store, &ledger);
+}
+
+#[test]
+fn an_empty_store_has_nothing_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    assert_eq!((store.raft_meta().unwrap(), store.flush().unwrap()), (None, None));
+    assert!(matches!(store.checkpoint(&dir.path().join("copy")), Err(StoreError::Unknown { .. })));
+    assert!(store.query(&RecordFilter::default(), None, 10).unwrap().rows.is_empty());
+    assert!(matches!(
+        store.verify_hour(support::START, None, cdr_storage::Depth::Rows),
+        Err(StoreError::NotSealed { .. })
+    ));
+}
+
+#[test]
+fn a_checkpoint_replaces_another_store_under_its_readers() {
+    let (log, ledger) = history(2, 4, 6, 60);
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let leader = open(dir.path());
+    catch_up(&leader, &log);
+    let copies = tempfile::tempdir().unwrap();
+    let copy = copies.path().join("copy");
+    let meta = leader.checkpoint(&copy).unwrap();
+    assert_eq!(meta, leader.raft_meta().unwrap().unwrap());
+
+    let follower = open(other.path());
+    catch_up(&follower, &log[..4]);
+    let old_row = follower.row_at(support::START, 1).unwrap().unwrap();
+    follower.install(&copy).unwrap();
+    assert_eq!(follower.raft_meta().unwrap().unwrap(), meta);
+    assert_same(&follower, &ledger);
+    assert!(old_row.row().is_ok(), "a row that was read before stays readable");
+    let mut kept: Vec<String> =
+        fs::read_dir(other.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    kept.sort();
+    assert_eq!(kept, ["CURRENT", "FORMAT", "ledger-2"]);
+
+    let (more, _) = history(2, 5, 6, 60);
+    assert_eq!(more[..log.len()], log, "the longer history begins with the shorter one");
+    catch_up(&follower, &more);
+    catch_up(&leader, &more);
+    follower.flush().unwrap();
+    drop(follower);
+    let follower = open(other.path());
+    assert_eq!(follower.state().digest().unwrap(), leader.state().digest().unwrap());
+    assert_eq!(applied(&follower), more.len() as u64);
+    fs::remove_dir_all(&copy).unwrap();
+    assert!(follower.row_at(support::START, 1).unwrap().is_some(), "shared files stay");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_not_installed() {
+    let (log, ledger) = history(4, 2, 4, 40);
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    catch_up(&store, &log);
+    let copies = tempfile::tempdir().unwrap();
+    let copy = copies.path().join("copy");
+    store.checkpoint(&copy).unwrap();
+    fs::write(copy.join("CURRENT"), "nonsense\n").unwrap();
+    assert!(store.install(&copy).is_err());
+    assert_same(&store, &ledger);
+    drop(store);
+    assert!(Store::open(dir.path(), options()).is_ok(), "the leftover is removed at the next start");
+}
+
+#[test]
+fn an_unknown_format_is_refused() {
+    let (log, _) = history(1, 1, 1, 5);
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    catch_up(&store, &log);
+    store.flush().unwrap();
+    drop(store);
+    fs::write(dir.path().join("FORMAT"), "2\n").unwrap();
+    assert!(matches!(Store::open(dir.path(), options()), Err(StoreError::FormatVersion { .. })));
+    fs::write(dir.path().join("FORMAT"), "1\n").unwrap();
+    let path = dir.path().join("ledger-1");
+    let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), &path, cdr_storage::keys::COLUMN_FAMILIES)
+        .unwrap();
+    let meta = db.cf_handle(cdr_storage::keys::CF_META).unwrap();
+    db.put_cf(meta, cdr_storage::keys::META_FORMAT, 9u32.to_le_bytes()).unwrap();
+    drop(db);
+    assert!(matches!(Store::open(dir.path(), options()), Err(StoreError::FormatVersion { .. })));
+}
+
+#[test]
+fn a_full_disk_refuses_before_anything_changes_and_is_no_poison() {
+    let (log, _) = history(1, 1, 1, 5);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), StoreOptions { min_free_bytes: u64::MAX, ..options() }).unwrap();
+    for _ in 0..3 {
+        let entry = EntryRef { index: 1, term: 1, bytes: &log[0] };
+        assert!(matches!(store.apply(&[Some(entry)], b"m"), Err(StoreError::Full { .. })));
+    }
+    assert_eq!((store.raft_meta().unwrap(), store.poisoned()), (None, None));
+    assert_eq!(store.metrics().refused_full, 3);
+    drop(store);
+    let store = open(dir.path());
+    catch_up(&store, &log);
+    assert_eq!(applied(&store), log.len() as u64);
+}
+
+#[test]
+fn a_damaged_entry_poisons_and_leaves_no_trace() {
+    let (log, _) = history(1, 1, 2, 5);
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    catch_up(&store, &log[..2]);
+    let digest = store.state().digest().unwrap();
+    let entries = [
+        Some(EntryRef { index: 3, term: 1, bytes: &log[2] }),
+        Some(EntryRef { index: 4, term: 1, bytes: &log[3][..10] }),
+    ];
+    assert!(matches!(store.apply(&entries, b"m"), Err(StoreError::Entry { index: 4, .. })));
+    assert!(store.poisoned().unwrap().contains("log entry 4"));
+    assert_eq!((store.state().digest().unwrap(), applied(&store)), (digest, 2));
+    let whole = EntryRef { index: 3, term: 1, bytes: &log[2] };
+    assert!(matches!(store.apply(&[Some(whole)], b"m"), Err(StoreError::Poisoned { .. })));
+    assert!(matches!(store.flush(), Err(StoreError::Poisoned { .. })));
+    assert_eq!(store.metrics().poisoned, 1);
+}
+
+#[test]
+fn a_failed_write_poisons() {
+    let (log, _) = history(1, 1, 4, 20);
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    catch_up(&store, &log[..3]);
+    // No flush can create its table any more: the directory is gone.
+    fs::remove_dir_all(dir.path().join("ledger-1")).unwrap();
+    assert!(store.flush().is_err());
+    assert!(store.poisoned().is_some());
+    let entry = EntryRef { index: 4, term: 1, bytes: &log[3] };
+    assert!(matches!(store.apply(&[Some(entry)], b"m"), Err(StoreError::Poisoned { .. })));
+}
+
+#[test]
+fn entries_without_commands_move_the_metadata_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.apply(&[None, None], b"meta").unwrap(), [Reply::None, Reply::None]);
+    assert_eq!(store.raft_meta().unwrap().unwrap(), b"meta");
+    store.flush().unwrap();
+    drop(store);
+    assert_eq!(open(dir.path()).raft_meta().unwrap().unwrap(), b"meta");
+}
+
+#[test]
+fn a_duplicate_is_found_wherever_its_original_lies() {
+    // In the same write, in memory, on disk, and behind a restart.
+    let mut world = support::World::new(11);
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let mut index = 0;
+    for entry in world.beginning() {
+        index += 1;
+        apply_one(&store, index, &entry);
+    }
+    let first = world.ingest(200, 0);
+    let again = world.ingest(200, 1);
+    let entries = [&first, &again].map(|bytes| Some(EntryRef { index: 3, term: 1, bytes }));
+    let replies = store.apply(&entries, &4u64.to_be_bytes()).unwrap();
+    assert!(
+        matches!(&replies[1], Reply::Ingested(i) if i.appended == 0 && i.duplicate == 200),
+        "{replies:?}"
+    );
+    for index in 5..9 {
+        if index % 2 == 0 {
+            store.flush().unwrap();
+            drop(store);
+            store = open(dir.path());
+        }
+        let reply = apply_one(&store, index, &world.ingest(100, 1));
+        assert!(matches!(reply, Reply::Ingested(i) if i.appended == 0 && i.duplicate == 100), "{reply:?}");
+    }
+}

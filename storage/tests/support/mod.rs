@@ -1,0 +1,363 @@
+//! A small world that proposes commands: what a leader would send, reproducible from a seed.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use cdr_core::command::{
+    Append, ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Reply, SignSeal, Source,
+};
+use cdr_core::hash::to_hex;
+use cdr_core::memory::MemoryLedger;
+use cdr_core::row::{
+    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
+    System, SystemKind,
+};
+use cdr_core::seal::signed_message;
+use cdr_core::time::HOUR_MS;
+use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
+use cdr_storage::{EntryRef, Store, StoreOptions};
+use ed25519_dalek::{Signer, SigningKey};
+use std::path::Path;
+
+pub const CLUSTER: &str = "test";
+pub const START: Hour = Hour(494_000);
+pub const OPERATORS: [&str; 3] = ["AWCC", "MTN", "ROSHAN"];
+pub const HORIZON_HOURS: u32 = 3;
+
+/// Small sizes, so that pages, index blocks and tables have many borders.
+pub fn options() -> StoreOptions {
+    StoreOptions {
+        block_cache_bytes: 4 << 20,
+        write_buffer_bytes: 4 << 20,
+        dedup_filter_bytes: 1 << 20,
+        index_block_rows: 64,
+        block_bytes: 1 << 10,
+        page_rows: 7,
+        min_free_bytes: 0,
+        ..StoreOptions::default()
+    }
+}
+
+pub fn open(dir: &Path) -> Store {
+    Store::open(dir, options()).unwrap()
+}
+
+/// A reproducible sequence of numbers (SplitMix64).
+#[derive(Clone)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        std::array::from_fn(|_| self.next() as u8)
+    }
+}
+
+/// The proposer.
+pub struct World {
+    pub random: Random,
+    pub now: Millis,
+    pub term: u64,
+    pub stream: String,
+    pub position: u64,
+    pub epoch: u32,
+    pub next_unsigned: Hour,
+    pub operators: u64,
+    /// Messages of the past, for duplicates.
+    pub messages: Vec<Uuid>,
+    key: SigningKey,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            random: Random(seed),
+            now: Millis(START.start().0 + 1000),
+            term: 1,
+            stream: "DLR".to_owned(),
+            position: 0,
+            epoch: 1,
+            next_unsigned: START,
+            operators: 0,
+            messages: Vec::new(),
+            key: SigningKey::from_bytes(&[7; 32]),
+        }
+    }
+
+    pub fn envelope(&self, command: Command<'_>) -> Vec<u8> {
+        Envelope { term: self.term, now: self.now, command }.encode().unwrap()
+    }
+
+    pub fn fence(&mut self) -> Vec<u8> {
+        self.envelope(Command::Fence)
+    }
+
+    pub fn initialize(&mut self) -> Vec<u8> {
+        let mut rows = DraftsBuffer::default();
+        for operator in OPERATORS {
+            let body = format!(
+                "{{\"effectiveFrom\":\"{START}\",\"operatorId\":\"{operator}\",\"recordingEntity\":\"E\"}}"
+            );
+            self.push_system(&mut rows, SystemKind::Operator, &body);
+        }
+        let body = format!(
+            "{{\"algorithm\":\"Ed25519\",\"clusterId\":\"{CLUSTER}\",\"fromHour\":\"{START}\",\"keyId\":\"k1\",\
+             \"publicKey\":\"{}\",\"rootSignature\":\"\",\"toHour\":null}}",
+            to_hex(self.key.verifying_key().as_bytes())
+        );
+        self.push_system(&mut rows, SystemKind::Key, &body);
+        let body = "{\"created\":\"2026-01-01T00:00:00Z\",\"firstSequence\":1,\"reason\":\"new\",\"stream\":\"DLR\"}";
+        self.push_system(&mut rows, SystemKind::Stream, body);
+        self.envelope(Command::Initialize(Initialize {
+            cluster_id: CLUSTER,
+            zone: "Asia/Kabul",
+            clock: ClockKind::Replay,
+            dedup_horizon_hours: HORIZON_HOURS,
+            hash_key: [9; 16],
+            rows: rows.drafts(),
+        }))
+    }
+
+    /// The entries with which every ledger of these tests begins.
+    pub fn beginning(&mut self) -> Vec<Vec<u8>> {
+        vec![self.fence(), self.initialize()]
+    }
+
+    fn push_system(&mut self, rows: &mut DraftsBuffer, kind: SystemKind, body: &str) {
+        let cdr_id = CdrId::from_parts(self.now.0, self.random.bytes());
+        let record = Record::System(System { kind, body });
+        rows.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "trace", record }).unwrap();
+    }
+
+    /// System rows of no further meaning.
+    pub fn audits(&mut self, count: u64) -> Vec<u8> {
+        let mut rows = DraftsBuffer::default();
+        for _ in 0..count {
+            let body = format!("{{\"act\":{}}}", self.random.below(1000));
+            self.push_system(&mut rows, SystemKind::Audit, &body);
+        }
+        self.envelope(Command::Append(Append { source: Source::Api, drafts: rows.drafts() }))
+    }
+
+    /// An operator that joins in the next hour.
+    pub fn operator(&mut self) -> Vec<u8> {
+        self.operators += 1;
+        let mut rows = DraftsBuffer::default();
+        let body = format!(
+            "{{\"effectiveFrom\":\"{}\",\"operatorId\":\"NEW{}\",\"recordingEntity\":\"N\"}}",
+            self.now.hour().next(),
+            self.operators
+        );
+        self.push_system(&mut rows, SystemKind::Operator, &body);
+        self.envelope(Command::Append(Append { source: Source::Internal, drafts: rows.drafts() }))
+    }
+
+    /// A new epoch of the stream.
+    pub fn epoch(&mut self) -> Vec<u8> {
+        self.epoch += 1;
+        self.stream = format!("DLR#{}", self.epoch);
+        self.position = 0;
+        let mut rows = DraftsBuffer::default();
+        let body = format!(
+            "{{\"created\":\"2026-01-02T00:00:00Z\",\"firstSequence\":1,\"reason\":\"lost\",\"stream\":\"{}\"}}",
+            self.stream
+        );
+        self.push_system(&mut rows, SystemKind::Stream, &body);
+        self.envelope(Command::Append(Append { source: Source::Internal, drafts: rows.drafts() }))
+    }
+
+    pub fn seal(&mut self) -> Vec<u8> {
+        self.envelope(Command::Seal)
+    }
+
+    /// The signature of the oldest seal that has none.
+    pub fn sign(&mut self, ledger: &MemoryLedger) -> Option<Vec<u8>> {
+        let closed = ledger.seals.get(&self.next_unsigned)?;
+        let signature = self.key.sign(&signed_message(&closed.seal_hash)).to_bytes();
+        let hour = self.next_unsigned;
+        self.next_unsigned = hour.next();
+        Some(self.envelope(Command::SignSeal(SignSeal { hour, signature })))
+    }
+
+    /// A batch of `count` drafts, every `dup_every`-th with a message of the past.
+    pub fn ingest(&mut self, count: u32, dup_every: u64) -> Vec<u8> {
+        let ignored = self.random.below(3);
+        let mut drafts = DraftsBuffer::default();
+        for offset in 0..count {
+            let known = dup_every > 0 && !self.messages.is_empty() && self.random.below(dup_every) == 0;
+            let message_id = if known {
+                let at = self.random.below(self.messages.len() as u64) as usize;
+                self.messages[at]
+            } else {
+                let id = Uuid(self.random.bytes());
+                self.messages.push(id);
+                id
+            };
+            self.push_sms(&mut drafts, offset, message_id);
+        }
+        let (first, last) = (self.position + 1, self.position + u64::from(count) + ignored);
+        self.position = last;
+        let (stream, last_digest) = (self.stream.clone(), self.random.bytes());
+        self.envelope(Command::Ingest(Ingest {
+            stream: &stream,
+            first,
+            last,
+            last_digest,
+            ignored,
+            dead_lettered: 0,
+            missing: 0,
+            drafts: drafts.drafts(),
+        }))
+    }
+
+    fn push_sms(&mut self, drafts: &mut DraftsBuffer, offset: u32, message_id: Uuid) {
+        let random = &mut self.random;
+        let called = format!("+9370{:07}", random.below(40));
+        let reference = format!("r{}", random.below(1_000_000));
+        let event_at = Millis(self.now.0 - random.below(2 * HOUR_MS as u64) as i64);
+        let failed = random.below(5) == 0;
+        let operator = if self.operators > 0 && random.below(9) == 0 {
+            format!("NEW{}", 1 + random.below(self.operators))
+        } else {
+            OPERATORS[random.below(2) as usize].to_owned()
+        };
+        let sms = Sms {
+            message_id,
+            tenant_id: (random.below(4) > 0).then(|| Uuid([random.below(5) as u8; 16])),
+            calling_party: "اطلاع",
+            called_party: &called,
+            original_served_subscriber: None,
+            recording_entity: "E",
+            service_center: "+93700000000",
+            message_reference: &reference,
+            event_at,
+            local_offset_minutes: 270,
+            submitted_at: Some(Millis(event_at.0 - 900)),
+            charge_amount: Money::from_micros(random.below(90_000) as i64),
+            charge_currency: Some("AFN"),
+            tap_tariff_class: Some("A"),
+            tariff_version: Some("v1"),
+            charge_type: ChargeType::A2p,
+            billing_indicator: BillingIndicator::Chargeable,
+            direction: Direction::Mt,
+            encoding: Encoding::Ucs2,
+            final_state: if failed { FinalState::Failed } else { FinalState::Delivered },
+            segment_count: 1 + random.below(3) as u8,
+            failure_code: failed.then_some("E7"),
+            imsi: None,
+            adjustment: None,
+        };
+        let cdr_id = CdrId::from_parts(self.now.0, random.bytes());
+        let record = Record::Sms(sms);
+        drafts.push(offset, &Draft { cdr_id, operator_id: &operator, trace_id: "trace", record }).unwrap();
+    }
+}
+
+/// The directory of a running store as a power loss would leave it, in a new place.
+pub fn crashed_copy(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(dir, copy.path());
+    copy
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Applies one entry, with its index as the Raft layer's metadata.
+pub fn apply_one(store: &Store, index: u64, bytes: &[u8]) -> Reply {
+    let entry = EntryRef { index, term: 1, bytes };
+    store.apply(&[Some(entry)], &index.to_be_bytes()).unwrap().remove(0)
+}
+
+/// Index of the last entry that the store has, from its Raft metadata.
+pub fn applied(store: &Store) -> u64 {
+    store.raft_meta().unwrap().map_or(0, |meta| u64::from_be_bytes(meta.try_into().unwrap()))
+}
+
+/// Applies everything of `log` (entry 1 first) that the store does not have.
+pub fn catch_up(store: &Store, log: &[Vec<u8>]) {
+    for index in applied(store)..log.len() as u64 {
+        apply_one(store, index + 1, &log[index as usize]);
+    }
+}
+
+/// A log over several hours with a bit of everything, and its outcome in memory.
+pub fn history(seed: u64, hours: u32, batches: u32, rows: u32) -> (Vec<Vec<u8>>, MemoryLedger) {
+    let mut world = World::new(seed);
+    let mut ledger = MemoryLedger::default();
+    let mut log = Vec::new();
+    let mut push = |ledger: &mut MemoryLedger, entry: Vec<u8>| {
+        let reply = ledger.apply_bytes(&entry).unwrap();
+        assert!(!matches!(reply, Reply::Rejected(_)), "{reply:?}");
+        log.push(entry);
+    };
+    for entry in world.beginning() {
+        push(&mut ledger, entry);
+    }
+    for hour in 0..hours {
+        for _ in 0..batches {
+            world.now.0 += 1000;
+            let entry = world.ingest(rows, 20);
+            push(&mut ledger, entry);
+        }
+        let entry = world.audits(2);
+        push(&mut ledger, entry);
+        world.now = Millis(START.start().0 + (i64::from(hour) + 1) * HOUR_MS + 500);
+        let entry = world.seal();
+        push(&mut ledger, entry);
+        if let Some(entry) = world.sign(&ledger) {
+            push(&mut ledger, entry);
+        }
+    }
+    (log, ledger)
+}
+
+/// Everything that the store holds is what the reference holds.
+pub fn assert_same(store: &Store, ledger: &MemoryLedger) {
+    assert_eq!(store.state().digest().unwrap(), ledger.state.digest().unwrap(), "state digest");
+    let mut ordinal = 0u64;
+    let first = ledger.state.head.first_hour;
+    for hour in (first.0..=ledger.state.head.open_hour.0).map(Hour) {
+        let rows = match ledger.seals.get(&hour) {
+            Some(closed) => {
+                let stored = store.seal(hour).unwrap().unwrap();
+                assert_eq!((&stored.canonical, stored.seal_hash), (&closed.canonical, closed.seal_hash));
+                assert_eq!((&stored.seal, stored.first_ordinal), (&closed.seal, ordinal));
+                assert_eq!(stored.signature, ledger.signatures.get(&hour).map(|sign| sign.signature));
+                closed.seal.record_count
+            }
+            None => ledger.state.head.open_rows,
+        };
+        for sequence in 1..=rows {
+            let stored = store.row_at(hour, sequence).unwrap().unwrap();
+            let (canonical, hash) = &ledger.rows[ordinal as usize];
+            let mut bytes = Vec::new();
+            cdr_core::canonical::push_row(&stored.row().unwrap(), &mut bytes);
+            assert_eq!(&bytes, canonical, "row {ordinal}");
+            assert_eq!(store.stored_row_hash(&stored).unwrap(), *hash, "hash of row {ordinal}");
+            assert_eq!((stored.ordinal(), stored.hour(), stored.sequence()), (ordinal, hour, sequence));
+            ordinal += 1;
+        }
+        assert!(store.row_at(hour, rows + 1).unwrap().is_none() && store.row_at(hour, 0).unwrap().is_none());
+    }
+    assert_eq!(ordinal, ledger.state.head.row_count);
+}

@@ -1,0 +1,351 @@
+//! One replica with a small, known ledger, served over HTTP on loopback.
+
+use cdr_core::canonical::to_jcs;
+use cdr_core::command::{
+    ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Reply, SignSeal, Source,
+};
+use cdr_core::hash::sha256;
+use cdr_core::row::{
+    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
+    System, SystemKind,
+};
+use cdr_core::seal::signed_message;
+use cdr_core::state::{Operator, StreamRecord};
+use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
+use cdr_mediation::api::{self, Ledger};
+use cdr_mediation::auth::TokenVerifier;
+use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
+use cdr_mediation::clock::Clock;
+use cdr_mediation::config::Config;
+use cdr_mediation::metrics::Metrics;
+use cdr_mediation::signer::{DevKey, DevRoot, Signer};
+use cdr_raft::{Leadership, Node, NodeConfig};
+use cdr_storage::{Store, StoreOptions};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// First, sealed hour.
+pub const SEALED: &str = "2026-04-20T13:00:00Z";
+/// Second hour: sealed without any CDR.
+pub const EMPTY: &str = "2026-04-20T14:00:00Z";
+/// Third hour: open.
+pub const OPEN: &str = "2026-04-20T15:00:00Z";
+/// CDRs of the first hour; every seventh is of `ETS`, the rest of `AWCC`.
+pub const RECORDS: u64 = 620;
+/// CDRs of the third hour.
+pub const OPEN_RECORDS: u64 = 3;
+/// Tenant of every record with an even number.
+pub const TENANT: Uuid = Uuid([0x11; 16]);
+
+const STREAM: &str = "SMS_DLR_INBOUND";
+const CLUSTER: &str = "test";
+
+/// A replica and what a client needs to talk to it.
+pub struct House {
+    pub dir: TempDir,
+    pub issuer: DevIssuer,
+    pub root_public_key: [u8; 32],
+    runtime: Runtime,
+    node: Node,
+    store: Store,
+    address: SocketAddr,
+    agent: ureq::Agent,
+}
+
+/// An answer: status, headers by lower-case name, JSON body (null for other bodies).
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub text: String,
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn code(&self) -> &str {
+        self.body["error"]["code"].as_str().unwrap_or_default()
+    }
+
+    pub fn field(&self) -> &str {
+        self.body["error"]["details"]["field"].as_str().unwrap_or_default()
+    }
+
+    pub fn items(&self) -> &Vec<Value> {
+        self.body["items"].as_array().unwrap_or_else(|| panic!("no list: {self:?}"))
+    }
+}
+
+impl House {
+    /// A replica whose ledger is filled as the constants above say.
+    pub fn build() -> Self {
+        let house = Self::open(tempfile::tempdir().unwrap());
+        house.runtime.block_on(fill(&house.node, &house.store, house.dir.path()));
+        house
+    }
+
+    /// A replica on what lies in `dir`.
+    pub fn open(dir: TempDir) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
+        let root = DevRoot::load_or_create(&dir.path().join("root.key")).unwrap();
+        let root_public_key = cdr_core::proof::parse_public_key(&root.public_key_hex()).unwrap();
+        let (node, store, address) = runtime.block_on(serve(dir.path(), &issuer));
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build()
+            .new_agent();
+        Self { dir, issuer, root_public_key, runtime, node, store, address, agent }
+    }
+
+    /// Stops the replica and gives its directory back.
+    pub fn close(self) -> TempDir {
+        self.runtime.block_on(self.node.shutdown());
+        self.store.flush().unwrap();
+        let Self { dir, runtime, node, store, .. } = self;
+        drop((node, store));
+        runtime.shutdown_timeout(Duration::from_secs(10));
+        dir
+    }
+
+    /// A token with these scopes.
+    pub fn token(&self, scopes: &[&str]) -> String {
+        self.issuer.token("tester", scopes, 600).unwrap()
+    }
+
+    /// GET with the headers given.
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.get(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(request.call())
+    }
+
+    /// GET with every right to read.
+    pub fn get(&self, path: &str) -> Answer {
+        self.get_as(path, &["cdr:read", "cdr:pii"])
+    }
+
+    /// GET with these scopes.
+    pub fn get_as(&self, path: &str, scopes: &[&str]) -> Answer {
+        self.get_with(path, &[("Authorization", &format!("Bearer {}", self.token(scopes)))])
+    }
+
+    /// POST with these scopes.
+    pub fn post_as(&self, path: &str, body: &[u8], scopes: &[&str]) -> Answer {
+        let request =
+            self.agent.post(self.url(path)).header("Authorization", format!("Bearer {}", self.token(scopes)));
+        read(request.send(body))
+    }
+
+    /// POST with every right to verify.
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_as(path, body.to_string().as_bytes(), &["cdr:read", "cdr:verify"])
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+fn read(outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
+    let mut response = outcome.unwrap();
+    let headers = response.headers().iter();
+    let headers =
+        headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+    let text = response.body_mut().with_config().limit(64 << 20).read_to_string().unwrap();
+    let body = serde_json::from_str(&text).unwrap_or_default();
+    Answer { status: response.status().as_u16(), headers, text, body }
+}
+
+async fn serve(dir: &Path, issuer: &DevIssuer) -> (Node, Store, SocketAddr) {
+    let options = StoreOptions {
+        dedup_filter_bytes: 1 << 20,
+        write_buffer_bytes: 16 << 20,
+        block_cache_bytes: 8 << 20,
+        min_free_bytes: 0,
+        // Small enough that most rows leave the part of the index that is rebuilt from rows at every start.
+        index_block_rows: 64,
+        ..StoreOptions::default()
+    };
+    let store = Store::open(&dir.join("store"), options).unwrap();
+    let raft = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = raft.local_addr().unwrap();
+    let peers = BTreeMap::from([(1, address.to_string())]);
+    let clock = Clock::replay(millis(OPEN, 1_000));
+    let node_clock = clock.clone();
+    let now = Arc::new(move || node_clock.now().0);
+    let node_config = NodeConfig::new(1, CLUSTER, dir.join("raft"), address, peers.clone(), now);
+    let node = Node::start_on(node_config, Arc::new(store.clone()), raft).await.unwrap();
+    node.initialize().await.unwrap();
+
+    let mut config = Config::development(CLUSTER, 1, peers, dir, "127.0.0.1:0");
+    config.auth.jwks_file = issuer.jwks_path().to_owned();
+    config.auth.issuer = Some(ISSUER.to_owned());
+    config.auth.audience = Some(AUDIENCE.to_owned());
+    config.auth.leeway_seconds = 0;
+    config.api.max_body_bytes = 4096;
+    let tokens = Arc::new(TokenVerifier::from_config(&config.auth).unwrap());
+    let ledger = Ledger::new(store.clone(), node.clone(), clock, Arc::new(Metrics::new().unwrap()), &config);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let api_address = listener.local_addr().unwrap();
+    tokio::spawn(api::serve(listener, ledger, tokens));
+    let mut leadership = node.leadership();
+    let led = leadership.wait_for(|state| !matches!(state, Leadership::Follower { .. }));
+    let state = tokio::time::timeout(Duration::from_secs(20), led).await.unwrap().unwrap().clone();
+    assert!(matches!(state, Leadership::Leader { .. }), "{state:?}");
+    (node, store, api_address)
+}
+
+/// `offset_ms` after the beginning of an hour.
+fn millis(hour: &str, offset_ms: i64) -> Millis {
+    Millis(Hour::parse(hour).unwrap().start().0 + offset_ms)
+}
+
+async fn propose(node: &Node, now: Millis, command: Command<'_>) -> Reply {
+    let bytes = Envelope { term: node.term(), now, command }.encode().unwrap();
+    let reply = node.propose(bytes.into()).await.unwrap().reply;
+    assert!(!matches!(reply, Reply::Rejected(_)), "{reply:?}");
+    reply
+}
+
+async fn fill(node: &Node, store: &Store, dir: &Path) {
+    let signer = DevKey::load_or_create(&dir.join("signer.key"), "seal").unwrap();
+    let root = DevRoot::load_or_create(&dir.join("root.key")).unwrap();
+    propose(node, millis(SEALED, 0), Command::Fence).await;
+    begin(node, &json!(root.vouch(&signer, CLUSTER, Hour(0)).unwrap())).await;
+    ingest(node, SEALED, 1, RECORDS).await;
+    propose(node, millis(OPEN, 500), Command::Seal).await;
+    ingest(node, OPEN, RECORDS + 1, OPEN_RECORDS).await;
+    for hour in [SEALED, EMPTY].map(|hour| Hour::parse(hour).unwrap()) {
+        let seal_hash = store.seal(hour).unwrap().unwrap().seal_hash;
+        let signature = signer.sign(&signed_message(&seal_hash)).unwrap();
+        propose(node, millis(OPEN, 2_000), Command::SignSeal(SignSeal { hour, signature })).await;
+    }
+}
+
+/// Two operators, a signing key and an inbound stream.
+async fn begin(node: &Node, key: &Value) {
+    let now = millis(SEALED, 0);
+    let operator = |id: &str| {
+        json!(Operator {
+            effective_from: now.hour(),
+            operator_id: id.to_owned(),
+            recording_entity: "4120101".to_owned(),
+        })
+    };
+    let first = [
+        (SystemKind::Operator, operator("AWCC")),
+        (SystemKind::Operator, operator("ETS")),
+        (SystemKind::Key, key.clone()),
+    ];
+    let rows = system_rows(0, &first);
+    let initialize = Initialize {
+        cluster_id: CLUSTER,
+        zone: "Asia/Kabul",
+        clock: ClockKind::Replay,
+        dedup_horizon_hours: 168,
+        hash_key: [7; 16],
+        rows: rows.drafts(),
+    };
+    propose(node, now, Command::Initialize(initialize)).await;
+    let stream = StreamRecord {
+        created: SEALED.to_owned(),
+        first_sequence: 1,
+        reason: "first connection".to_owned(),
+        stream: STREAM.to_owned(),
+    };
+    let opened = system_rows(100, &[(SystemKind::Stream, json!(stream))]);
+    let append = cdr_core::command::Append { source: Source::Internal, drafts: opened.drafts() };
+    propose(node, now, Command::Append(append)).await;
+}
+
+fn system_rows(first_id: u8, rows: &[(SystemKind, Value)]) -> DraftsBuffer {
+    let mut drafts = DraftsBuffer::default();
+    for (id, (kind, body)) in (first_id..).zip(rows) {
+        let body = String::from_utf8(to_jcs(body).unwrap()).unwrap();
+        let record = Record::System(System { kind: *kind, body: &body });
+        let cdr_id = CdrId::from_parts(1_776_690_000_000, [id; 10]);
+        drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "begin", record }).unwrap();
+    }
+    drafts
+}
+
+/// The id of record `number`, from 1.
+pub fn cdr_id(number: u64) -> CdrId {
+    let mut random = [0; 10];
+    random[2..].copy_from_slice(&number.to_be_bytes());
+    CdrId::from_parts(1_776_690_000_000 + number as i64, random)
+}
+
+/// The message of record `number`.
+pub fn message_id(number: u64) -> Uuid {
+    let mut bits = [0xaa; 16];
+    bits[8..].copy_from_slice(&number.to_be_bytes());
+    Uuid(bits)
+}
+
+/// The recipient of record `number`.
+pub fn recipient(number: u64) -> String {
+    format!("+93701{number:06}")
+}
+
+async fn ingest(node: &Node, hour: &str, first: u64, count: u64) {
+    let mut drafts = DraftsBuffer::default();
+    for number in first..first + count {
+        push_cdr(&mut drafts, first, number, millis(hour, 10 + number as i64));
+    }
+    let command = Ingest {
+        stream: STREAM,
+        first,
+        last: first + count - 1,
+        last_digest: sha256(b"last"),
+        ignored: 0,
+        dead_lettered: 0,
+        missing: 0,
+        drafts: drafts.drafts(),
+    };
+    propose(node, millis(hour, 1_000), Command::Ingest(command)).await;
+}
+
+fn push_cdr(drafts: &mut DraftsBuffer, first: u64, number: u64, event_at: Millis) {
+    let reference = format!("reference-{number}");
+    let sms = Sms {
+        message_id: message_id(number),
+        tenant_id: number.is_multiple_of(2).then_some(TENANT),
+        calling_party: if number.is_multiple_of(3) { "GHASI \"\u{6a9}\"" } else { "+93799000001" },
+        called_party: &recipient(number),
+        original_served_subscriber: None,
+        recording_entity: "4120101",
+        service_center: "+93700000000",
+        message_reference: &reference,
+        event_at,
+        local_offset_minutes: 270,
+        submitted_at: None,
+        charge_amount: Money::parse("0.42"),
+        charge_currency: Some("AFN"),
+        tap_tariff_class: Some("A040"),
+        tariff_version: Some("1"),
+        charge_type: ChargeType::A2p,
+        billing_indicator: BillingIndicator::Chargeable,
+        direction: Direction::Mt,
+        encoding: Encoding::Gsm7,
+        final_state: if number.is_multiple_of(10) { FinalState::Failed } else { FinalState::Delivered },
+        segment_count: 1,
+        failure_code: None,
+        imsi: Some("412011234567890"),
+        adjustment: None,
+    };
+    let operator_id = if number.is_multiple_of(7) { "ETS" } else { "AWCC" };
+    let draft = Draft { cdr_id: cdr_id(number), operator_id, trace_id: "trace", record: Record::Sms(sms) };
+    drafts.push((number - first) as u32, &draft).unwrap();
+}

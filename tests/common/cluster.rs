@@ -1,0 +1,256 @@
+//! Three replicas as real processes on loopback, each of which can be killed and started again.
+
+use cdr_mediation::auth::dev::DevIssuer;
+use serde_json::Value;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What the replicas' clocks show, relative to the machine's, in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClockOffset(pub i64);
+
+/// A cluster of three replica processes.
+pub struct Cluster {
+    dir: PathBuf,
+    nodes: Vec<Node>,
+    token: String,
+    agent: ureq::Agent,
+}
+
+struct Node {
+    api_port: u16,
+    clock: ClockOffset,
+    process: Option<Child>,
+}
+
+const OPERATORS: [(&str, &str); 7] = [
+    ("AWCC", "4120101"),
+    ("ROSHAN", "4122001"),
+    ("MTN_AF", "4124001"),
+    ("ETS", "4125001"),
+    ("SALAAM", "4128001"),
+    ("INTL_IN", "4129901"),
+    ("INTL_OUT", "4129902"),
+];
+
+/// Where Debian's `faketime` package keeps its library.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+impl Cluster {
+    /// Starts three replicas that read from the bus at `nats_url`, and waits until one leads.
+    pub fn start(dir: &Path, nats_url: &str, clock: ClockOffset) -> Self {
+        let cluster = Self::start_without_waiting(dir, nats_url, [clock; 3]);
+        cluster.leader();
+        cluster
+    }
+
+    /// Starts three replicas with clocks of their own.
+    pub fn start_without_waiting(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3]) -> Self {
+        let issuer = DevIssuer::load_or_create(dir).unwrap();
+        let token = std::fs::read_to_string(dir.join("dev-token")).unwrap();
+        let ports = free_ports(6);
+        let (raft, api) = ports.split_at(3);
+        for id in 1..=3 {
+            std::fs::write(config_file(dir, id), configuration(dir, id, raft, api, nats_url, &issuer))
+                .unwrap();
+        }
+        let nodes = api
+            .iter()
+            .zip(clocks)
+            .map(|(&api_port, clock)| Node { api_port, clock, process: None })
+            .collect();
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build()
+            .new_agent();
+        let mut cluster = Self { dir: dir.to_owned(), nodes, token, agent };
+        (1..=3).for_each(|id| cluster.restart(id));
+        cluster
+    }
+
+    /// Directory of a node's data.
+    pub fn data_dir(&self, id: usize) -> PathBuf {
+        self.dir.join(format!("node-{id}"))
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, id: usize) {
+        if let Some(mut process) = self.nodes[id - 1].process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Starts a node that does not run.
+    pub fn restart(&mut self, id: usize) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.join(format!("node-{id}.log")))
+            .unwrap();
+        let node = &mut self.nodes[id - 1];
+        assert!(node.process.is_none(), "node {id} runs already");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cdr-mediation"));
+        command.args(["node", "--config"]).arg(config_file(&self.dir, id)).stdout(Stdio::null()).stderr(log);
+        if node.clock.0 != 0 {
+            assert!(Path::new(FAKETIME).exists(), "{FAKETIME} is missing: run make deps");
+            command
+                .env("LD_PRELOAD", FAKETIME)
+                .env("FAKETIME", format!("{:+}", node.clock.0))
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        node.process = Some(command.spawn().unwrap());
+    }
+
+    /// True if the process has not ended.
+    pub fn runs(&mut self, id: usize) -> bool {
+        let process = self.nodes[id - 1].process.as_mut();
+        process.is_some_and(|process| process.try_wait().unwrap().is_none())
+    }
+
+    /// What a node has logged.
+    pub fn log(&self, id: usize) -> String {
+        std::fs::read_to_string(self.dir.join(format!("node-{id}.log"))).unwrap_or_default()
+    }
+
+    /// Node id of the leader, waiting for one to be elected and to be ready.
+    pub fn leader(&self) -> usize {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            for id in 1..=3 {
+                if self.metric(id, "cdr_raft_is_leader") == Some(1.0) {
+                    return id;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!(
+            "nobody leads within a minute; node logs:\n{}",
+            (1..=3).map(|id| self.tail(id)).collect::<String>()
+        );
+    }
+
+    /// The last lines of a node's log.
+    pub fn tail(&self, id: usize) -> String {
+        let log = self.log(id);
+        let lines: Vec<&str> = log.lines().collect();
+        format!("--- node {id}\n{}\n", lines[lines.len().saturating_sub(30)..].join("\n"))
+    }
+
+    /// Sum of a metric over its labels, if the node answers and knows it.
+    pub fn metric(&self, id: usize, name: &str) -> Option<f64> {
+        let text = self.metrics_text(id);
+        let values: Vec<f64> = text
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])))
+            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+            .collect();
+        (!values.is_empty()).then(|| values.iter().sum())
+    }
+
+    /// All metrics of a node; nothing if it does not answer.
+    pub fn metrics_text(&self, id: usize) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.nodes[id - 1].api_port);
+        let answer = self.agent.get(&url).call().ok();
+        answer.and_then(|mut answer| answer.body_mut().read_to_string().ok()).unwrap_or_default()
+    }
+
+    /// CDRs and adjustments that a node has applied, if it answers.
+    pub fn sms_rows(&self, id: usize) -> Option<u64> {
+        let all = self.metric(id, "cdr_rows")?;
+        let own = ["api", "internal"].map(|stream| {
+            self.metric(id, &format!("cdr_stream_position{{stream=\"{stream}\"}}")).unwrap_or(0.0)
+        });
+        Some((all - own[0] - own[1]) as u64)
+    }
+
+    /// GET with the development token; status and JSON body.
+    pub fn get(&self, id: usize, path: &str) -> (u16, Value) {
+        let url = format!("http://127.0.0.1:{}{path}", self.nodes[id - 1].api_port);
+        let request = self.agent.get(&url).header("Authorization", format!("Bearer {}", self.token));
+        let mut response =
+            request.call().unwrap_or_else(|e| panic!("GET {path} on node {id}: {e}\n{}", self.tail(id)));
+        (response.status().as_u16(), response.body_mut().with_config().limit(64 << 20).read_json().unwrap())
+    }
+
+    /// POST with the development token; status and JSON body.
+    pub fn post(&self, id: usize, path: &str, body: &Value) -> (u16, Value) {
+        let url = format!("http://127.0.0.1:{}{path}", self.nodes[id - 1].api_port);
+        let request = self.agent.post(&url).header("Authorization", format!("Bearer {}", self.token));
+        let mut response = request
+            .send_json(body)
+            .unwrap_or_else(|e| panic!("POST {path} on node {id}: {e}\n{}", self.tail(id)));
+        (response.status().as_u16(), response.body_mut().read_json().unwrap())
+    }
+
+    /// GET that has to succeed.
+    pub fn get_ok(&self, id: usize, path: &str) -> Value {
+        let (status, body) = self.get(id, path);
+        assert_eq!(status, 200, "GET {path}: {body}");
+        body
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        (1..=3).for_each(|id| self.kill(id));
+        if std::thread::panicking() {
+            (1..=3).for_each(|id| eprintln!("{}", self.tail(id)));
+        }
+    }
+}
+
+/// Ports that nobody listens on at this moment.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
+/// Waits until `condition` holds.
+pub fn wait_until(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {seconds} s");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn config_file(dir: &Path, id: usize) -> PathBuf {
+    dir.join(format!("node-{id}.toml"))
+}
+
+fn configuration(
+    dir: &Path,
+    id: usize,
+    raft: &[u16],
+    api: &[u16],
+    nats_url: &str,
+    issuer: &DevIssuer,
+) -> String {
+    let peers: String = (1..).zip(raft).map(|(id, port)| format!("{id} = \"127.0.0.1:{port}\"\n")).collect();
+    let operators: String = OPERATORS
+        .iter()
+        .map(|(id, entity)| format!("[[operators.list]]\nid = \"{id}\"\nrecording_entity = \"{entity}\"\n"))
+        .collect();
+    format!(
+        "[cluster]\nid = \"test\"\nnode_id = {id}\nlisten = \"127.0.0.1:{}\"\ninitialize = {}\n\
+         [cluster.peers]\n{peers}\
+         [storage]\ndata_dir = \"{}\"\ndedup_filter_mb = 64\n\
+         [ingest]\nnats_urls = [\"{nats_url}\"]\nreplicas = 1\n\
+         [signer]\nkey_file = \"{}\"\nallow_dev = true\n\
+         [api]\nlisten = \"127.0.0.1:{}\"\n\
+         [auth]\njwks_file = \"{}\"\n\
+         [[pricing.tables]]\nversion = \"test-1\"\nvalid_from = \"1970-01-01T00:00:00Z\"\n\
+         [[pricing.tables.tariffs]]\nper_segment = \"0.42\"\ncurrency = \"AFN\"\ntap_tariff_class = \"A040\"\n\
+         {operators}",
+        raft[id - 1],
+        id == 1,
+        dir.join(format!("node-{id}")).display(),
+        dir.join("signer.key").display(),
+        api[id - 1],
+        issuer.jwks_path().display(),
+    )
+}

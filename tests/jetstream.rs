@@ -1,0 +1,183 @@
+//! Ingest from a real JetStream into three real processes: leaders killed, streams lost, nothing missing and nothing
+//! twice.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
+use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
+use cdr_mediation::publish::{PublishOptions, publish_file};
+use common::audit::{recompute_bucket, rollups, statement};
+use common::cluster::{ClockOffset, Cluster, wait_until};
+use common::nats::NatsServer;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const STREAM: &str = "SMS_DLR_INBOUND";
+const DEAD_LETTERS: &str = "SMS_DLR_INBOUND_DEADLETTER";
+
+fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
+}
+
+/// An offset that puts the replicas' clocks `before` seconds before a full hour, and that hour's bucket.
+fn shortly_before_an_hour(before: i64) -> (ClockOffset, String) {
+    let into_hour = unix_seconds().rem_euclid(3600);
+    let offset = 3600 - before - into_hour;
+    let hour = (unix_seconds() + offset).div_euclid(3600);
+    (ClockOffset(offset), cdr_core::Hour(hour as u32).to_string())
+}
+
+fn today() -> String {
+    cdr_core::Millis(unix_seconds() * 1000).to_string()[..10].to_owned()
+}
+
+/// A day's lines as NDJSON, with the message ids that must become records and the number of lines that can't.
+fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>, u64) {
+    let mut text = Vec::new();
+    let (mut messages, mut malformed) = (BTreeSet::new(), 0);
+    for line in Generator::new(GenerateOptions::new(&today(), records, seed).unwrap()) {
+        match line.kind {
+            LineKind::Final | LineKind::Late | LineKind::Duplicate => {
+                let dlr: Value = serde_json::from_slice(&line.json).unwrap();
+                messages.insert(dlr["messageId"].as_str().unwrap().to_owned());
+            }
+            LineKind::NonFinal => (),
+            LineKind::Malformed(_) => malformed += 1,
+        }
+        text.extend_from_slice(&line.json);
+        if text.last() != Some(&b'\n') {
+            text.push(b'\n');
+        }
+    }
+    (text, messages, malformed)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+async fn connect(url: &str) -> JetStream {
+    JetStream::connect(NatsOptions::new(url)).await.unwrap()
+}
+
+fn publish(runtime: &tokio::runtime::Runtime, url: &str, text: &[u8]) {
+    let report = runtime.block_on(async {
+        let bus = connect(url).await;
+        publish_file(&bus, text, &PublishOptions::default(), |_| ()).await.unwrap()
+    });
+    assert_eq!(report.published, text.iter().filter(|&&b| b == b'\n').count() as u64);
+}
+
+fn wait_for_rows(cluster: &Cluster, rows: usize) {
+    wait_until(&format!("{rows} rows on every replica"), 180, || {
+        (1..=3).all(|id| cluster.sms_rows(id) == Some(rows as u64))
+    });
+}
+
+#[test]
+fn killed_leaders_lose_and_double_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start();
+    let runtime = runtime();
+    let (text, messages, malformed) = lines(200_000, 7);
+    // Everything has to be in the log before the hour ends, and the hour has to end before patience does.
+    let (clock, hour) = shortly_before_an_hour(150);
+    let mut cluster = Cluster::start(dir.path(), &nats.url(), clock);
+    let url = nats.url();
+    let publishing = runtime.spawn(async move {
+        let bus = connect(&url).await;
+        publish_file(&bus, &text[..], &PublishOptions::default(), |_| ()).await.unwrap()
+    });
+    for kill in 1..=3u64 {
+        let leader = cluster.leader();
+        let wanted = kill * 30_000;
+        wait_until("rows before the next kill", 90, || {
+            (1..=3).filter_map(|id| cluster.sms_rows(id)).any(|rows| rows >= wanted)
+        });
+        cluster.kill(leader);
+        cluster.leader();
+        cluster.restart(leader);
+    }
+    let report = runtime.block_on(publishing).unwrap();
+    assert_eq!(report.published, 200_000);
+    wait_for_rows(&cluster, messages.len());
+    wait_until("the seal of the hour", 180, || {
+        (1..=3).all(|id| {
+            cluster.get(id, &format!("/v1/cdr/completeness?bucketHour={hour}&consistency=stale")).0 == 200
+        })
+    });
+
+    let found = recompute_bucket(&cluster, 1, &hour);
+    assert!(found == messages, "{} messages recorded, {} expected", found.len(), messages.len());
+    let statement = statement(&cluster, 1, &hour, STREAM);
+    assert_eq!(statement["received"], 200_000);
+    assert_eq!(statement["appended"], messages.len() as u64);
+    assert_eq!(statement["deadLettered"], malformed);
+    assert_eq!(statement["missing"], 0);
+    let letters =
+        runtime.block_on(async { connect(&nats.url()).await.stream_info(DEAD_LETTERS).await.unwrap() });
+    assert_eq!(letters.messages, malformed, "dead letters");
+    let first = rollups(&cluster, 1, &hour);
+    assert!((2..=3).all(|id| rollups(&cluster, id, &hour) == first), "the replicas' roots differ");
+}
+
+#[test]
+fn a_recreated_and_a_rewound_stream_swallow_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nats = NatsServer::start();
+    let runtime = runtime();
+    let cluster = Cluster::start(dir.path(), &nats.url(), ClockOffset(0));
+    let (text, first, _) = lines(3_000, 1);
+    publish(&runtime, &nats.url(), &text);
+    wait_for_rows(&cluster, first.len());
+
+    // The stream is deleted, and made again by whoever comes first.
+    runtime.block_on(async { connect(&nats.url()).await.delete_stream(STREAM).await.unwrap() });
+    let (text, second, _) = lines(4_000, 2);
+    wait_until("the stream made anew", 60, || {
+        runtime.block_on(async { connect(&nats.url()).await.stream_info(STREAM).await.is_ok() })
+    });
+    publish(&runtime, &nats.url(), &text);
+    wait_for_rows(&cluster, first.len() + second.len());
+    let leader = cluster.leader();
+    assert_eq!(cluster.metric(leader, "cdr_streams_lost_total"), Some(1.0));
+    assert!(cluster.log(leader).contains("SEV1"));
+
+    // The server comes back without its last messages, and gets others in their place.
+    let (text, third, _) = lines(2_000, 3);
+    nats.kill();
+    let backup = nats.copy_store();
+    nats.restart();
+    publish(&runtime, &nats.url(), &text);
+    wait_for_rows(&cluster, first.len() + second.len() + third.len());
+    nats.kill();
+    nats.replace_store(&backup);
+    let (text, fourth, _) = lines(5_000, 4);
+    nats.restart();
+    publish(&runtime, &nats.url(), &text);
+    wait_for_rows(&cluster, first.len() + second.len() + third.len() + fourth.len());
+    let lost: f64 = (1..=3).filter_map(|id| cluster.metric(id, "cdr_streams_lost_total")).sum();
+    assert!(lost >= 2.0, "the rewind was not reported");
+}
+
+#[test]
+fn a_leader_with_a_wrong_clock_seals_nothing_and_steps_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start();
+    let ahead = ClockOffset(7_200);
+    let cluster =
+        Cluster::start_without_waiting(dir.path(), &nats.url(), [ahead, ClockOffset(0), ClockOffset(0)]);
+    let right = |id: usize| id != 1;
+    wait_until("a leader with the right clock", 90, || right(cluster.leader()));
+    let (text, messages, _) = lines(1_000, 5);
+    publish(&runtime(), &nats.url(), &text);
+    wait_for_rows(&cluster, messages.len());
+    let sealed = cluster.get_ok(2, "/v1/cdr/rollups?limit=10");
+    assert_eq!(sealed["items"].as_array().unwrap().len(), 0, "an hour was sealed early: {sealed}");
+    let now = cdr_core::Millis(unix_seconds() * 1000);
+    let records = cluster.get_ok(2, "/v1/cdr/records?limit=1");
+    let bucket = cdr_core::Hour::parse(records["items"][0]["bucketHour"].as_str().unwrap()).unwrap();
+    assert!(bucket <= now.hour(), "a row went into a future hour");
+}

@@ -1,0 +1,259 @@
+//! The repository's own rules: layers, file sizes, samples that load, links that lead somewhere.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use cdr_mediation::config::Config;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// No file is longer than this; most are far shorter.
+const MAX_LINES: usize = 800;
+
+/// What each outside crate may be named by: nothing but files whose path begins so.
+const OWNERS: &[(&str, &[&str])] = &[
+    ("rocksdb", &["storage/src/", "storage/tests/", "storage/examples/"]),
+    ("openraft", &["raft/src/", "raft/tests/"]),
+    ("openraft_rt_sim", &["raft/src/", "raft/tests/"]),
+    ("raft_log", &["raft/src/", "raft/tests/"]),
+    ("async_nats", &["src/bus/", "tests/", "benches/"]),
+    ("axum", &["src/api/"]),
+    ("jsonwebtoken", &["src/auth/"]),
+    ("aws_lc_rs", &["src/auth/"]),
+    (
+        "ed25519_dalek",
+        &["src/signer/", "storage/core/", "tests/", "benches/", "storage/tests/", "storage/src/"],
+    ),
+    ("prometheus", &["src/metrics"]),
+    ("clap", &["src/main.rs", "src/bin/"]),
+    ("indicatif", &["src/commands/"]),
+];
+
+/// Crates of this workspace that each of them may use: never upwards.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("storage/core/Cargo.toml", &[]),
+    ("storage/Cargo.toml", &["cdr-core"]),
+    ("raft/Cargo.toml", &["cdr-core", "cdr-storage"]),
+    ("Cargo.toml", &["cdr-core", "cdr-storage", "cdr-raft"]),
+];
+
+/// Everything that the pure core may stand on.
+const CORE_DEPENDENCIES: &[&str] = &[
+    "base64",
+    "bincode",
+    "ed25519-dalek",
+    "itoa",
+    "rust_decimal",
+    "serde",
+    "serde_json",
+    "serde_json_canonicalizer",
+    "sha2",
+    "thiserror",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below the root that is kept in the repository, as a path with forward slashes, with its text.
+fn texts(extensions: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !["target", ".git", "run", ".venv"].contains(&name.as_str()) {
+                folders.push(path);
+            } else if path.is_file() && extensions.iter().any(|e| name.ends_with(e)) {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                found.push((path.strip_prefix(root()).unwrap().to_string_lossy().into_owned(), text));
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    found.sort();
+    found
+}
+
+fn none(violations: &[String]) {
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+/// True if `line` names the crate in code: as a path or in a `use`.
+fn names(line: &str, krate: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    code.match_indices(krate).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = &code[at + krate.len()..];
+        !before.is_some_and(|c| c.is_alphanumeric() || "_:.\"".contains(c))
+            && (after.starts_with("::") || after.starts_with(';') && code.contains("use "))
+    })
+}
+
+#[test]
+fn every_outside_crate_has_one_owner() {
+    let mut violations = Vec::new();
+    for (path, text) in texts(&[".rs"]) {
+        for (krate, owners) in OWNERS {
+            let owned = owners.iter().any(|owner| path.starts_with(owner));
+            if let Some(number) = text.lines().position(|line| names(line, krate)).filter(|_| !owned) {
+                violations.push(format!("{path}:{}: {krate} belongs to {}", number + 1, owners.join(", ")));
+            }
+        }
+    }
+    none(&violations);
+}
+
+#[test]
+fn a_crate_is_named_in_code_only() {
+    for code in
+        ["use outside::Thing;", "let t = outside::Thing::new();", "use outside;", "fn f(t: &outside::Thing)"]
+    {
+        assert!(names(code, "outside"), "{code}");
+    }
+    for other in ["// see outside::Thing", "//! use outside;", "my_outside::x()", "crate::outside::x()"] {
+        assert!(!names(other, "outside"), "{other}");
+    }
+}
+
+fn dependencies(manifest: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join(manifest)).unwrap();
+    let manifest: toml::Table = text.parse().unwrap();
+    manifest.get("dependencies").and_then(|d| d.as_table()).unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn layers_depend_downwards_only() {
+    for (manifest, allowed) in LAYERS {
+        for dependency in dependencies(manifest).iter().filter(|name| name.starts_with("cdr-")) {
+            assert!(allowed.contains(&dependency.as_str()), "{manifest}: {dependency} is a layer above");
+        }
+    }
+}
+
+#[test]
+fn the_core_stands_on_pure_crates_only() {
+    for dependency in dependencies("storage/core/Cargo.toml") {
+        assert!(CORE_DEPENDENCIES.contains(&dependency.as_str()), "cdr-core must not depend on {dependency}");
+    }
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    let mut violations = Vec::new();
+    for (path, text) in texts(&[".rs"]) {
+        if text.lines().count() > MAX_LINES {
+            violations.push(format!("{path}: {} lines, at most {MAX_LINES}: split it", text.lines().count()));
+        }
+        // `tests.rs` beside a module is that module's tests.
+        if !text.starts_with("//!") && !path.ends_with("/tests.rs") {
+            violations.push(format!("{path}: the first line must say what the file is for (//!)"));
+        }
+    }
+    none(&violations);
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let marks = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X"),
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+        concat!("dbg", "!("),
+        concat!("#[ig", "nore"),
+    ];
+    let mut violations = Vec::new();
+    for (path, text) in texts(&[".rs", ".md", ".toml", ".sh", ".py", ".yml", ".yaml", "Makefile", "run"]) {
+        for (number, line) in text.lines().enumerate() {
+            if let Some(mark) = marks.iter().find(|mark| line.contains(*mark)) {
+                violations.push(format!("{path}:{}: {mark}", number + 1));
+            }
+        }
+    }
+    none(&violations);
+}
+
+#[test]
+fn no_path_of_one_machine() {
+    let roots =
+        [concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/tmp/", "brief")];
+    let mut violations = Vec::new();
+    let kept = [".rs", ".md", ".toml", ".sh", ".py", ".json", ".yml", ".yaml", ".service", "Makefile", "run"];
+    for (path, text) in texts(&kept) {
+        for (number, line) in text.lines().enumerate() {
+            if roots.iter().any(|prefix| line.contains(prefix)) {
+                violations.push(format!("{path}:{}: a path that only one machine has", number + 1));
+            }
+        }
+    }
+    none(&violations);
+}
+
+#[test]
+fn every_sample_configuration_loads() {
+    let samples: Vec<PathBuf> = fs::read_dir(root().join("config"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    assert!(!samples.is_empty(), "config/ has no sample configuration");
+    for sample in samples {
+        let text = fs::read_to_string(&sample).unwrap();
+        if let Err(error) = Config::parse(&text, []) {
+            panic!("{}: {error}", sample.display());
+        }
+    }
+}
+
+/// The targets of `[text](target)` in Markdown, without those on the web and within the page.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|target| !target.contains("://") && !target.starts_with('#'))
+        .map(|target| target.split('#').next().unwrap_or_default())
+}
+
+#[test]
+fn links_in_pages_lead_to_files() {
+    let mut violations = Vec::new();
+    for (path, text) in texts(&[".md"]) {
+        let folder = root().join(&path).parent().unwrap().to_path_buf();
+        for target in links(&text).filter(|target| !folder.join(target).exists()) {
+            violations.push(format!("{path}: {target} is not there"));
+        }
+    }
+    none(&violations);
+}
+
+#[test]
+fn exceptions_have_a_reason() {
+    let text = fs::read_to_string(root().join("deny.toml")).unwrap();
+    let deny: toml::Table = text.parse().unwrap();
+    for exception in deny["advisories"]["ignore"].as_array().unwrap() {
+        assert!(
+            exception.get("reason").is_some_and(|r| r.as_str().is_some_and(|r| r.len() > 20)),
+            "{exception}"
+        );
+    }
+}
+
+#[test]
+fn the_changelog_knows_this_version() {
+    let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    let heading = format!("## {}", env!("CARGO_PKG_VERSION"));
+    assert!(changelog.lines().any(|line| line.starts_with(&heading)), "CHANGELOG.md has no {heading:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn scripts_can_be_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut scripts: Vec<PathBuf> = vec![root().join(".ci/run")];
+    scripts.extend(fs::read_dir(root().join("scripts")).unwrap().map(|entry| entry.unwrap().path()));
+    for script in scripts.iter().filter(|path| path.is_file()) {
+        let mode = fs::metadata(script).unwrap().permissions().mode();
+        assert!(mode & 0o111 == 0o111, "{} can't be run: chmod +x", script.display());
+    }
+}
