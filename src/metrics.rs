@@ -58,6 +58,7 @@ pub struct Metrics {
     missing: IntCounter,
     streams_lost: IntCounter,
     commit_seconds: HistogramVec,
+    append_latency: HistogramVec,
     clock_offset_ms: IntGauge,
     requests: HistogramVec,
     mismatches: IntCounterVec,
@@ -177,6 +178,11 @@ impl Metrics {
                 "Times that an inbound stream was found lost or rewound",
             )?,
             commit_seconds: add.seconds("cdr_commit_seconds", "From proposal to commit", &["command"])?,
+            append_latency: add.seconds(
+                "cdr_append_latency_seconds",
+                "From the bus's storing of a batch's oldest message to the batch's commit",
+                &[],
+            )?,
             clock_offset_ms: add
                 .gauge("cdr_clock_offset_ms", "This node's clock against the replicas' median")?,
             requests: add.seconds(
@@ -226,6 +232,12 @@ impl Metrics {
     pub fn ingested(&self, appended: u64, duplicate: u64) {
         self.messages.with_label_values(&["appended"]).inc_by(appended);
         self.messages.with_label_values(&["duplicate"]).inc_by(duplicate);
+    }
+
+    /// A batch was committed so many milliseconds after the bus had stored its oldest message (US-CDR-001: P95 within
+    /// 200 ms).
+    pub fn append_latency(&self, elapsed_ms: i64) {
+        self.append_latency.with_label_values::<&str>(&[]).observe(elapsed_ms.max(0) as f64 / 1e3);
     }
 
     /// A command of the given name took `elapsed` from proposal to commit.

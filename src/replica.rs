@@ -42,7 +42,7 @@ pub struct Replica {
     store: Store,
     metrics: Arc<Metrics>,
     tasks: Vec<JoinHandle<()>>,
-    raft: Option<Runtime>,
+    _raft: RaftRuntime,
 }
 
 /// Threads of Raft's own runtime.
@@ -65,7 +65,7 @@ impl Replica {
         let api = Self::start_api(&parts, &store, &node, &metrics).await?;
         let leadership = leadership(parts, &store, &node, &metrics)?;
         let tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
-        Ok(Self { node, store, metrics, tasks, raft: Some(raft) })
+        Ok(Self { node, store, metrics, tasks, _raft: raft })
     }
 
     async fn start_api(
@@ -115,23 +115,28 @@ impl Replica {
             let _ = task.await;
         }
         self.node.shutdown().await;
-        if let Some(raft) = self.raft.take() {
-            raft.shutdown_background();
-        }
     }
 }
 
 impl Drop for Replica {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
-        if let Some(raft) = self.raft.take() {
-            raft.shutdown_background();
+    }
+}
+
+/// Raft's own runtime; it may be dropped inside another one.
+struct RaftRuntime(Option<Runtime>);
+
+impl Drop for RaftRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
         }
     }
 }
 
 /// Starts Raft on a runtime of its own, so that no load can starve heartbeats.
-async fn start_raft(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<(Runtime, Node)> {
+async fn start_raft(config: &Config, clock: &Clock, store: &Store) -> anyhow::Result<(RaftRuntime, Node)> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RAFT_THREADS)
         .thread_name("raft")
@@ -139,7 +144,9 @@ async fn start_raft(config: &Config, clock: &Clock, store: &Store) -> anyhow::Re
         .build()
         .context("Raft's runtime can't be started")?;
     let starting = Node::start(node_config(config, clock)?, Arc::new(store.clone()));
-    let node = runtime.spawn(starting).await.context("Raft's runtime stopped")??;
+    let spawned = runtime.spawn(starting);
+    let runtime = RaftRuntime(Some(runtime));
+    let node = spawned.await.context("Raft's runtime stopped")??;
     if config.cluster.initialize {
         node.initialize().await.context("the cluster can't be formed")?;
     }

@@ -124,6 +124,8 @@ pub struct Delivery {
     pub subject: Arc<str>,
     /// The bytes, unchanged.
     pub payload: Bytes,
+    /// When the stream stored it, milliseconds since the epoch by the bus's clock.
+    pub stored_ms: i64,
     /// To acknowledge it by.
     pub ack: AckHandle,
 }

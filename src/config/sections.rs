@@ -155,7 +155,7 @@ section! {
     /// `[observability]`: what is logged, and how.
     Observability {
         /// Level, or filter directives such as `info,cdr_raft=debug`.
-        log_level: String = "info".to_owned(),
+        log_level: String = "info,openraft=error".to_owned(),
         /// Form of a log line.
         log_format: LogFormat = LogFormat::Text,
     }

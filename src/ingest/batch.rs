@@ -26,6 +26,8 @@ pub struct Batch {
     drafts: DraftsBuffer,
     /// Latest event time, by which a replay clock moves; none without records.
     pub latest_event: Option<Millis>,
+    /// When the stream stored the batch's oldest message, milliseconds since the epoch.
+    pub oldest_stored_ms: i64,
     /// Messages that can't become records, with why.
     pub dead_letters: Vec<(Outgoing, Reason)>,
     /// To acknowledge after the commit.
@@ -119,6 +121,9 @@ impl Batcher {
             Parsed::Malformed { reason } => Err(*reason),
         };
         let batch = &mut self.batch;
+        if batch.acks.is_empty() {
+            batch.oldest_stored_ms = delivery.stored_ms;
+        }
         batch.missing += delivery.sequence.saturating_sub(batch.last + 1);
         match outcome {
             Ok(Some(draft)) => {

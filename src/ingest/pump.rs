@@ -15,7 +15,7 @@ use cdr_core::state::StreamRecord;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -101,6 +101,7 @@ impl Ingest {
         self.ensure_streams().await?;
         let (epoch, position) = self.resume(proposer).await?;
         let subscription = self.bus.open(&self.settings.stream, &self.settings.durable, position + 1).await?;
+        self.metrics.dependency("bus", Ok(()));
         tracing::info!(stream = epoch, position, "reading the inbound stream");
         let acker = subscription.acker();
         let (batches, received) = mpsc::channel(self.settings.in_flight);
@@ -164,10 +165,12 @@ impl Ingest {
             tokio::select! {
                 biased;
                 Some(outcome) = in_flight.next(), if !in_flight.is_empty() => {
-                    let (handles, reply): (Vec<AckHandle>, Result<Reply, ProposalError>) = outcome;
-                    self.settle(reply?)?;
+                    let outcome: Outcome = outcome;
+                    self.settle(outcome.reply?)?;
+                    self.metrics.committed("ingest", outcome.proposed.elapsed());
+                    self.metrics.append_latency(proposer.clock().now().0 - outcome.oldest_stored_ms);
                     // A full channel only delays the bus's own bookkeeping.
-                    let _ = acks.send(handles).await;
+                    let _ = acks.send(outcome.handles).await;
                 }
                 batch = batches.recv(), if open && in_flight.len() < self.settings.in_flight => match batch {
                     Some(batch) => in_flight.push_back(self.start(proposer, epoch, batch).await?),
@@ -184,8 +187,7 @@ impl Ingest {
         proposer: &Proposer,
         epoch: &str,
         mut batch: Batch,
-    ) -> Result<impl Future<Output = (Vec<AckHandle>, Result<Reply, ProposalError>)> + use<>, IngestError>
-    {
+    ) -> Result<impl Future<Output = Outcome> + use<>, IngestError> {
         if let Some(at) = batch.latest_event {
             proposer.clock().observe(at);
         }
@@ -195,7 +197,8 @@ impl Ingest {
         for (_, reason) in &batch.dead_letters {
             self.metrics.dead_letter(&reason.to_string());
         }
-        Ok(async move { (handles, proposal.await) })
+        let (proposed, oldest_stored_ms) = (Instant::now(), batch.oldest_stored_ms);
+        Ok(async move { Outcome { handles, oldest_stored_ms, proposed, reply: proposal.await } })
     }
 
     fn settle(&self, reply: Reply) -> Result<(), IngestError> {
@@ -208,6 +211,14 @@ impl Ingest {
             other => Err(IngestError::Batch(format!("unexpected reply {other:?}"))),
         }
     }
+}
+
+/// A batch whose proposal has ended.
+struct Outcome {
+    handles: Vec<AckHandle>,
+    oldest_stored_ms: i64,
+    proposed: Instant,
+    reply: Result<Reply, ProposalError>,
 }
 
 /// Reads, projects, and puts dead letters away before the batch that counts them is proposed.

@@ -84,28 +84,40 @@ impl DevRoot {
 }
 
 fn load_or_create(path: &Path) -> Result<SigningKey, SignError> {
-    let name = path.display().to_string();
-    let file_error = |source| SignError::File { path: name.clone(), source };
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let seed =
-                from_hex::<32>(text.trim()).ok_or_else(|| SignError::NotAKey { path: name.clone() })?;
-            Ok(SigningKey::from_bytes(&seed))
+    let file_error = |source| SignError::File { path: path.display().to_string(), source };
+    loop {
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let seed = from_hex::<32>(text.trim());
+                return seed
+                    .map(|seed| SigningKey::from_bytes(&seed))
+                    .ok_or_else(|| SignError::NotAKey { path: path.display().to_string() });
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => create(path)?,
+            Err(e) => return Err(file_error(e)),
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let mut seed = [0u8; 32];
-            getrandom::fill(&mut seed).map_err(|e| SignError::Random(e.to_string()))?;
-            let mut file = std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
-                .map_err(file_error)?;
-            file.write_all(to_hex(&seed).as_bytes()).map_err(file_error)?;
-            file.sync_all().map_err(file_error)?;
-            Ok(SigningKey::from_bytes(&seed))
-        }
-        Err(e) => Err(file_error(e)),
+    }
+}
+
+/// Makes a key under a name of its own and then links it: replicas that start at once agree on the first one.
+fn create(path: &Path) -> Result<(), SignError> {
+    let own = path.with_extension(format!("new-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let file_error = |source| SignError::File { path: own.display().to_string(), source };
+    let mut seed = [0u8; 32];
+    getrandom::fill(&mut seed).map_err(|e| SignError::Random(e.to_string()))?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&own)
+        .map_err(file_error)?;
+    file.write_all(to_hex(&seed).as_bytes()).and_then(|()| file.sync_all()).map_err(file_error)?;
+    let linked = std::fs::hard_link(&own, path);
+    std::fs::remove_file(&own).map_err(file_error)?;
+    match linked {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(file_error(e)),
+        _ => Ok(()),
     }
 }
 

@@ -65,10 +65,19 @@ impl Leadership {
 
     async fn work(&self, proposer: &Proposer) {
         tokio::select! {
-            () = repeat("ingest", || self.ingest.run(proposer)) => (),
+            () = repeat("ingest", || self.take_in(proposer)) => (),
             () = repeat("seal", || seal::run(proposer)) => (),
             () = repeat("sign", || sign::run(proposer, &self.signer)) => (),
         }
+    }
+
+    /// Runs the ingest, and says how the bus is.
+    async fn take_in(&self, proposer: &Proposer) -> Result<(), IngestError> {
+        let outcome = self.ingest.run(proposer).await;
+        if let Err(IngestError::Bus(error)) = &outcome {
+            self.metrics.dependency("bus", Err(error.to_string()));
+        }
+        outcome
     }
 
     /// Checks the clock, fences earlier terms off and begins the ledger; false if this node can't lead.

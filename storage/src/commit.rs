@@ -37,6 +37,8 @@ pub(crate) struct Buffers {
     pages: PageWriter,
     leaves: LeafWriter,
     staged: Vec<Option<Uuid>>,
+    /// Size of the last batch: the next one will hardly be larger.
+    last_bytes: usize,
 }
 
 /// One write in the making: the entries of one call.
@@ -64,6 +66,7 @@ impl<'a> Write<'a> {
     ) -> Self {
         let stored = generation.committed();
         buffers.staged.clear();
+        let capacity = buffers.last_bytes + buffers.last_bytes / 8;
         Self {
             index: generation.index(),
             ahead: stored.clone(),
@@ -72,7 +75,7 @@ impl<'a> Write<'a> {
             options,
             counters,
             buffers,
-            batch: WriteBatch::default(),
+            batch: WriteBatch::with_capacity_bytes(capacity),
             dirty: Dirty::default(),
             closed: BTreeMap::new(),
         }
@@ -145,7 +148,8 @@ impl<'a> Write<'a> {
         self.dirty.write(db, &self.ahead.state, &mut self.batch)?;
         self.batch.put_cf(column(db, CF_META)?, META_RAFT, raft_meta);
         self.index.commit(&mut self.batch)?;
-        Counters::add(&self.counters.written_bytes, self.batch.size_in_bytes() as u64);
+        self.buffers.last_bytes = self.batch.size_in_bytes();
+        Counters::add(&self.counters.written_bytes, self.buffers.last_bytes as u64);
         db.write_opt(self.batch, &write_options()).map_err(database("writing a batch"))?;
         self.index.committed();
         let expired = self.stored.state.head.open_hour != self.ahead.state.head.open_hour;

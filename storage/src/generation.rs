@@ -221,10 +221,10 @@ fn read_spans(db: &Db, state: &LedgerState) -> Result<Vec<HourSpan>, StoreError>
 /// First ordinal of a sealed hour, from its seal or else from its first page; none if it has no rows either.
 fn read_start(db: &Db, hour: Hour) -> Result<Option<u64>, StoreError> {
     let value = db.get_pinned_cf(column(db, CF_SEALS)?, keys::seal(hour));
-    if let Some(value) = value.ok().flatten() {
-        if let Ok(seal) = SealValue::parse(hour, &value) {
-            return Ok(Some(seal.first_ordinal));
-        }
+    if let Some(value) = value.ok().flatten()
+        && let Ok(seal) = SealValue::parse(hour, &value)
+    {
+        return Ok(Some(seal.first_ordinal));
     }
     tracing::error!(%hour, "the seal can't be read; run chain verification and rebuild this replica");
     let rows = column(db, CF_ROWS)?;

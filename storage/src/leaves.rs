@@ -198,7 +198,7 @@ impl<'a> StoredTree<'a> {
             return self.cursor.hash(index);
         }
         let complete = (index + 1).checked_shl(level).is_some_and(|end| end <= self.count);
-        if level % SUBTREE_LEVELS == 0 && complete {
+        if level.is_multiple_of(SUBTREE_LEVELS) && complete {
             let cached = cached_root(self.db, self.hour, self.operator, level, index)?;
             return cached.ok_or_else(|| StoreError::Damaged {
                 what: format!("hash page of hour {}, operator {}", self.hour, self.operator),

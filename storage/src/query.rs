@@ -134,11 +134,11 @@ fn ordinals<'a>(
     })))
 }
 
-fn members<'a>(
-    index: &'a Index,
+fn members(
+    index: &Index,
     posting: Option<PostingKey>,
     range: Range<u64>,
-) -> Result<Ordinals<'a>, StoreError> {
+) -> Result<Ordinals<'_>, StoreError> {
     Ok(match posting {
         Some(key) => Box::new(index.postings(key, range)?),
         None => Box::new(range.map(Ok)),

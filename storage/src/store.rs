@@ -14,7 +14,7 @@ use crate::options::StoreOptions;
 use crate::page::StoredRow;
 use crate::query::{RecordFilter, RecordPage, run_query};
 use crate::rows::RowReader;
-use crate::schema::{self, column};
+use crate::schema::{self, Db, column};
 use crate::seals::{self, StoredSeal};
 use crate::verify::{self, Depth, HourReport, RangeReport};
 use cdr_core::command::Reply;
@@ -119,7 +119,7 @@ impl Store {
         let generation = inner.generation();
         // Whatever was written before this line is in the buffers that are flushed below.
         let durable = generation.raft_meta();
-        inner.flush(&generation).map_err(|error| inner.poison_with(error))?;
+        flush_tables(&generation.db).map_err(|error| inner.poison_with(error))?;
         Ok(durable.map(|meta| meta.to_vec()))
     }
 
@@ -402,15 +402,13 @@ impl Inner {
     fn background_errors(&self) -> u64 {
         self.generation().db.property_int_value(properties::BACKGROUND_ERRORS).ok().flatten().unwrap_or(0)
     }
+}
 
-    fn flush(&self, generation: &Generation) -> Result<(), StoreError> {
-        let db = &generation.db;
-        let families = COLUMN_FAMILIES
-            .into_iter()
-            .map(|name| column(db, name))
-            .collect::<Result<Vec<_>, StoreError>>()?;
-        let mut options = FlushOptions::default();
-        options.set_wait(true);
-        db.flush_cfs_opt(&families, &options).map_err(database("flushing"))
-    }
+/// Writes all buffers of all column families to tables, as one step.
+fn flush_tables(db: &Db) -> Result<(), StoreError> {
+    let families = COLUMN_FAMILIES.into_iter().map(|name| column(db, name));
+    let families = families.collect::<Result<Vec<_>, StoreError>>()?;
+    let mut options = FlushOptions::default();
+    options.set_wait(true);
+    db.flush_cfs_opt(&families, &options).map_err(database("flushing"))
 }

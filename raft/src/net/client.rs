@@ -24,6 +24,9 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
+/// Pause after a stream to a peer could not be opened.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+
 /// How long entries may be on their way before the connection is given up.
 const STREAM_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -207,7 +210,12 @@ impl RaftNetworkV2<TypeConfig> for Client {
         match self.purpose {
             Purpose::Heartbeats => stream_append_sequential(self, requests, option),
             Purpose::Replication => Box::pin(async move {
-                let answers: BoxStream<'s, AppendAnswer> = self.pipeline(requests).await?;
+                let answers = self.pipeline(requests).await;
+                if answers.is_err() {
+                    // openraft tries again at once until enough failures have added up.
+                    tokio::time::sleep(RECONNECT_PAUSE).await;
+                }
+                let answers: BoxStream<'s, AppendAnswer> = answers?;
                 Ok(answers)
             }),
         }

@@ -123,6 +123,7 @@ impl NatsSubscription {
     fn admit(&mut self, message: Message) -> Result<Admitted, BusError> {
         let info = message.info().map_err(|error| self.acker.lost(&error))?;
         let (sequence, delivery) = (info.stream_sequence, info.consumer_sequence);
+        let stored_ms = (info.published.unix_timestamp_nanos() / 1_000_000) as i64;
         if delivery != self.deliveries + 1 {
             return Err(BusError::DeliveriesLost {
                 stream: self.acker.stream.clone(),
@@ -141,7 +142,7 @@ impl NatsSubscription {
             self.subject = Arc::from(message.subject.as_str());
         }
         let subject = Arc::clone(&self.subject);
-        Ok(Admitted::New(Delivery { sequence, subject, payload: message.payload, ack }))
+        Ok(Admitted::New(Delivery { sequence, subject, payload: message.payload, stored_ms, ack }))
     }
 
     /// The delivery of an item of the client's stream, if it is a new one.

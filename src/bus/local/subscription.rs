@@ -65,7 +65,8 @@ impl LocalSubscription {
                 let payload = file.slice_ref(record.payload);
                 bytes += payload.len();
                 let ack = AckHandle { sequence, reply: Box::default() };
-                deliveries.push(Delivery { sequence, subject, payload, ack });
+                let stored_ms = record.stored_ms;
+                deliveries.push(Delivery { sequence, subject, payload, stored_ms, ack });
                 deliveries.len() < max_messages && bytes < BATCH_BYTES
             })?;
             Ok((cursor, deliveries))

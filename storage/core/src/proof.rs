@@ -202,6 +202,9 @@ pub fn verify_seal(seal: &Seal, seal_hash: &Hash) -> Result<(), Violation> {
     if seal.format_version != 1 || seal.generation > MAX_INTEGER {
         return Err(mismatch("seal", "its format version or generation is unknown".to_owned()));
     }
+    if seal.sealed_at < seal.bucket_hour.end() {
+        return Err(mismatch("seal", "sealedAt lies before the end of the hour".to_owned()));
+    }
     let empty = chain::empty_root(seal.bucket_hour);
     for operator in &seal.operators {
         if operator.chain_hash != chain::next_chain(&operator.prev_chain_hash, &operator.bucket_root) {

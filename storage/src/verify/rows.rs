@@ -57,7 +57,7 @@ pub(super) fn check_rows(
     let mut found = join_scans(scope, scans);
     let wrong: Vec<Range<u64>> = found.iter().filter_map(|fault| fault.1.clone()).collect();
     found.extend(
-        index_faults.into_iter().filter_map(|fault| index_fault(scope, fault, &wrong)).map(|f| (f, None)),
+        index_faults.into_iter().filter_map(|fault| index_fault(scope, &fault, &wrong)).map(|f| (f, None)),
     );
     let mut found: Vec<Fault> = found.into_iter().map(|(fault, _)| fault).collect();
     found.sort_by(|a, b| (a.cdr_sequence, &a.what).cmp(&(b.cdr_sequence, &b.what)));
@@ -96,7 +96,7 @@ fn join_scans(scope: &HourScope<'_>, scans: Vec<RangeScan>) -> Vec<(Fault, Optio
 
 /// The index's fault in the words of a report; none if it follows from a row that is reported already, or is of
 /// another operator.
-fn index_fault(scope: &HourScope<'_>, found: IndexFault, wrong: &[Range<u64>]) -> Option<Fault> {
+fn index_fault(scope: &HourScope<'_>, found: &IndexFault, wrong: &[Range<u64>]) -> Option<Fault> {
     let (first, end) = (scope.span.first_ordinal, scope.span.first_ordinal + scope.span.rows);
     let sequence = |ordinal: u64| ordinal.clamp(first, end) - first + 1;
     let sequences = sequence(found.ordinals.start)..sequence(found.ordinals.end);
