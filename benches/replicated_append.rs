@@ -37,20 +37,20 @@ fn main() -> anyhow::Result<()> {
         None => coordinate(
             value("--seconds").unwrap_or("6").parse()?,
             value("--batches").unwrap_or("1,100,500,1000"),
-            value("--dir").map_or_else(|| std::env::temp_dir().join("cdr-replicated-append"), PathBuf::from),
+            &value("--dir").map_or_else(|| std::env::temp_dir().join("cdr-replicated-append"), PathBuf::from),
         ),
     }
 }
 
 /// Starts three replica processes, lets the leader run each case, prints the table.
-fn coordinate(seconds: f64, batches: &str, dir: PathBuf) -> anyhow::Result<()> {
-    let _ = std::fs::remove_dir_all(&dir);
-    std::fs::create_dir_all(&dir)?;
+fn coordinate(seconds: f64, batches: &str, dir: &Path) -> anyhow::Result<()> {
+    let _ = std::fs::remove_dir_all(dir);
+    std::fs::create_dir_all(dir)?;
     let ports: Vec<String> = (0..3)
         .map(|_| TcpListener::bind("127.0.0.1:0")?.local_addr().map(|a| a.port().to_string()))
         .collect::<Result<_, _>>()?;
     let mut replicas: Vec<Replica> =
-        (1..=3).map(|id| Replica::start(id, &ports.join(","), &dir)).collect::<anyhow::Result<_>>()?;
+        (1..=3).map(|id| Replica::start(id, &ports.join(","), dir)).collect::<anyhow::Result<_>>()?;
     let leader = loop {
         std::thread::sleep(Duration::from_millis(300));
         let mut found = None;
@@ -70,11 +70,11 @@ fn coordinate(seconds: f64, batches: &str, dir: PathBuf) -> anyhow::Result<()> {
     );
     for batch in batches.split(',') {
         for in_flight in [1, 8] {
-            let before = written(&replicas)?;
+            let before = written(&replicas);
             let line = replicas[leader].ask(&format!("run {batch} {in_flight} {seconds}"))?;
             let fields: Vec<&str> = line.split(' ').collect();
             let [rows, rate, p50, p95, p99] = fields[..] else { bail!("the leader answered {line:?}") };
-            let bytes = (written(&replicas)? - before) as f64 / rows.parse::<f64>()?;
+            let bytes = (written(&replicas) - before) as f64 / rows.parse::<f64>()?;
             let rss = replicas.iter().map(Replica::resident_mib).max().unwrap_or(0);
             println!(
                 "{batch:>6} {in_flight:>9} {rate:>10} {p50:>9} {p95:>9} {p99:>9} {bytes:>11.0} {rss:>9}"
@@ -87,7 +87,7 @@ fn coordinate(seconds: f64, batches: &str, dir: PathBuf) -> anyhow::Result<()> {
     }
     println!("replicas agree: {}", heads[0]);
     drop(replicas);
-    std::fs::remove_dir_all(&dir)?;
+    std::fs::remove_dir_all(dir)?;
     Ok(())
 }
 
@@ -137,8 +137,8 @@ impl Drop for Replica {
     }
 }
 
-fn written(replicas: &[Replica]) -> anyhow::Result<u64> {
-    Ok(replicas.iter().map(|replica| replica.proc("io", "write_bytes:")).sum())
+fn written(replicas: &[Replica]) -> u64 {
+    replicas.iter().map(|replica| replica.proc("io", "write_bytes:")).sum()
 }
 
 fn now() -> Millis {
@@ -191,9 +191,8 @@ fn replica(id: u64, ports: &str, dir: &Path) -> anyhow::Result<()> {
 /// Begins the ledger.
 async fn begin(node: &Node, load: &mut Load) -> anyhow::Result<String> {
     for entry in load.begin(now())? {
-        match node.propose(entry).await?.reply {
-            Reply::Rejected(rejection) => bail!("the ledger did not begin: {rejection}"),
-            _ => (),
+        if let Reply::Rejected(rejection) = node.propose(entry).await?.reply {
+            bail!("the ledger did not begin: {rejection}")
         }
     }
     Ok("begun".to_owned())

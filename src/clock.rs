@@ -64,10 +64,10 @@ impl Clock {
 
     /// Moves a replay clock forward to an event's time; other clocks and earlier times change nothing.
     pub fn observe(&self, at: Millis) {
-        if let Source::Replay { at_ms, released } = &*self.0 {
-            if released.get().is_none() {
-                at_ms.fetch_max(at.0, Ordering::AcqRel);
-            }
+        if let Source::Replay { at_ms, released } = &*self.0
+            && released.get().is_none()
+        {
+            at_ms.fetch_max(at.0, Ordering::AcqRel);
         }
     }
 

@@ -67,7 +67,7 @@ fn publish(runtime: &tokio::runtime::Runtime, url: &str, text: &[u8]) {
         let bus = connect(url).await;
         publish_file(&bus, text, &PublishOptions::default(), |_| ()).await.unwrap()
     });
-    assert_eq!(report.published, text.iter().filter(|&&b| b == b'\n').count() as u64);
+    assert_eq!(report.published, text.split_inclusive(|&b| b == b'\n').count() as u64);
 }
 
 fn wait_for_rows(cluster: &Cluster, rows: usize) {

@@ -160,7 +160,7 @@ impl StateMachine {
             match self.0.machine.apply(entries.to_vec(), meta.to_vec()) {
                 Err(error) if error.is_full() && !self.0.closing.load(Ordering::Relaxed) => {
                     let refusals = self.0.refusals.fetch_add(1, Ordering::Relaxed) + 1;
-                    if refusals <= RESTRICTED_AFTER || refusals % 50 == 0 {
+                    if refusals <= RESTRICTED_AFTER || refusals.is_multiple_of(50) {
                         tracing::warn!(%error, refusals, "no space for the state, trying again: free some space");
                     }
                     std::thread::sleep(FULL_DISK_PAUSE);

@@ -64,12 +64,11 @@ fn open_signer(config: &Config) -> anyhow::Result<(Arc<dyn Signer>, KeyRecord)> 
         bail!("signer.key_file is missing: name the file of the signing key")
     };
     let signer = DevKey::load_or_create(path, "seal")?;
-    let record = match &settings.key_record_file {
-        Some(file) => read_record(file)?,
-        None => {
-            let root = DevRoot::load_or_create(&path.with_extension("root"))?;
-            root.vouch(&signer, &config.cluster.id, Hour(0))?
-        }
+    let record = if let Some(file) = &settings.key_record_file {
+        read_record(file)?
+    } else {
+        let root = DevRoot::load_or_create(&path.with_extension("root"))?;
+        root.vouch(&signer, &config.cluster.id, Hour(0))?
     };
     Ok((Arc::new(signer), record))
 }

@@ -9,7 +9,9 @@ type Hash = [u8; 32];
 
 fn sha256(parts: &[&[u8]]) -> Hash {
     let mut hasher = Sha256::new();
-    parts.iter().for_each(|part| hasher.update(part));
+    for part in parts {
+        hasher.update(part);
+    }
     hasher.finalize().into()
 }
 

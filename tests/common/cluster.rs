@@ -2,6 +2,7 @@
 
 use cdr_mediation::auth::dev::DevIssuer;
 use serde_json::Value;
+use std::fmt::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -230,11 +231,14 @@ fn configuration(
     nats_url: &str,
     issuer: &DevIssuer,
 ) -> String {
-    let peers: String = (1..).zip(raft).map(|(id, port)| format!("{id} = \"127.0.0.1:{port}\"\n")).collect();
-    let operators: String = OPERATORS
-        .iter()
-        .map(|(id, entity)| format!("[[operators.list]]\nid = \"{id}\"\nrecording_entity = \"{entity}\"\n"))
-        .collect();
+    let mut peers = String::new();
+    for (id, port) in (1..4).zip(raft) {
+        let _ = writeln!(peers, "{id} = \"127.0.0.1:{port}\"");
+    }
+    let mut operators = String::new();
+    for (id, entity) in OPERATORS {
+        let _ = writeln!(operators, "[[operators.list]]\nid = \"{id}\"\nrecording_entity = \"{entity}\"");
+    }
     format!(
         "[cluster]\nid = \"test\"\nnode_id = {id}\nlisten = \"127.0.0.1:{}\"\ninitialize = {}\n\
          [cluster.peers]\n{peers}\

@@ -57,7 +57,7 @@ impl Node {
     async fn wait_applied(&self, wanted: u64, deadline: Instant) -> Result<u64, ReadError> {
         let mut applied = self.0.applied.clone();
         loop {
-            let now = applied.borrow_and_update().as_ref().map(|last| last.index());
+            let now = applied.borrow_and_update().as_ref().map(openraft::LogId::index);
             if let Some(now) = now.filter(|now| *now >= wanted) {
                 return Ok(now);
             }

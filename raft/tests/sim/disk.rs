@@ -45,7 +45,7 @@ impl Contents {
     fn change(&mut self, change: Change) {
         match change {
             Change::Append(entries) => {
-                self.entries.extend(entries.into_iter().map(|entry| (entry.index(), entry)))
+                self.entries.extend(entries.into_iter().map(|entry| (entry.index(), entry)));
             }
             Change::Vote(vote) => self.vote = Some(vote),
             Change::Committed(committed) => self.committed = committed,
@@ -191,7 +191,7 @@ impl RaftLogStorage<Sim> for Log {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<Sim>> {
         let inner = self.0.lock().unwrap();
-        let last = inner.seen.entries.values().next_back().map(|entry| entry.log_id());
+        let last = inner.seen.entries.values().next_back().map(openraft::entry::RaftEntry::log_id);
         Ok(LogState { last_purged_log_id: inner.seen.purged, last_log_id: last.or(inner.seen.purged) })
     }
 

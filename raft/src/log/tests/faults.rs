@@ -82,7 +82,7 @@ async fn reopen(dir: &Path) -> LogStore {
     loop {
         match open(dir) {
             Err(LogError::InUse(_)) if Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(5)).await
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             opened => return opened.unwrap(),
         }

@@ -61,6 +61,6 @@ fn copy(from: &Path) -> tempfile::TempDir {
     to
 }
 
-fn is_amnesia(result: Result<LogStore, LogError>) -> bool {
+fn is_amnesia(result: &Result<LogStore, LogError>) -> bool {
     matches!(result, Err(LogError::Amnesia { .. }))
 }

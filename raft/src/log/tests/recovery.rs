@@ -76,9 +76,9 @@ async fn a_cut_of_what_was_synced_is_amnesia_and_changes_nothing() {
         let copy = copy(dir.path());
         cut(copy.path(), at, at % 2 == 0);
         let before = std::fs::read(segments(copy.path()).pop().unwrap()).unwrap();
-        assert!(is_amnesia(open(copy.path())), "cut at {at}");
+        assert!(is_amnesia(&open(copy.path())), "cut at {at}");
         assert_eq!(std::fs::read(segments(copy.path()).pop().unwrap()).unwrap(), before);
-        assert!(is_amnesia(open(copy.path())), "cut at {at}, second start");
+        assert!(is_amnesia(&open(copy.path())), "cut at {at}, second start");
     }
 }
 
@@ -91,7 +91,7 @@ async fn a_changed_bit_in_what_was_synced_is_amnesia() {
         let mut bytes = std::fs::read(&segment).unwrap();
         bytes[at] ^= 0x10;
         std::fs::write(&segment, bytes).unwrap();
-        assert!(is_amnesia(open(copy.path())), "bit at {at}");
+        assert!(is_amnesia(&open(copy.path())), "bit at {at}");
     }
 }
 
@@ -100,19 +100,19 @@ async fn missing_files_are_amnesia() {
     let (dir, ..) = with_unsynced_tail().await;
     let without_segment = copy(dir.path());
     std::fs::remove_file(segments(without_segment.path()).pop().unwrap()).unwrap();
-    assert!(is_amnesia(open(without_segment.path())));
+    assert!(is_amnesia(&open(without_segment.path())));
 
     let without_marker = copy(dir.path());
     std::fs::remove_file(without_marker.path().join("flushed_upto")).unwrap();
-    assert!(is_amnesia(open(without_marker.path())));
+    assert!(is_amnesia(&open(without_marker.path())));
 
     let without_both = without_segment;
     std::fs::remove_file(without_both.path().join("flushed_upto")).unwrap();
-    assert!(is_amnesia(open(without_both.path())));
+    assert!(is_amnesia(&open(without_both.path())));
 
     let unreadable_marker = copy(dir.path());
     std::fs::write(unreadable_marker.path().join("flushed_upto"), [1; 8192]).unwrap();
-    assert!(is_amnesia(open(unreadable_marker.path())));
+    assert!(is_amnesia(&open(unreadable_marker.path())));
 }
 
 #[tokio::test]
