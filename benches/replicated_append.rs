@@ -10,10 +10,11 @@ mod common;
 use anyhow::{Context, bail};
 use cdr_core::Millis;
 use cdr_core::command::Reply;
-use cdr_raft::{Leadership, Node, NodeConfig};
+use cdr_raft::{Committed, Leadership, Node, NodeConfig, ProposeError};
 use cdr_storage::{Store, StoreOptions};
 use common::load::Load;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -21,6 +22,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command as Process, Stdio};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 fn main() -> anyhow::Result<()> {
@@ -198,6 +200,9 @@ async fn begin(node: &Node, load: &mut Load) -> anyhow::Result<String> {
     Ok("begun".to_owned())
 }
 
+/// A proposal and when it was made.
+type Proposal = BoxFuture<'static, (Result<Committed, ProposeError>, Instant)>;
+
 /// Keeps batches in flight as the ingest does, and measures from proposal to commit.
 async fn run(
     node: &Node,
@@ -214,12 +219,12 @@ async fn run(
         while pending.len() < in_flight && started.elapsed() < limit {
             let entry = load.batch(rows, now())?;
             let (node, at) = (node.clone(), Instant::now());
-            let mut proposal = Box::pin(async move { (node.propose(entry).await, at) });
+            let mut proposal: Proposal = Box::pin(async move { (node.propose(entry).await, at) });
             // The first poll puts the entry into Raft's queue, in order.
-            if let std::task::Poll::Ready((outcome, _)) = futures::poll!(&mut proposal) {
-                bail!("a proposal ended at once: {outcome:?}");
+            match futures::poll!(&mut proposal) {
+                Poll::Ready(outcome) => pending.push_back(Box::pin(std::future::ready(outcome)) as Proposal),
+                Poll::Pending => pending.push_back(proposal),
             }
-            pending.push_back(proposal);
         }
         let Some((outcome, at)) = pending.next().await else { break };
         match outcome?.reply {
