@@ -103,15 +103,15 @@ fn drain(cluster: &Cluster, node: usize, last: u64) -> f64 {
     }
 }
 
-/// Publishes at a steady rate, ten windows a second.
+/// Publishes at a steady rate, fifty windows a second.
 fn pace(runtime: &tokio::runtime::Runtime, url: &str, per_second: u64, seconds: u64) {
-    let window = per_second / 10;
+    let window = per_second / 50;
     let text = day(per_second * seconds, 2);
     let mut lines = text.split_inclusive(|&b| b == b'\n');
     runtime.block_on(async {
         let bus = connect(url).await;
-        let mut tick = tokio::time::interval(Duration::from_millis(100));
-        for _ in 0..seconds * 10 {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        for _ in 0..seconds * 50 {
             tick.tick().await;
             let part: Vec<u8> = lines.by_ref().take(window as usize).flatten().copied().collect();
             publish_file(&bus, &part[..], &PublishOptions::default(), |_| ()).await.unwrap();

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// Upper bounds of the latency histograms, seconds.
 const SECONDS: &[f64] =
-    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0];
+    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.5, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0];
 
 /// What a verification compares; the label of `cdr_verification_mismatches_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
