@@ -42,7 +42,7 @@ test: build ## Every test
 lint: deps ## Formatting, clippy and documentation, warnings as errors; cargo-deny where it is installed
 	@$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets $(LOCKED) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps --workspace $(LOCKED)
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps --document-private-items --workspace $(LOCKED)
 	if $(CARGO) deny --version > /dev/null 2>&1; then $(CARGO) deny check; else echo "cargo-deny is not installed: skipped"; fi
 
 bench: build ## Every benchmark

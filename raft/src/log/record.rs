@@ -5,7 +5,7 @@
 //! | 0..4 | CRC-32 (IEEE) over segment number, offset, bytes 4..9 and the payload; little endian |
 //! | 4..8 | length of the payload; little endian |
 //! | 8 | kind |
-//! | 9.. | payload ([`codec`](crate::codec)) |
+//! | 9.. | payload ([`codec`]) |
 //!
 //! The checksum covers where the record is, so that a record which ended up elsewhere is not valid.
 //! Kinds are never reused.
