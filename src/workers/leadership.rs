@@ -7,10 +7,12 @@ use crate::metrics::Metrics;
 use crate::proposer::{ProposalError, Proposer};
 use crate::signer::Signer;
 use cdr_core::canonical::to_jcs;
-use cdr_core::command::{Command, DraftsBuffer, Initialize, Rejection, Reply};
+use cdr_core::codec::CodecError;
+use cdr_core::command::{Append, Command, DraftsBuffer, Initialize, Rejection, Reply, Source};
 use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
 use cdr_core::seal::KeyRecord;
 use cdr_core::state::Operator;
+use cdr_core::{Hour, LedgerState};
 use cdr_raft::{Leadership as RaftLeadership, Node};
 use cdr_storage::Store;
 use std::future::Future;
@@ -109,39 +111,20 @@ impl Leadership {
     async fn fence_and_begin(&self, proposer: &Proposer) -> Result<(), ProposalError> {
         proposer.propose(Command::Fence).await?;
         let state = proposer.state();
-        match &state.cluster {
-            Some(_) => {
-                // A replay clock stood still while nobody led.
-                self.clock.observe(state.head.last_recorded_at);
-                Ok(())
-            }
-            None => self.begin(proposer).await,
+        if state.cluster.is_none() {
+            return self.begin(proposer).await;
         }
+        // A replay clock stood still while nobody led.
+        self.clock.observe(state.head.last_recorded_at);
+        self.join(proposer, &state).await
     }
 
     async fn begin(&self, proposer: &Proposer) -> Result<(), ProposalError> {
-        let now = self.clock.now();
-        let operators = self.ledger.operators.iter().map(|(operator_id, recording_entity)| Operator {
-            effective_from: now.hour(),
-            operator_id: operator_id.clone(),
-            recording_entity: recording_entity.clone(),
-        });
-        let mut rows: Vec<(SystemKind, Result<Vec<u8>, String>)> =
-            operators.map(|operator| (SystemKind::Operator, to_jcs(&operator))).collect();
+        let mut rows = self.operator_rows(&LedgerState::default(), self.clock.now().hour());
         rows.push((SystemKind::Key, to_jcs(&self.key)));
-        let mut drafts = DraftsBuffer::default();
-        for (kind, body) in rows {
-            let encode_error = |why| cdr_core::codec::CodecError::Encode { what: "first rows", why };
-            let body =
-                String::from_utf8(body.map_err(encode_error)?).map_err(|e| encode_error(e.to_string()))?;
-            let cdr_id = proposer.draw_id().map_err(|e| encode_error(e.to_string()))?;
-            let record = Record::System(System { kind, body: &body });
-            drafts
-                .push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "initialize", record })?;
-        }
+        let drafts = system_drafts(proposer, "initialize", rows)?;
         let mut hash_key = [0u8; 16];
-        getrandom::fill(&mut hash_key)
-            .map_err(|e| cdr_core::codec::CodecError::Encode { what: "hash key", why: e.to_string() })?;
+        getrandom::fill(&mut hash_key).map_err(|e| unusable(e.to_string()))?;
         let initialize = Initialize {
             cluster_id: &self.ledger.cluster_id,
             zone: &self.ledger.zone,
@@ -157,6 +140,35 @@ impl Leadership {
         Ok(())
     }
 
+    /// Operators that were added to the configuration join with the next hour.
+    async fn join(&self, proposer: &Proposer, state: &LedgerState) -> Result<(), ProposalError> {
+        let open = state.head.open_hour.max(self.clock.now().hour());
+        let rows = self.operator_rows(state, open.next());
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let drafts = system_drafts(proposer, "operators", rows)?;
+        let append = Append { source: Source::Internal, drafts: drafts.drafts() };
+        match proposer.propose(Command::Append(append)).await? {
+            Reply::Rejected(rejection) => tracing::error!(%rejection, "configured operators can't join"),
+            reply => tracing::info!(?reply, "new operators join with the next hour"),
+        }
+        Ok(())
+    }
+
+    /// Rows of the configured operators that a ledger does not know yet.
+    fn operator_rows(&self, state: &LedgerState, effective_from: Hour) -> Vec<SystemRow> {
+        let known = |id: &str| state.registry.iter().any(|operator| operator.operator_id == id);
+        let new = self.ledger.operators.iter().filter(|(id, _)| !known(id));
+        new.map(|(operator_id, recording_entity)| Operator {
+            effective_from,
+            operator_id: operator_id.clone(),
+            recording_entity: recording_entity.clone(),
+        })
+        .map(|operator| (SystemKind::Operator, to_jcs(&operator)))
+        .collect()
+    }
+
     async fn give_up(&self) {
         if let Err(error) = self.node.step_down().await {
             tracing::warn!(%error, "leadership can't be given up yet");
@@ -164,6 +176,28 @@ impl Leadership {
         // Time for another node to be elected before this one is asked again.
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
+}
+
+/// Kind and canonical body of a system row.
+type SystemRow = (SystemKind, Result<Vec<u8>, String>);
+
+fn unusable(why: String) -> CodecError {
+    CodecError::Encode { what: "system rows", why }
+}
+
+fn system_drafts(
+    proposer: &Proposer,
+    trace_id: &str,
+    rows: Vec<SystemRow>,
+) -> Result<DraftsBuffer, ProposalError> {
+    let mut drafts = DraftsBuffer::default();
+    for (kind, body) in rows {
+        let body = String::from_utf8(body.map_err(unusable)?).map_err(|e| unusable(e.to_string()))?;
+        let cdr_id = proposer.draw_id().map_err(|e| unusable(e.to_string()))?;
+        let record = Record::System(System { kind, body: &body });
+        drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, record })?;
+    }
+    Ok(drafts)
 }
 
 /// Watches elections for the life of the node; workers run exactly while this node leads.

@@ -85,6 +85,15 @@ impl Cluster {
         }
     }
 
+    /// Adds lines to every node's configuration; a node reads them when it starts.
+    pub fn add_configuration(&self, lines: &str) {
+        for id in 1..=3 {
+            let path = config_file(&self.dir, id);
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, format!("{text}{lines}")).unwrap();
+        }
+    }
+
     /// Starts a node that does not run.
     pub fn restart(&mut self, id: usize) {
         let log = std::fs::OpenOptions::new()
