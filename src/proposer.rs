@@ -6,14 +6,15 @@
 use crate::clock::Clock;
 use crate::ingest::IdSource;
 use bytes::Bytes;
-use cdr_core::command::{Command, Envelope, Rejection, Reply};
-use cdr_core::{CdrId, LedgerState};
+use cdr_core::command::{ClockKind, Command, Envelope, Rejection, Reply};
+use cdr_core::{CdrId, LedgerState, Millis};
 use cdr_raft::{Node, ProposeError};
 use cdr_storage::Store;
 use futures::future::BoxFuture;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Instant;
 
 /// Proposes commands in the name of one term. Clones share it.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ struct Inner {
     clock: Clock,
     term: u64,
     clock_is_right: AtomicBool,
+    /// When the clock was last known to be right, and what it showed.
+    compared: Mutex<(Instant, Millis)>,
     ids: Mutex<IdSource>,
 }
 
@@ -48,6 +51,9 @@ pub enum ProposalError {
     Raft(#[from] ProposeError),
 }
 
+/// A clock that ran further from the monotonic one than this since it was compared has been set.
+const LARGEST_JUMP_MS: i64 = 1_000;
+
 /// A proposal on its way.
 pub type Proposal = BoxFuture<'static, Result<Reply, ProposalError>>;
 
@@ -55,7 +61,8 @@ impl Proposer {
     /// A proposer for `term`; its clock counts as right until [`Proposer::set_clock_is_right`] says otherwise.
     pub fn new(node: Node, store: Store, clock: Clock, term: u64) -> Self {
         let (clock_is_right, ids) = (AtomicBool::new(true), Mutex::default());
-        Self(Arc::new(Inner { node, store, clock, term, clock_is_right, ids }))
+        let compared = Mutex::new((Instant::now(), clock.now()));
+        Self(Arc::new(Inner { node, store, clock, term, clock_is_right, compared, ids }))
     }
 
     /// The replicated state as this node has applied it.
@@ -85,6 +92,10 @@ impl Proposer {
 
     /// Says whether this node's clock agrees with the other replicas'.
     pub fn set_clock_is_right(&self, right: bool) {
+        if right {
+            let now = (Instant::now(), self.0.clock.now());
+            *self.0.compared.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        }
         self.0.clock_is_right.store(right, Ordering::Release);
     }
 
@@ -97,12 +108,22 @@ impl Proposer {
         ids.next(self.0.clock.now())
     }
 
+    /// True if the clock was set since it was last compared: until the next comparison it stamps nothing.
+    fn clock_jumped(&self) -> bool {
+        if self.0.clock.kind() == ClockKind::Replay {
+            return false;
+        }
+        let (at, showed) = *self.0.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = self.0.clock.now().0 - showed.0;
+        (passed - at.elapsed().as_millis() as i64).abs() > LARGEST_JUMP_MS
+    }
+
     /// Starts a proposal: when this returns, it is on its way, behind every one that was started before.
     ///
     /// # Errors
     /// [`ProposalError`] if it can't be started.
     pub async fn start(&self, command: Command<'_>) -> Result<Proposal, ProposalError> {
-        if !self.0.clock_is_right.load(Ordering::Acquire) {
+        if !self.0.clock_is_right.load(Ordering::Acquire) || self.clock_jumped() {
             return Err(ProposalError::ClockIsOff);
         }
         let term = self.0.term;

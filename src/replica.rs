@@ -231,6 +231,13 @@ fn refuse_foreign_ledger(store: &Store, parts: &ReplicaParts) -> anyhow::Result<
             "{dir} holds the ledger of cluster {held}, the configuration names {named}: use its own directory"
         );
     }
+    let zone = &parts.config.settlement.zone;
+    if cluster.zone != *zone {
+        bail!(
+            "{dir} holds a ledger of zone {}, settlement.zone says {zone}: it is fixed for a ledger's life",
+            cluster.zone
+        );
+    }
     if cluster.clock == ClockKind::Replay && !parts.allow_replay {
         bail!("{dir} holds a ledger that ran on a replay clock: it is no production record");
     }

@@ -135,6 +135,7 @@ impl Leadership {
         };
         match proposer.propose(Command::Initialize(initialize)).await? {
             Reply::Rejected(rejection @ Rejection::AlreadyInitialized { .. }) => tracing::info!(%rejection),
+            Reply::Rejected(rejection) => return Err(unusable(rejection.to_string()).into()),
             reply => tracing::info!(cluster = self.ledger.cluster_id, ?reply, "the ledger begins"),
         }
         Ok(())

@@ -3,11 +3,14 @@
 //! The first proposal past an hour's end seals it anyway; this timer sees to hours in which nothing comes.
 
 use crate::proposer::{ProposalError, Proposer};
-use cdr_core::command::Command;
+use cdr_core::command::{Command, Reply};
 use std::time::Duration;
 
 /// A replay clock jumps: look at it this often at least.
 const LONGEST_SLEEP: Duration = Duration::from_millis(200);
+
+/// Pause after a refusal, which only a person can mend.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Proposes a seal whenever the open hour is over.
 ///
@@ -19,8 +22,13 @@ pub async fn run(proposer: &Proposer) -> Result<(), ProposalError> {
         let now = proposer.clock().now();
         // While events move the clock, they also seal: a timer would race them.
         if now >= end && !proposer.clock().follows_events() {
-            let reply = proposer.propose(Command::Seal).await?;
-            tracing::info!(?reply, "hours sealed");
+            match proposer.propose(Command::Seal).await? {
+                Reply::Sealed { hours } => tracing::info!(hours, "hours sealed"),
+                reply => {
+                    tracing::error!(severity = "SEV1", ?reply, "the log refuses to seal");
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+            }
             continue;
         }
         let left = Duration::from_millis((end.0 - now.0).max(1) as u64);
