@@ -6,7 +6,9 @@
 use crate::clock::Clock;
 use crate::ingest::IdSource;
 use bytes::Bytes;
-use cdr_core::command::{ClockKind, Command, Envelope, Rejection, Reply};
+use cdr_core::codec::CodecError;
+use cdr_core::command::{Append, ClockKind, Command, DraftsBuffer, Envelope, Rejection, Reply, Source};
+use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
 use cdr_core::{CdrId, LedgerState, Millis};
 use cdr_raft::{Node, ProposeError};
 use cdr_storage::Store;
@@ -45,7 +47,7 @@ pub enum ProposalError {
     ClockIsOff,
     /// The command could not be encoded.
     #[error(transparent)]
-    Encode(#[from] cdr_core::codec::CodecError),
+    Encode(#[from] CodecError),
     /// Raft refused it, or its outcome is unknown.
     #[error(transparent)]
     Raft(#[from] ProposeError),
@@ -53,6 +55,14 @@ pub enum ProposalError {
 
 /// A clock that ran further from the monotonic one than this since it was compared has been set.
 const LARGEST_JUMP_MS: i64 = 1_000;
+
+/// Kind of a system row, and its body as [`cdr_core::canonical::to_jcs`] gives it.
+pub type SystemRow = (SystemKind, Result<Vec<u8>, String>);
+
+/// System rows that can't be made.
+pub fn unusable(why: String) -> CodecError {
+    CodecError::Encode { what: "system rows", why }
+}
 
 /// A proposal on its way.
 pub type Proposal = BoxFuture<'static, Result<Reply, ProposalError>>;
@@ -140,6 +150,31 @@ impl Proposer {
             Poll::Ready(outcome) => Ok(Box::pin(std::future::ready(outcome))),
             Poll::Pending => Ok(proposal),
         }
+    }
+
+    /// Encodes rows of the system's own, with ids of their own.
+    ///
+    /// # Errors
+    /// [`ProposalError::Encode`].
+    pub fn system_drafts(&self, trace_id: &str, rows: Vec<SystemRow>) -> Result<DraftsBuffer, ProposalError> {
+        let mut drafts = DraftsBuffer::default();
+        for (kind, body) in rows {
+            let body = String::from_utf8(body.map_err(unusable)?).map_err(|e| unusable(e.to_string()))?;
+            let cdr_id = self.draw_id().map_err(|e| unusable(e.to_string()))?;
+            let record = Record::System(System { kind, body: &body });
+            drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, record })?;
+        }
+        Ok(drafts)
+    }
+
+    /// Appends rows of a worker and waits for the reply.
+    ///
+    /// # Errors
+    /// [`ProposalError`].
+    pub async fn append_rows(&self, trace_id: &str, rows: Vec<SystemRow>) -> Result<Reply, ProposalError> {
+        let drafts = self.system_drafts(trace_id, rows)?;
+        let append = Append { source: Source::Internal, drafts: drafts.drafts() };
+        self.propose(Command::Append(append)).await
     }
 
     /// Proposes a command and waits for its reply.

@@ -9,8 +9,8 @@ use super::projection::Projector;
 use crate::bus::{AckHandle, Acker, Bus, BusError, StreamSpec, Subscription};
 use crate::metrics::Metrics;
 use crate::proposer::{ProposalError, Proposer};
-use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
-use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
+use cdr_core::command::{Rejection, Reply};
+use cdr_core::row::SystemKind;
 use cdr_core::state::StreamRecord;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -278,18 +278,8 @@ async fn acknowledge(
 }
 
 async fn record_epoch(proposer: &Proposer, record: &StreamRecord) -> Result<(), IngestError> {
-    let body = cdr_core::canonical::to_jcs(record).map_err(IngestError::Batch)?;
-    let body = String::from_utf8(body).map_err(|e| IngestError::Batch(e.to_string()))?;
-    let draft = Draft {
-        cdr_id: proposer.draw_id().map_err(|e| IngestError::Batch(e.to_string()))?,
-        operator_id: SYSTEM_OPERATOR,
-        trace_id: "ingest",
-        record: Record::System(System { kind: SystemKind::Stream, body: &body }),
-    };
-    let mut drafts = DraftsBuffer::default();
-    drafts.push(0, &draft).map_err(|e| IngestError::Batch(e.to_string()))?;
-    let append = Append { source: Source::Internal, drafts: drafts.drafts() };
-    match proposer.propose(Command::Append(append)).await? {
+    let row = (SystemKind::Stream, cdr_core::canonical::to_jcs(record));
+    match proposer.append_rows("ingest", vec![row]).await? {
         Reply::Rejected(rejection) => Err(IngestError::Refused(rejection)),
         _ => Ok(()),
     }

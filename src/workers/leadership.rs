@@ -4,12 +4,11 @@ use super::{RETRY_PAUSE, clock_watch, seal, sign};
 use crate::clock::Clock;
 use crate::ingest::{Ingest, IngestError};
 use crate::metrics::Metrics;
-use crate::proposer::{ProposalError, Proposer};
+use crate::proposer::{ProposalError, Proposer, SystemRow, unusable};
 use crate::signer::Signer;
 use cdr_core::canonical::to_jcs;
-use cdr_core::codec::CodecError;
-use cdr_core::command::{Append, Command, DraftsBuffer, Initialize, Rejection, Reply, Source};
-use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
+use cdr_core::command::{Command, Initialize, Rejection, Reply};
+use cdr_core::row::SystemKind;
 use cdr_core::seal::KeyRecord;
 use cdr_core::state::Operator;
 use cdr_core::{Hour, LedgerState};
@@ -122,7 +121,7 @@ impl Leadership {
     async fn begin(&self, proposer: &Proposer) -> Result<(), ProposalError> {
         let mut rows = self.operator_rows(&LedgerState::default(), self.clock.now().hour());
         rows.push((SystemKind::Key, to_jcs(&self.key)));
-        let drafts = system_drafts(proposer, "initialize", rows)?;
+        let drafts = proposer.system_drafts("initialize", rows)?;
         let mut hash_key = [0u8; 16];
         getrandom::fill(&mut hash_key).map_err(|e| unusable(e.to_string()))?;
         let initialize = Initialize {
@@ -148,9 +147,7 @@ impl Leadership {
         if rows.is_empty() {
             return Ok(());
         }
-        let drafts = system_drafts(proposer, "operators", rows)?;
-        let append = Append { source: Source::Internal, drafts: drafts.drafts() };
-        match proposer.propose(Command::Append(append)).await? {
+        match proposer.append_rows("operators", rows).await? {
             Reply::Rejected(rejection) => tracing::error!(%rejection, "configured operators can't join"),
             reply => tracing::info!(?reply, "new operators join with the next hour"),
         }
@@ -177,28 +174,6 @@ impl Leadership {
         // Time for another node to be elected before this one is asked again.
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
-}
-
-/// Kind and canonical body of a system row.
-type SystemRow = (SystemKind, Result<Vec<u8>, String>);
-
-fn unusable(why: String) -> CodecError {
-    CodecError::Encode { what: "system rows", why }
-}
-
-fn system_drafts(
-    proposer: &Proposer,
-    trace_id: &str,
-    rows: Vec<SystemRow>,
-) -> Result<DraftsBuffer, ProposalError> {
-    let mut drafts = DraftsBuffer::default();
-    for (kind, body) in rows {
-        let body = String::from_utf8(body.map_err(unusable)?).map_err(|e| unusable(e.to_string()))?;
-        let cdr_id = proposer.draw_id().map_err(|e| unusable(e.to_string()))?;
-        let record = Record::System(System { kind, body: &body });
-        drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, record })?;
-    }
-    Ok(drafts)
 }
 
 /// Watches elections for the life of the node; workers run exactly while this node leads.
