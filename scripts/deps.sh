@@ -11,7 +11,11 @@ need() { # need PACKAGE CHECK...: the package, unless the check succeeds
     shift
     "$@" > /dev/null 2>&1 || missing+=("$package")
 }
-has_libclang() { compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || compgen -G '/usr/lib/*/libclang*.so*' || [ -n "${LIBCLANG_PATH:-}" ]; }
+# Not libclang-cpp, which comes with other packages and is no substitute.
+has_libclang() {
+    compgen -G '/usr/lib/llvm-*/lib/libclang.so*' || compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' ||
+        compgen -G '/usr/lib/*/libclang-[0-9]*.so*' || [ -n "${LIBCLANG_PATH:-}" ]
+}
 has_nats() { command -v nats-server || [ -x /usr/sbin/nats-server ]; }
 has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1'; }
 has_postgres() { [ -x /usr/lib/postgresql/15/bin/initdb ]; }
@@ -23,6 +27,7 @@ fi
 need g++ command -v g++
 need ccache command -v ccache
 need libclang-dev has_libclang
+need curl command -v curl
 need nats-server has_nats
 need faketime has_faketime
 need python3-venv python3 -c 'import ensurepip, venv'
