@@ -1,6 +1,7 @@
 //! The write path: log entries become transitions, transitions become one atomic write.
 
 use crate::error::{StoreError, database};
+use crate::following::{self, Rows, StagedRow};
 use crate::generation::{Generation, Present, dedup_since, row_keys};
 use crate::hours::{Committed, HourSpan};
 use crate::index::{Index, Lookup};
@@ -9,15 +10,19 @@ use crate::leaves::{LeafWriter, put_subtrees};
 use crate::meta::Dirty;
 use crate::metrics::Counters;
 use crate::options::StoreOptions;
+use crate::outbox::{self, OutboxEntry};
 use crate::page::PageWriter;
-use crate::rows::RowReader;
 use crate::schema::{column, write_options};
 use crate::seals;
+use crate::store::operator_name;
+use cdr_core::adjust::Predecessor;
+use cdr_core::audit::{Request, request_of};
 use cdr_core::command::{Envelope, Reply};
+use cdr_core::row::{Record, SystemKind};
 use cdr_core::state::ClosedHour;
-use cdr_core::{Hash, Hour, Transition, Uuid, View, ViewError, apply};
+use cdr_core::{CdrId, Hash, Hour, Row, Transition, Uuid, View, ViewError, apply};
 use rocksdb::WriteBatch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// A committed log entry that carries a command.
@@ -36,7 +41,7 @@ pub struct EntryRef<'a> {
 pub(crate) struct Buffers {
     pages: PageWriter,
     leaves: LeafWriter,
-    staged: Vec<Option<Uuid>>,
+    staged: Vec<StagedRow>,
     /// Size of the last batch: the next one will hardly be larger.
     last_bytes: usize,
 }
@@ -55,6 +60,7 @@ pub(crate) struct Write<'a> {
     batch: WriteBatch,
     dirty: Dirty,
     closed: BTreeMap<Hour, Hash>,
+    requests: HashMap<Hash, Request>,
 }
 
 impl<'a> Write<'a> {
@@ -78,6 +84,7 @@ impl<'a> Write<'a> {
             batch: WriteBatch::with_capacity_bytes(capacity),
             dirty: Dirty::default(),
             closed: BTreeMap::new(),
+            requests: HashMap::new(),
         }
     }
 
@@ -86,6 +93,13 @@ impl<'a> Write<'a> {
         let failed = |why: String| StoreError::Entry { index: entry.index, term: entry.term, why };
         let envelope = Envelope::decode(entry.bytes).map_err(|e| failed(e.to_string()))?;
         let transition = apply(&self.ahead.state, &*self, &envelope).map_err(|e| failed(e.to_string()))?;
+        if let Some(happened) = OutboxEntry::of(entry.index, &transition) {
+            outbox::put(&self.generation.db, &happened, &mut self.batch)?;
+        }
+        if transition.reply == Reply::Published {
+            let head = &transition.state.head;
+            outbox::drop_old(&self.generation.db, head.published, head.open_hour, &mut self.batch)?;
+        }
         self.stage(transition)
     }
 
@@ -111,7 +125,7 @@ impl<'a> Write<'a> {
     fn stage_closed(&mut self, closed: &[ClosedHour]) -> Result<(), StoreError> {
         let seals = column(&self.generation.db, CF_SEALS)?;
         for hour in closed {
-            self.batch.put_cf(seals, keys::seal(hour.seal.bucket_hour), seals::encode(hour));
+            self.batch.put_cf(seals, keys::seal(hour.seal.bucket_hour), seals::encode(hour)?);
             self.closed.insert(hour.seal.bucket_hour, hour.seal_hash);
             Arc::make_mut(&mut self.ahead.sealed).push(HourSpan {
                 hour: hour.seal.bucket_hour,
@@ -133,9 +147,12 @@ impl<'a> Write<'a> {
         self.buffers.leaves.add(leaves, &transition.rows, batch);
         put_subtrees(leaves, first.row.frame.bucket_hour, &transition.subtrees, batch);
         for row in &transition.rows {
-            let keys = row_keys(row.ordinal, row.operator, &row.row);
-            self.buffers.staged.push(keys.message_id.filter(|_| keys.original));
-            self.index.add(&keys)?;
+            self.index.add(&row_keys(row.ordinal, row.operator, &row.row))?;
+            self.buffers.staged.push(StagedRow::new(row));
+            following::stage(db, row, batch)?;
+            if let Some(request) = request_in(&row.row) {
+                self.requests.insert(request.key, request);
+            }
         }
         Counters::add(&self.counters.rows_appended, transition.rows.len() as u64);
         Ok(())
@@ -145,7 +162,7 @@ impl<'a> Write<'a> {
     pub fn commit(mut self, raft_meta: &[u8]) -> Result<(), StoreError> {
         let db = &self.generation.db;
         self.buffers.leaves.finish(column(db, CF_LEAVES)?, &mut self.batch);
-        self.dirty.write(db, &self.ahead.state, &mut self.batch)?;
+        self.dirty.write(db, &self.stored.state, &self.ahead.state, &mut self.batch)?;
         self.batch.put_cf(column(db, CF_META)?, META_RAFT, raft_meta);
         self.index.commit(&mut self.batch)?;
         self.buffers.last_bytes = self.batch.size_in_bytes();
@@ -161,26 +178,22 @@ impl<'a> Write<'a> {
         Ok(())
     }
 
+    /// Committed rows, and those of this write.
+    fn rows(&self) -> Result<Rows<'_>, StoreError> {
+        Rows::new(&self.generation.db, &self.stored, &self.index, &self.buffers.staged)
+    }
+
     /// True if an original CDR of the message is among the rows that the index names.
     fn is_known(&self, id: Uuid, from_ordinal: u64) -> Result<bool, StoreError> {
-        let staged_from = self.stored.state.head.row_count;
-        let mut reader: Option<RowReader<'_>> = None;
+        let mut rows: Option<Rows<'_>> = None;
         Counters::add(&self.counters.dedup_lookups, 1);
         let range = from_ordinal..self.ahead.state.head.row_count;
         for ordinal in self.index.candidates(Lookup::Message(id), range, true)? {
-            let ordinal = ordinal?;
-            if ordinal >= staged_from {
-                if self.buffers.staged.get((ordinal - staged_from) as usize) == Some(&Some(id)) {
-                    return Ok(true);
-                }
-                continue;
-            }
-            let reader = match &mut reader {
-                Some(reader) => reader,
-                none => none.insert(RowReader::new(&self.generation.db, &self.stored)?),
+            let rows = match &mut rows {
+                Some(rows) => rows,
+                none => none.insert(self.rows()?),
             };
-            let Some(stored) = reader.by_ordinal(ordinal)? else { continue };
-            if stored.row()?.sms().is_some_and(|sms| sms.message_id == id && sms.adjustment.is_none()) {
+            if rows.known(ordinal?)?.is_some_and(|row| row.is_original_of(id)) {
                 return Ok(true);
             }
         }
@@ -203,5 +216,25 @@ impl View for Write<'_> {
             Some(hash) => Ok(Some(*hash)),
             None => Ok(seals::read_hash(&self.generation.db, hour)?),
         }
+    }
+
+    fn predecessor(&self, id: CdrId) -> Result<Option<Predecessor>, ViewError> {
+        let state = &self.ahead.state;
+        Ok(self.rows()?.predecessor(id, |operator| operator_name(state, operator))?)
+    }
+
+    fn request(&self, key: &Hash) -> Result<Option<Request>, ViewError> {
+        match self.requests.get(key) {
+            Some(request) => Ok(Some(*request)),
+            None => Ok(following::request(&self.generation.db, key)?),
+        }
+    }
+}
+
+/// The repeatable request of an audit row; what can't be read was refused before.
+fn request_in(row: &Row<'_>) -> Option<Request> {
+    match &row.record {
+        Record::System(system) if system.kind == SystemKind::Audit => request_of(system.body).ok().flatten(),
+        _ => None,
     }
 }

@@ -17,11 +17,15 @@
 //! | `meta` | `0x15` | | signing keys |
 //! | `meta` | `0x16` | operator `u16` | open partition of that operator |
 //! | `meta` | `0x17` | name of the stream epoch | position and counters of that stream |
+//! | `meta` | `0x18` | bucket hour `u32`, `cdrSequence` `u64` of its first row | job |
+//! | `work` | `0x30` | index in the Raft log `u64` | what that entry made happen ([`crate::outbox`]) |
+//! | `work` | `0x31` | ordinal `u64` of a row that waits for a price | `recordedAt`, milliseconds `i64` |
+//! | `work` | `0x32` | hash of who asked and the key that they chose, 32 bytes | request and what answers it |
 //!
 //! Operators are registry indexes. The keys of column family `index` are documented in [`crate::index`]; its
 //! tags are `0x20` and above. State values in `meta` use the encoding of [`cdr_core::codec`].
 
-use cdr_core::Hour;
+use cdr_core::{Hash, Hour};
 
 /// Rows, in pages.
 pub const CF_ROWS: &str = "rows";
@@ -33,8 +37,10 @@ pub const CF_INDEX: &str = "index";
 pub const CF_SEALS: &str = "seals";
 /// Small values that change with every write.
 pub const CF_META: &str = "meta";
+/// What is still to be done, and what requests were answered.
+pub const CF_WORK: &str = "work";
 /// Every column family; `default` is RocksDB's own and stays empty.
-pub const COLUMN_FAMILIES: [&str; 6] = ["default", CF_ROWS, CF_LEAVES, CF_INDEX, CF_SEALS, CF_META];
+pub const COLUMN_FAMILIES: [&str; 7] = ["default", CF_ROWS, CF_LEAVES, CF_INDEX, CF_SEALS, CF_META, CF_WORK];
 
 /// Tag of row pages.
 pub const TAG_PAGE: u8 = 0x01;
@@ -63,6 +69,51 @@ pub const META_KEYS: &[u8] = &[0x15];
 pub const TAG_PARTITION: u8 = 0x16;
 /// Tag of streams.
 pub const TAG_STREAM: u8 = 0x17;
+
+/// Tag of jobs.
+pub const TAG_JOB: u8 = 0x18;
+
+/// Tag of outbox entries.
+pub const TAG_OUTBOX: u8 = 0x30;
+/// Tag of rows without a price.
+pub const TAG_UNPRICED: u8 = 0x31;
+/// Tag of requests.
+pub const TAG_REQUEST: u8 = 0x32;
+
+/// Key of a job.
+pub fn job(hour: Hour, sequence: u64) -> [u8; 13] {
+    let mut key = page(hour, sequence);
+    key[0] = TAG_JOB;
+    key
+}
+
+/// Key of what the log entry `index` made happen.
+pub fn outbox(index: u64) -> [u8; 9] {
+    numbered(TAG_OUTBOX, index)
+}
+
+/// Key of a row that waits for a price.
+pub fn unpriced(ordinal: u64) -> [u8; 9] {
+    numbered(TAG_UNPRICED, ordinal)
+}
+
+/// The number of an outbox or unpriced key.
+pub fn parse_numbered(tag: u8, key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(&[tag])?.try_into().ok()?))
+}
+
+/// Key of a request.
+pub fn request(key: &Hash) -> [u8; 33] {
+    let mut out = [TAG_REQUEST; 33];
+    out[1..].copy_from_slice(key);
+    out
+}
+
+fn numbered(tag: u8, number: u64) -> [u8; 9] {
+    let mut key = [tag; 9];
+    key[1..].copy_from_slice(&number.to_be_bytes());
+    key
+}
 
 /// Key of the page whose first row has this place.
 pub fn page(hour: Hour, first_sequence: u64) -> [u8; 13] {
@@ -155,6 +206,10 @@ mod tests {
         assert_eq!(signature(Hour(7)), [5, 0, 0, 0, 7]);
         assert_eq!(partition(0x0102), [0x16, 1, 2]);
         assert_eq!(stream("A#2"), b"\x17A#2");
+        assert_eq!(job(Hour(1), 2), [0x18, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(outbox(3), [0x30, 0, 0, 0, 0, 0, 0, 0, 3]);
+        assert_eq!(unpriced(4), [0x31, 0, 0, 0, 0, 0, 0, 0, 4]);
+        assert_eq!(request(&[7; 32])[..2], [0x32, 7]);
     }
 
     #[test]
@@ -162,6 +217,8 @@ mod tests {
         assert_eq!(parse_page(&page(Hour(9), 70)), Some((Hour(9), 70)));
         assert_eq!(parse_leaves(&leaves(Hour(9), 3, 70)), Some((Hour(9), 3, 70)));
         assert_eq!(parse_hour(TAG_SEAL, &seal(Hour(9))), Some(Hour(9)));
+        assert_eq!(parse_numbered(TAG_OUTBOX, &outbox(9)), Some(9));
+        assert_eq!(parse_numbered(TAG_OUTBOX, &unpriced(9)), None);
         assert_eq!(parse_page(&leaves(Hour(9), 3, 70)), None);
         assert_eq!(parse_page(&[TAG_PAGE, 0]), None);
         assert_eq!(parse_leaves(&subtree(Hour(9), 3, 8, 70)), None);

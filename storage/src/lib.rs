@@ -11,6 +11,7 @@
 //! | `leaves` | row hashes, cached subtree roots, proofs |
 //! | `seals`, `meta` | seals and signatures; the ledger state in pieces |
 //! | `commit` | the write path |
+//! | `following`, `outbox` | which row adjusts which, what waits for a price; what every entry made happen |
 //! | [`index`] | look-up by id, message, subscriber, tenant, operator, event time; the filter of known messages |
 //! | `query`, [`verify`] | filtered reading; comparing everything stored with the seals |
 //!
@@ -20,6 +21,7 @@
 mod commit;
 mod error;
 mod files;
+mod following;
 mod generation;
 mod hours;
 pub mod index;
@@ -28,6 +30,7 @@ mod leaves;
 mod meta;
 mod metrics;
 mod options;
+mod outbox;
 mod page;
 mod query;
 mod rows;
@@ -40,6 +43,7 @@ pub use commit::EntryRef;
 pub use error::StoreError;
 pub use metrics::StoreMetrics;
 pub use options::StoreOptions;
+pub use outbox::OutboxEntry;
 pub use page::StoredRow;
 pub use query::{RecordFilter, RecordPage};
 pub use schema::DISK_FORMAT;

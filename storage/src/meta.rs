@@ -2,11 +2,12 @@
 
 use crate::error::{StoreError, database};
 use crate::keys::{self, CF_META, META_CLUSTER, META_HEAD, META_KEYS, META_RAFT, META_REGISTRY};
-use crate::keys::{TAG_PARTITION, TAG_STREAM};
+use crate::keys::{TAG_JOB, TAG_PARTITION, TAG_STREAM};
 use crate::schema::{Db, column};
 use cdr_core::LedgerState;
 use cdr_core::apply::Changes;
 use cdr_core::codec;
+use cdr_core::job::{Job, Jobs};
 use cdr_core::state::{Partition, Stream};
 use rocksdb::{ColumnFamily, Direction, IteratorMode, WriteBatch};
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ pub(crate) struct Dirty {
     head: bool,
     partitions: BTreeSet<usize>,
     streams: BTreeSet<usize>,
+    jobs: bool,
 }
 
 impl Dirty {
@@ -26,12 +28,22 @@ impl Dirty {
         self.head |= changes.head || !changes.partitions.is_empty() || !changes.streams.is_empty();
         self.partitions.extend(&changes.partitions);
         self.streams.extend(&changes.streams);
+        self.jobs |= changes.jobs;
     }
 
-    /// Puts the changed pieces of `state` into the batch and forgets them.
-    pub fn write(&mut self, db: &Db, state: &LedgerState, batch: &mut WriteBatch) -> Result<(), StoreError> {
+    /// Puts the changed pieces of `state` into the batch and forgets them. `stored` is what the database has.
+    pub fn write(
+        &mut self,
+        db: &Db,
+        stored: &LedgerState,
+        state: &LedgerState,
+        batch: &mut WriteBatch,
+    ) -> Result<(), StoreError> {
         let dirty = std::mem::take(self);
         let mut pieces = Pieces { meta: column(db, CF_META)?, batch };
+        if dirty.jobs {
+            pieces.jobs(&stored.jobs, &state.jobs)?;
+        }
         if dirty.all {
             return pieces.put_all(state);
         }
@@ -72,6 +84,18 @@ impl Pieces<'_> {
         self.put(&keys::stream(&stream.name), "stream", stream)
     }
 
+    /// Jobs that are new, have moved on, or are no longer kept.
+    fn jobs(&mut self, stored: &Jobs, jobs: &Jobs) -> Result<(), StoreError> {
+        let key = |place: cdr_core::job::Place| keys::job(place.bucket_hour, place.cdr_sequence);
+        for job in stored.iter().filter(|job| jobs.get(job.id).is_none()) {
+            self.batch.delete_cf(self.meta, key(job.asked_at));
+        }
+        for job in jobs.iter().filter(|job| stored.get(job.id) != Some(job)) {
+            self.put(&key(job.asked_at), "job", job)?;
+        }
+        Ok(())
+    }
+
     fn put_all(&mut self, state: &LedgerState) -> Result<(), StoreError> {
         self.put(META_HEAD, "state head", &state.head)?;
         self.put(META_CLUSTER, "cluster settings", &state.cluster)?;
@@ -100,6 +124,7 @@ pub(crate) fn read_state(db: &Db) -> Result<LedgerState, StoreError> {
         // Keys are the names, so these ascend as they must.
         streams: read_tagged(db, meta, TAG_STREAM)?,
         keys: read(db, meta, META_KEYS)?.unwrap_or_default(),
+        jobs: read_tagged::<Job>(db, meta, TAG_JOB)?.into_iter().collect(),
     })
 }
 

@@ -1,17 +1,19 @@
 //! Sealed hours: the seal's canonical bytes, its hash, its signature, and where its rows begin.
 //!
-//! A seal's value is: version byte, first ordinal `u64`, record count `u64` (little-endian), seal hash, canonical
-//! bytes, and a CRC-32 of the key and all of that.
+//! A seal's value is: version byte, first ordinal `u64`, record count `u64`, length of the tallies `u32`
+//! (little-endian), seal hash, tallies, canonical bytes, and a CRC-32 of the key and all of that.
 
 use crate::error::{StoreError, database};
 use crate::keys::{self, CF_SEALS};
 use crate::schema::{Db, column};
+use cdr_core::codec;
 use cdr_core::state::ClosedHour;
+use cdr_core::tally::Tally;
 use cdr_core::{Hash, Hour, Seal};
 
-const SEAL_VERSION: u8 = 1;
-/// Bytes before the canonical bytes.
-const HEADER_BYTES: usize = 1 + 8 + 8 + 32;
+const SEAL_VERSION: u8 = 2;
+/// Bytes before the tallies.
+const HEADER_BYTES: usize = 1 + 8 + 8 + 4 + 32;
 
 /// A sealed hour as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub struct StoredSeal {
     pub seal_hash: Hash,
     /// Ordinal of the hour's first row, counted over all hours.
     pub first_ordinal: u64,
+    /// Counts and sums of each operator, in the seal's order; no part of the seal.
+    pub tallies: Vec<Tally>,
     /// Ed25519 signature over the seal, once there is one.
     pub signature: Option<[u8; 64]>,
 }
@@ -34,19 +38,23 @@ pub(crate) struct SealValue<'a> {
     pub first_ordinal: u64,
     pub record_count: u64,
     pub seal_hash: Hash,
+    pub tallies: &'a [u8],
     pub canonical: &'a [u8],
 }
 
-pub(crate) fn encode(closed: &ClosedHour) -> Vec<u8> {
-    let mut value = Vec::with_capacity(HEADER_BYTES + closed.canonical.len() + 4);
+pub(crate) fn encode(closed: &ClosedHour) -> Result<Vec<u8>, StoreError> {
+    let tallies = codec::encode("tallies", &closed.tallies)?;
+    let mut value = Vec::with_capacity(HEADER_BYTES + tallies.len() + closed.canonical.len() + 4);
     value.push(SEAL_VERSION);
     value.extend_from_slice(&closed.first_ordinal.to_le_bytes());
     value.extend_from_slice(&closed.seal.record_count.to_le_bytes());
+    value.extend_from_slice(&(tallies.len() as u32).to_le_bytes());
     value.extend_from_slice(&closed.seal_hash);
+    value.extend_from_slice(&tallies);
     value.extend_from_slice(&closed.canonical);
     let crc = checksum(closed.seal.bucket_hour, &value);
     value.extend_from_slice(&crc.to_le_bytes());
-    value
+    Ok(value)
 }
 
 fn checksum(hour: Hour, content: &[u8]) -> u32 {
@@ -73,12 +81,16 @@ impl<'a> SealValue<'a> {
         }
         let number =
             |at: usize| content[at..].first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let seal_hash = content[17..].first_chunk::<32>().copied().unwrap_or_default();
+        let length = content[17..].first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes)) as usize;
+        let seal_hash = content[21..].first_chunk::<32>().copied().unwrap_or_default();
+        let (tallies, canonical) =
+            content[HEADER_BYTES..].split_at_checked(length).ok_or_else(|| damaged("its tallies are cut"))?;
         Ok(Self {
             first_ordinal: number(1),
             record_count: number(9),
             seal_hash,
-            canonical: &content[HEADER_BYTES..],
+            tallies,
+            canonical,
         })
     }
 }
@@ -98,8 +110,13 @@ pub(crate) fn read(db: &Db, hour: Hour) -> Result<Option<StoredSeal>, StoreError
             seal.record_count, value.record_count
         )));
     }
+    let tallies: Vec<Tally> = codec::decode("tallies", value.tallies).map_err(|e| damaged(e.to_string()))?;
+    if tallies.len() != seal.operators.len() {
+        return Err(damaged("its tallies are not those of its operators".to_owned()));
+    }
     Ok(Some(StoredSeal {
         seal,
+        tallies,
         canonical: value.canonical.to_vec(),
         seal_hash: value.seal_hash,
         first_ordinal: value.first_ordinal,

@@ -331,6 +331,11 @@ impl Store {
         metrics
     }
 
+    /// What is current.
+    pub(crate) fn generation(&self) -> Arc<Generation> {
+        self.0.generation()
+    }
+
     /// Why the store stopped writing, if it did.
     pub fn poisoned(&self) -> Option<String> {
         self.0.poison.get().cloned()
@@ -339,6 +344,11 @@ impl Store {
 
 fn nothing_applied() -> StoreError {
     StoreError::Unknown { what: "a checkpoint of a store to which nothing was applied".to_owned() }
+}
+
+/// Id of the operator with this registry index.
+pub(crate) fn operator_name(state: &LedgerState, operator: u16) -> String {
+    state.registry.get(usize::from(operator)).map_or_else(String::new, |known| known.operator_id.clone())
 }
 
 /// Registry index of an operator.

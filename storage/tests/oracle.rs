@@ -17,6 +17,8 @@ enum Act {
         dup_every: u64,
     },
     Audits(u64),
+    Adjust(u64),
+    Request,
     Operator,
     Epoch,
     Advance(i64),
@@ -37,6 +39,8 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => (0u32..40, 0u64..6).prop_map(|(rows, dup_every)| Act::Ingest { rows, dup_every }),
         1 => (0u64..4).prop_map(Act::Audits),
+        4 => (1u64..6).prop_map(Act::Adjust),
+        2 => Just(Act::Request),
         1 => Just(Act::Operator),
         1 => Just(Act::Epoch),
         2 => (0..3 * HOUR_MS).prop_map(Act::Advance),
@@ -106,6 +110,14 @@ impl Run {
             }
             Act::Audits(count) => {
                 let entry = self.world.audits(*count);
+                self.propose(Some(entry));
+            }
+            Act::Adjust(count) => {
+                let entry = self.world.adjustments(*count);
+                self.propose(Some(entry));
+            }
+            Act::Request => {
+                let entry = self.world.request();
                 self.propose(Some(entry));
             }
             Act::Operator => {
@@ -208,4 +220,19 @@ fn reopened_after_every_entry() {
     let store = open(dir.path());
     support::catch_up(&store, &log);
     assert_same(&store, &ledger);
+}
+
+#[test]
+fn lines_of_adjustments_in_one_write_and_over_many() {
+    let mut run = Run::new(11);
+    run.step(&Act::Ingest { rows: 30, dup_every: 0 });
+    for step in 0..200u32 {
+        run.step(&Act::Adjust(1));
+        if step % 7 == 0 {
+            run.step(&Act::Apply);
+        }
+    }
+    let taken = run.replies.iter().filter(|reply| matches!(reply, Reply::Appended { .. })).count();
+    assert!((20..200).contains(&taken), "{taken} of 200 adjustments were taken in");
+    run.finish();
 }

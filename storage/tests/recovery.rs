@@ -98,9 +98,9 @@ fn an_unknown_format_is_refused() {
     catch_up(&store, &log);
     store.flush().unwrap();
     drop(store);
-    fs::write(dir.path().join("FORMAT"), "2\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), "99\n").unwrap();
     assert!(matches!(Store::open(dir.path(), options()), Err(StoreError::FormatVersion { .. })));
-    fs::write(dir.path().join("FORMAT"), "1\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), format!("{}\n", cdr_storage::DISK_FORMAT)).unwrap();
     let path = dir.path().join("ledger-1");
     let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), &path, cdr_storage::keys::COLUMN_FAMILIES)
         .unwrap();

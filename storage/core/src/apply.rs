@@ -3,14 +3,16 @@
 //! [`apply`] reads the state, asks the view what it can't know itself, and returns what is to be written.
 //! It changes nothing. Whoever calls it writes the [`Transition`] in one atomic step.
 
+use crate::adjust::{self, Predecessor, Superseded};
+use crate::audit::{self, Request};
 use crate::canonical::{MAX_INTEGER, row_hash};
 use crate::command::{
-    Append, Command, DraftItem, Envelope, Ingest, Ingested, Initialize, Rejection, Reply, SignSeal,
-    message_ids,
+    Append, Command, DraftItem, Envelope, Ingest, Ingested, Initialize, OutboxPlace, Rejection, Reply,
+    SignSeal, Source, message_ids,
 };
 use crate::hash::Hash;
-use crate::id::Uuid;
-use crate::row::{Place, Record, Row, SYSTEM_OPERATOR};
+use crate::id::{CdrId, Uuid};
+use crate::row::{Place, Record, Row, SYSTEM_OPERATOR, Sms, SystemKind};
 use crate::seal::verify_signature;
 use crate::state::{ClosedHour, Cluster, LedgerState, Subtree};
 use crate::time::{HOUR_MS, Hour, Millis};
@@ -33,6 +35,18 @@ pub trait View {
     /// # Errors
     /// If the seal can't be read.
     fn seal_hash(&self, hour: Hour) -> Result<Option<Hash>, ViewError>;
+
+    /// What an adjustment needs to know of the CDR or adjustment with this id, if there is one.
+    ///
+    /// # Errors
+    /// If the rows can't be read.
+    fn predecessor(&self, id: CdrId) -> Result<Option<Predecessor>, ViewError>;
+
+    /// The request that was taken in under `key`, if any was.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    fn request(&self, key: &Hash) -> Result<Option<Request>, ViewError>;
 }
 
 /// Earlier rows could not be read, or the entry itself is damaged: the node must stop serving.
@@ -55,6 +69,8 @@ pub struct NewRow<'a> {
     pub row: Row<'a>,
     /// The draft's encoding, to be stored as it is.
     pub draft_bytes: &'a [u8],
+    /// What an adjustment takes the place of.
+    pub supersedes: Option<Superseded>,
 }
 
 /// What follows from a command; written in one atomic step.
@@ -87,6 +103,25 @@ pub struct Changes {
     pub partitions: Vec<usize>,
     /// Positions of changed streams.
     pub streams: Vec<usize>,
+    /// Jobs.
+    pub jobs: bool,
+}
+
+impl Changes {
+    /// What a system row of this kind can change beyond its partition.
+    fn note(&mut self, kind: SystemKind) {
+        match kind {
+            SystemKind::Operator | SystemKind::Key | SystemKind::Stream => self.all = true,
+            SystemKind::Job => self.jobs = true,
+            _ => {}
+        }
+    }
+
+    fn stream(&mut self, at: usize) {
+        if !self.streams.contains(&at) {
+            self.streams.push(at);
+        }
+    }
 }
 
 /// What follows from `envelope`. A refused command leaves everything as it is and answers
@@ -174,7 +209,7 @@ impl<'a> Step<'a> {
             return Err(Rejection::Fenced { term: envelope.term, fence }.into());
         }
         if let Command::Initialize(initialize) = &envelope.command {
-            return self.initialize(initialize, envelope.now);
+            return self.initialize(view, initialize, envelope.now);
         }
         if self.transition.state.cluster.is_none() {
             return Err(Rejection::NotInitialized.into());
@@ -182,7 +217,8 @@ impl<'a> Step<'a> {
         let now = self.transition.state.head.last_recorded_at.max(envelope.now);
         match &envelope.command {
             Command::Ingest(ingest) => self.ingest(view, ingest, now),
-            Command::Append(append) => self.append(append, now),
+            Command::Append(append) => self.append(view, append, now),
+            Command::Published(place) => Ok(self.published(*place)),
             Command::Seal => Ok(Reply::Sealed { hours: self.close_until(now)? }),
             Command::SignSeal(sign) => self.sign(view, sign),
             Command::Fence | Command::Initialize(_) => Err(illegal("handled above")),
@@ -199,7 +235,12 @@ impl<'a> Step<'a> {
         Ok(Reply::Fenced { term })
     }
 
-    fn initialize(&mut self, initialize: &Initialize<'a>, now: Millis) -> Result<Reply, Stop> {
+    fn initialize(
+        &mut self,
+        view: &impl View,
+        initialize: &Initialize<'a>,
+        now: Millis,
+    ) -> Result<Reply, Stop> {
         if let Some(cluster) = &self.transition.state.cluster {
             return Err(Rejection::AlreadyInitialized { cluster_id: cluster.cluster_id.clone() }.into());
         }
@@ -216,7 +257,7 @@ impl<'a> Step<'a> {
         };
         self.transition.state = LedgerState::begin(cluster, self.transition.state.head.fence_term, now);
         self.transition.changes.all = true;
-        self.append_system(crate::command::Source::Internal, initialize.rows.decode()?, now)?;
+        self.append_rows(view, Source::Internal, initialize.rows.decode()?, now)?;
         Ok(Reply::Initialized)
     }
 
@@ -255,7 +296,7 @@ impl<'a> Step<'a> {
                 continue;
             }
             let sequence = ingest.first + u64::from(item.offset);
-            self.push_row(item, ingest.stream, sequence, now)?;
+            self.push_row(item, ingest.stream, sequence, now, None)?;
             appended += 1;
         }
         let stream = &mut self.transition.state.streams[at];
@@ -267,7 +308,7 @@ impl<'a> Step<'a> {
         stream.dead_lettered += ingest.dead_lettered;
         stream.missing += ingest.missing;
         self.transition.changes.head = true;
-        self.transition.changes.streams.push(at);
+        self.transition.changes.stream(at);
         Ok(Reply::Ingested(Ingested {
             appended,
             duplicate,
@@ -303,36 +344,56 @@ impl<'a> Step<'a> {
         Millis((now.0 - i64::from(horizon) * HOUR_MS).max(0)).hour()
     }
 
-    fn append(&mut self, append: &Append<'a>, now: Millis) -> Result<Reply, Stop> {
+    fn append(&mut self, view: &impl View, append: &Append<'a>, now: Millis) -> Result<Reply, Stop> {
         let items = append.drafts.decode()?;
+        if let Some(answer) = repeated(view, &items)? {
+            return Ok(Reply::Repeated { answer: answer.to_string() });
+        }
         self.close_until(now)?;
         let (bucket_hour, first_sequence) =
             (self.transition.state.head.open_hour.0, self.transition.state.head.open_rows + 1);
-        self.append_system(append.source, items, now)?;
-        self.transition.changes.all = true;
+        self.append_rows(view, append.source, items, now)?;
         Ok(Reply::Appended { bucket_hour, first_sequence })
     }
 
-    fn append_system(
+    fn append_rows(
         &mut self,
-        source: crate::command::Source,
+        view: &impl View,
+        source: Source,
         items: Vec<DraftItem<'a>>,
         now: Millis,
     ) -> Result<(), Stop> {
+        let mut followed = HashSet::new();
         for item in items {
-            let is_system = matches!(item.draft.record, Record::System(_));
-            if !is_system || item.draft.operator_id != SYSTEM_OPERATOR {
-                return Err(illegal("only system rows, in partition _system, can be appended this way"));
-            }
+            let supersedes = match &item.draft.record {
+                Record::System(system) if item.draft.operator_id == SYSTEM_OPERATOR => {
+                    self.transition.changes.note(system.kind);
+                    None
+                }
+                Record::Sms(sms) if sms.adjustment.is_some() => {
+                    Some(follow(view, &item, sms, &mut followed)?)
+                }
+                _ => return Err(illegal("only adjustments and rows of _system can be appended this way")),
+            };
             let name = source.as_str();
             let at = self.transition.state.stream(name).ok_or_else(|| illegal("no such source"))?;
             let stream = &mut self.transition.state.streams[at];
             stream.position += 1;
             stream.appended += 1;
             let sequence = stream.position;
-            self.push_row(item, name, sequence, now)?;
+            self.transition.changes.stream(at);
+            self.push_row(item, name, sequence, now, supersedes)?;
         }
         Ok(())
+    }
+
+    fn published(&mut self, place: OutboxPlace) -> Reply {
+        let head = &mut self.transition.state.head;
+        if place > head.published {
+            head.published = place;
+            self.transition.changes.head = true;
+        }
+        Reply::Published
     }
 
     /// Gives a draft its place in the open hour, hashes it and takes it into the state.
@@ -342,6 +403,7 @@ impl<'a> Step<'a> {
         source_stream: &'a str,
         source_sequence: u64,
         now: Millis,
+        supersedes: Option<Superseded>,
     ) -> Result<(), Stop> {
         let state = &mut self.transition.state;
         let at = state
@@ -367,7 +429,15 @@ impl<'a> Step<'a> {
             partitions.insert(slot, at);
         }
         let draft_bytes = item.bytes;
-        self.transition.rows.push(NewRow { ordinal, operator, leaf_index, row_hash: hash, row, draft_bytes });
+        self.transition.rows.push(NewRow {
+            ordinal,
+            operator,
+            leaf_index,
+            row_hash: hash,
+            row,
+            draft_bytes,
+            supersedes,
+        });
         Ok(())
     }
 
@@ -391,6 +461,39 @@ impl<'a> Step<'a> {
         self.transition.signature = Some(sign.clone());
         Ok(Reply::Signed)
     }
+}
+
+/// The answer to a request that was taken in before; none if it is new.
+fn repeated(view: &impl View, items: &[DraftItem<'_>]) -> Result<Option<CdrId>, Stop> {
+    for item in items {
+        let Record::System(system) = &item.draft.record else { continue };
+        if system.kind != SystemKind::Audit {
+            continue;
+        }
+        let Some(request) = audit::request_of(system.body).map_err(illegal)? else { continue };
+        match view.request(&request.key)? {
+            Some(known) if known.body == request.body => return Ok(Some(known.answer)),
+            Some(_) => return Err(Rejection::IdempotencyConflict.into()),
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Checks an adjustment against the row that it follows; `followed` are those of the same command.
+fn follow(
+    view: &impl View,
+    item: &DraftItem<'_>,
+    sms: &Sms<'_>,
+    followed: &mut HashSet<CdrId>,
+) -> Result<Superseded, Stop> {
+    let Some(adjustment) = &sms.adjustment else { return Err(illegal("it is no adjustment")) };
+    let predecessor = view.predecessor(adjustment.of)?;
+    let supersedes = adjust::check(&item.draft, sms, adjustment, predecessor.as_ref())?;
+    if !followed.insert(adjustment.of) {
+        return Err(Rejection::Superseded { cdr_id: adjustment.of.to_string() }.into());
+    }
+    Ok(supersedes)
 }
 
 /// Every sequence of the stretch must be accounted for, and each draft's offset must lie in it, ascending.

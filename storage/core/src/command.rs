@@ -31,12 +31,25 @@ pub enum Command<'a> {
     Fence,
     /// Rows from an inbound stream, in stream order.
     Ingest(Ingest<'a>),
-    /// System rows from a worker or a request.
+    /// System rows and adjustments from a worker or a request: all of them, or none.
     Append(Append<'a>),
     /// Seals every hour that ended before `now`.
     Seal,
     /// Attaches a signature to the oldest seal that has none.
     SignSeal(SignSeal),
+    /// Says that every event up to this place is published.
+    Published(OutboxPlace),
+}
+
+/// A place in the outbox: a log entry, and how many of its events are meant, from the first on.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize,
+)]
+pub struct OutboxPlace {
+    /// Index of the entry in the Raft log.
+    pub index: u64,
+    /// Number of its events.
+    pub events: u32,
 }
 
 /// The settings of a ledger, fixed for its life.
@@ -87,7 +100,7 @@ pub struct Ingest<'a> {
     pub drafts: Drafts<'a>,
 }
 
-/// System rows from a worker or a request.
+/// System rows and adjustments from a worker or a request.
 #[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
 pub struct Append<'a> {
     /// Where they come from.
@@ -253,7 +266,7 @@ pub enum Reply {
     },
     /// A stretch of a stream is in the log.
     Ingested(Ingested),
-    /// System rows are in the log.
+    /// The rows are in the log.
     Appended {
         /// Bucket of the rows.
         bucket_hour: u32,
@@ -265,8 +278,15 @@ pub enum Reply {
         /// How many were sealed by this command.
         hours: u32,
     },
+    /// The request was taken in before; nothing changed.
+    Repeated {
+        /// Id of the row that answers it.
+        answer: String,
+    },
     /// The signature is attached.
     Signed,
+    /// The events count as published.
+    Published,
     /// The command was refused; nothing changed.
     Rejected(Rejection),
 }
@@ -335,6 +355,33 @@ pub enum Rejection {
     UnknownOperator {
         /// The operator.
         operator_id: String,
+    },
+    /// An adjustment names a record that is not there.
+    #[error("there is no record {cdr_id}")]
+    UnknownRecord {
+        /// The record.
+        cdr_id: String,
+    },
+    /// An adjustment of a record that counts no more.
+    #[error("record {cdr_id} is a VOID: nothing can follow it")]
+    AlreadyVoided {
+        /// The record.
+        cdr_id: String,
+    },
+    /// Another adjustment follows the record already.
+    #[error("record {cdr_id} is adjusted already: follow the last adjustment")]
+    Superseded {
+        /// The record.
+        cdr_id: String,
+    },
+    /// A key was used before, for another request.
+    #[error("this idempotency key was used for another request: use a new one")]
+    IdempotencyConflict,
+    /// A job is no longer where the step begins.
+    #[error("job {job_id} is elsewhere: go on from its cursor")]
+    JobMoved {
+        /// The job.
+        job_id: String,
     },
     /// The command contradicts itself or the ledger.
     #[error("the command is not legal: {why}")]

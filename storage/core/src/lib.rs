@@ -11,6 +11,8 @@
 //! | [`merkle`], [`chain`] | trees, frontiers, proofs; the formulas of roots and chains |
 //! | [`seal`] | what closes an hour: seal, completeness statement, signature |
 //! | [`state`] | the fold over rows: open bucket, partitions, streams, keys |
+//! | [`adjust`], [`job`], [`audit`] | which adjustments may follow a row; bulk jobs; who did what |
+//! | [`tally`] | counts and sums of an operator's hour |
 //! | [`command`], [`mod@apply`] | what can be asked, and what follows from it |
 //! | [`proof`] | portable proofs and the one verifier that everything shares |
 //! | [`codec`] | the compact encoding of drafts and commands, with its version byte |
@@ -24,13 +26,16 @@
     clippy::float_arithmetic
 )]
 
+pub mod adjust;
 pub mod apply;
+pub mod audit;
 pub mod canonical;
 pub mod chain;
 pub mod codec;
 pub mod command;
 pub mod hash;
 pub mod id;
+pub mod job;
 pub mod memory;
 pub mod merkle;
 pub mod money;
@@ -38,6 +43,7 @@ pub mod proof;
 pub mod row;
 pub mod seal;
 pub mod state;
+pub mod tally;
 pub mod time;
 
 pub use apply::{NewRow, Transition, View, ViewError, apply};

@@ -1,10 +1,13 @@
 //! A ledger in memory: the reference for simulations and property tests, and a scratch ledger for replays.
 
-use crate::apply::{Transition, View, ViewError, apply};
+use crate::adjust::{Predecessor, predecessor_id};
+use crate::apply::{NewRow, Transition, View, ViewError, apply};
+use crate::audit::{Request, request_of};
 use crate::canonical::push_row;
 use crate::command::{Envelope, Reply, SignSeal};
 use crate::hash::Hash;
-use crate::id::Uuid;
+use crate::id::{CdrId, Uuid};
+use crate::row::{Record, SystemKind};
 use crate::state::{ClosedHour, LedgerState};
 use crate::time::Hour;
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +24,8 @@ pub struct MemoryLedger {
     /// Signatures of seals.
     pub signatures: BTreeMap<Hour, SignSeal>,
     messages: HashMap<Uuid, Hour>,
+    records: HashMap<CdrId, Predecessor>,
+    requests: HashMap<Hash, Request>,
 }
 
 impl View for MemoryLedger {
@@ -30,6 +35,14 @@ impl View for MemoryLedger {
 
     fn seal_hash(&self, hour: Hour) -> Result<Option<Hash>, ViewError> {
         Ok(self.seals.get(&hour).map(|closed| closed.seal_hash))
+    }
+
+    fn predecessor(&self, id: CdrId) -> Result<Option<Predecessor>, ViewError> {
+        Ok(self.records.get(&id).cloned())
+    }
+
+    fn request(&self, key: &Hash) -> Result<Option<Request>, ViewError> {
+        Ok(self.requests.get(key).copied())
     }
 }
 
@@ -50,14 +63,39 @@ impl MemoryLedger {
             self.signatures.insert(sign.hour, sign);
         }
         for new in &transition.rows {
-            if let Some(sms) = new.row.sms().filter(|sms| sms.adjustment.is_none()) {
-                self.messages.insert(sms.message_id, new.row.frame.bucket_hour);
-            }
+            self.remember(new);
             let mut canonical = Vec::new();
             push_row(&new.row, &mut canonical);
             self.rows.push((canonical, new.row_hash));
         }
         self.state = transition.state;
         transition.reply
+    }
+
+    fn remember(&mut self, new: &NewRow<'_>) {
+        match &new.row.record {
+            Record::Sms(sms) => {
+                if let Some(before) = predecessor_id(sms).and_then(|id| self.records.get_mut(&id)) {
+                    before.is_last = false;
+                } else {
+                    self.messages.insert(sms.message_id, new.row.frame.bucket_hour);
+                }
+                let record = Predecessor {
+                    ordinal: new.ordinal,
+                    message_id: sms.message_id,
+                    operator_id: new.row.frame.operator_id.to_owned(),
+                    kind: sms.adjustment.as_ref().map(|adjustment| adjustment.kind),
+                    is_priced: sms.charge_amount.is_some(),
+                    is_last: true,
+                };
+                self.records.insert(new.row.frame.cdr_id, record);
+            }
+            Record::System(system) if system.kind == SystemKind::Audit => {
+                if let Ok(Some(request)) = request_of(system.body) {
+                    self.requests.insert(request.key, request);
+                }
+            }
+            Record::System(_) => {}
+        }
     }
 }

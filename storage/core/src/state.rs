@@ -5,11 +5,13 @@
 
 use crate::canonical::{MAX_INTEGER, to_jcs};
 use crate::chain;
-use crate::command::{ClockKind, Rejection, Source};
+use crate::command::{ClockKind, OutboxPlace, Rejection, Source};
 use crate::hash::{Hash, sha256};
+use crate::job::{JobStep, Jobs, Place};
 use crate::merkle::Frontier;
-use crate::row::{Record, Row, SYSTEM_OPERATOR, SystemKind};
+use crate::row::{Frame, Record, Row, SYSTEM_OPERATOR, System, SystemKind};
 use crate::seal::{KeyRecord, OperatorSeal, Seal, StreamStatement};
+use crate::tally::Tally;
 use crate::time::{Hour, Millis};
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,8 @@ pub struct LedgerState {
     pub streams: Vec<Stream>,
     /// Signing keys ever registered, as the JSON bodies of their rows.
     pub keys: Vec<String>,
+    /// Bulk jobs.
+    pub jobs: Jobs,
 }
 
 /// Scalars that change with every command.
@@ -53,6 +57,8 @@ pub struct Head {
     pub first_hour: Hour,
     /// First sealed hour whose seal has no signature yet, or the open hour.
     pub next_unsigned: Hour,
+    /// Up to where events are published.
+    pub published: OutboxPlace,
 }
 
 /// Settings, fixed for a ledger's life (the generation rises by restore only).
@@ -99,6 +105,8 @@ pub struct Partition {
     pub last_hash: Hash,
     /// Tree over the open hour's rows.
     pub frontier: Frontier,
+    /// Counts and sums of the open hour's rows.
+    pub tally: Tally,
 }
 
 /// The body of a `stream` row: an inbound stream or a new epoch of it.
@@ -151,6 +159,8 @@ pub struct ClosedHour {
     pub seal_hash: Hash,
     /// Ordinal of the hour's first row, counted over all hours.
     pub first_ordinal: u64,
+    /// Counts and sums of each operator, in the seal's order.
+    pub tallies: Vec<Tally>,
 }
 
 /// A subtree that a row completed, at a level that is cached.
@@ -304,7 +314,7 @@ impl LedgerState {
             return Err(unknown());
         }
         if let Record::System(system) = &row.record {
-            self.fold_system(system.kind, system.body)?;
+            self.fold_system(&row.frame, system)?;
         }
         // Looked up after the fold: an operator row of the first hour moves the partitions.
         let index = self.partition(operator_id).ok_or_else(unknown)?;
@@ -316,6 +326,9 @@ impl LedgerState {
             }
         });
         partition.last_hash = row_hash;
+        if let Record::Sms(sms) = &row.record {
+            partition.tally.add(sms);
+        }
         self.head.open_rows += 1;
         self.head.row_count += 1;
         self.head.last_recorded_at = row.frame.recorded_at;
@@ -354,6 +367,7 @@ impl LedgerState {
         let closed = ClosedHour {
             seal_hash: sha256(&canonical),
             first_ordinal: self.head.row_count - self.head.open_rows,
+            tallies: self.partitions.iter().map(|p| p.tally).collect(),
             canonical,
             seal,
         };
@@ -367,6 +381,7 @@ impl LedgerState {
             partition.prev_chain = sealed.chain_hash;
             partition.last_hash = sealed.bucket_root;
             partition.frontier = Frontier::default();
+            partition.tally = Tally::default();
         }
         self.streams.iter_mut().for_each(Stream::next_hour);
         self.head.national_chain = closed.seal.chain_hash;
@@ -405,11 +420,13 @@ impl LedgerState {
                 prev_chain: genesis,
                 last_hash: genesis,
                 frontier: Frontier::default(),
+                tally: Tally::default(),
             },
         );
     }
 
-    fn fold_system(&mut self, kind: SystemKind, body: &str) -> Result<(), Rejection> {
+    fn fold_system(&mut self, frame: &Frame<'_>, system: &System<'_>) -> Result<(), Rejection> {
+        let (kind, body) = (system.kind, system.body);
         // The body enters the row's canonical bytes as it is.
         let value: Map<String, Value> = read_body(body)?;
         if to_jcs(&value).as_deref() != Ok(body.as_bytes()) {
@@ -421,6 +438,11 @@ impl LedgerState {
             SystemKind::Operator => self.fold_operator(read_body(body)?),
             SystemKind::Key => self.fold_key(&read_body(body)?, body),
             SystemKind::Stream => self.fold_stream(read_body(body)?),
+            // A body without a step means nothing to the state.
+            SystemKind::Job if value.contains_key("step") => self.fold_job(frame, read_body(body)?),
+            SystemKind::Audit => crate::audit::request_of(body)
+                .map(|_| ())
+                .map_err(|why| Rejection::Illegal { why: format!("audit row: {why}") }),
             _ => Ok(()),
         }
     }
@@ -465,6 +487,11 @@ impl LedgerState {
         }
         self.keys.push(body.to_owned());
         Ok(())
+    }
+
+    fn fold_job(&mut self, frame: &Frame<'_>, step: JobStep) -> Result<(), Rejection> {
+        let at = Place { bucket_hour: frame.bucket_hour, cdr_sequence: frame.sequence };
+        self.jobs.fold(frame.cdr_id, at, frame.recorded_at, step)
     }
 
     fn fold_stream(&mut self, record: StreamRecord) -> Result<(), Rejection> {

@@ -7,7 +7,7 @@ use cdr_core::command::{
 use cdr_core::hash::to_hex;
 use cdr_core::memory::MemoryLedger;
 use cdr_core::row::{
-    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
+    Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
     System, SystemKind,
 };
 use cdr_core::seal::signed_message;
@@ -74,7 +74,17 @@ pub struct World {
     pub operators: u64,
     /// Messages of the past, for duplicates.
     pub messages: Vec<Uuid>,
+    /// Ids of the past with message and operator, to adjust: some were duplicates.
+    pub records: Vec<Known>,
     key: SigningKey,
+}
+
+/// What an adjustment copies.
+#[derive(Clone)]
+pub struct Known {
+    pub cdr_id: CdrId,
+    pub message_id: Uuid,
+    pub operator: String,
 }
 
 impl World {
@@ -89,6 +99,7 @@ impl World {
             next_unsigned: START,
             operators: 0,
             messages: Vec::new(),
+            records: Vec::new(),
             key: SigningKey::from_bytes(&[7; 32]),
         }
     }
@@ -202,7 +213,7 @@ impl World {
                 self.messages.push(id);
                 id
             };
-            self.push_sms(&mut drafts, offset, message_id);
+            self.push_sms(&mut drafts, offset, message_id, None);
         }
         let (first, last) = (self.position + 1, self.position + u64::from(count) + ignored);
         self.position = last;
@@ -219,16 +230,58 @@ impl World {
         }))
     }
 
-    fn push_sms(&mut self, drafts: &mut DraftsBuffer, offset: u32, message_id: Uuid) {
+    /// An adjustment of each of `count` records of the past, whether it can be adjusted or not.
+    pub fn adjustments(&mut self, count: u64) -> Vec<u8> {
+        let mut drafts = DraftsBuffer::default();
+        for _ in 0..count {
+            let Some(last) = (self.records.len() as u64).checked_sub(1) else { break };
+            // Mostly the latest ones, so that there are long lines and repeated attempts.
+            let at = last - self.random.below(last.min(60) + 1);
+            let known = self.records[at as usize].clone();
+            let kind = AdjustmentType::ALL[self.random.below(3) as usize];
+            self.push_sms(&mut drafts, 0, known.message_id, Some((known.cdr_id, kind, known.operator)));
+        }
+        self.envelope(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() }))
+    }
+
+    /// An act under one of a few keys, about one of a few things.
+    pub fn request(&mut self) -> Vec<u8> {
+        let (key, body) = (self.random.below(6) as u8, self.random.below(2) as u8);
+        let body = format!(
+            "{{\"entryType\":\"ACT\",\"request\":{{\"answer\":\"{}\",\"body\":\"{}\",\"key\":\"{}\"}}}}",
+            CdrId(self.random.bytes()),
+            to_hex(&[body; 32]),
+            to_hex(&[key; 32]),
+        );
+        let mut rows = DraftsBuffer::default();
+        self.push_system(&mut rows, SystemKind::Audit, &body);
+        self.envelope(Command::Append(Append { source: Source::Api, drafts: rows.drafts() }))
+    }
+
+    fn push_sms(
+        &mut self,
+        drafts: &mut DraftsBuffer,
+        offset: u32,
+        message_id: Uuid,
+        adjusts: Option<(CdrId, AdjustmentType, String)>,
+    ) {
         let random = &mut self.random;
         let called = format!("+9370{:07}", random.below(40));
         let reference = format!("r{}", random.below(1_000_000));
         let event_at = Millis(self.now.0 - random.below(2 * HOUR_MS as u64) as i64);
         let failed = random.below(5) == 0;
-        let operator = if self.operators > 0 && random.below(9) == 0 {
-            format!("NEW{}", 1 + random.below(self.operators))
-        } else {
-            OPERATORS[random.below(2) as usize].to_owned()
+        let operator = match &adjusts {
+            Some((_, _, operator)) => operator.clone(),
+            None if self.operators > 0 && random.below(9) == 0 => {
+                format!("NEW{}", 1 + random.below(self.operators))
+            }
+            None => OPERATORS[random.below(2) as usize].to_owned(),
+        };
+        let kind = adjusts.as_ref().map(|(_, kind, _)| *kind);
+        let charge_amount = match kind {
+            Some(AdjustmentType::Void) => Some(Money::ZERO),
+            Some(AdjustmentType::ReRate) => Money::from_micros(random.below(90_000) as i64),
+            _ => Money::from_micros(random.below(90_000) as i64).filter(|_| random.below(6) > 0),
         };
         let sms = Sms {
             message_id,
@@ -242,23 +295,33 @@ impl World {
             event_at,
             local_offset_minutes: 270,
             submitted_at: Some(Millis(event_at.0 - 900)),
-            charge_amount: Money::from_micros(random.below(90_000) as i64),
-            charge_currency: Some("AFN"),
-            tap_tariff_class: Some("A"),
-            tariff_version: Some("v1"),
+            charge_amount,
+            charge_currency: charge_amount.map(|_| "AFN"),
+            tap_tariff_class: charge_amount.map(|_| "A"),
+            tariff_version: charge_amount.map(|_| "v1"),
             charge_type: ChargeType::A2p,
-            billing_indicator: BillingIndicator::Chargeable,
+            billing_indicator: charge_amount
+                .map_or(BillingIndicator::Unknown, |_| BillingIndicator::Chargeable),
             direction: Direction::Mt,
             encoding: Encoding::Ucs2,
             final_state: if failed { FinalState::Failed } else { FinalState::Delivered },
             segment_count: 1 + random.below(3) as u8,
             failure_code: failed.then_some("E7"),
             imsi: None,
-            adjustment: None,
+            adjustment: adjusts.as_ref().map(|(of, kind, _)| Adjustment {
+                of: *of,
+                kind: *kind,
+                reason: Some("why"),
+                void_reason: None,
+                ticket_id: Some("T-1"),
+                issued_by: Some("somebody"),
+                approver: None,
+            }),
         };
         let cdr_id = CdrId::from_parts(self.now.0, random.bytes());
         let record = Record::Sms(sms);
         drafts.push(offset, &Draft { cdr_id, operator_id: &operator, trace_id: "trace", record }).unwrap();
+        self.records.push(Known { cdr_id, message_id, operator });
     }
 }
 
@@ -342,6 +405,7 @@ pub fn assert_same(store: &Store, ledger: &MemoryLedger) {
                 let stored = store.seal(hour).unwrap().unwrap();
                 assert_eq!((&stored.canonical, stored.seal_hash), (&closed.canonical, closed.seal_hash));
                 assert_eq!((&stored.seal, stored.first_ordinal), (&closed.seal, ordinal));
+                assert_eq!(stored.tallies, closed.tallies);
                 assert_eq!(stored.signature, ledger.signatures.get(&hour).map(|sign| sign.signature));
                 closed.seal.record_count
             }
@@ -360,4 +424,35 @@ pub fn assert_same(store: &Store, ledger: &MemoryLedger) {
         assert!(store.row_at(hour, rows + 1).unwrap().is_none() && store.row_at(hour, 0).unwrap().is_none());
     }
     assert_eq!(ordinal, ledger.state.head.row_count);
+    assert_told(store, ledger);
+    assert_eq!(store.unpriced(0, usize::MAX).unwrap(), unpriced(ledger));
+}
+
+/// The outbox names every row and every sealed hour once, in order.
+fn assert_told(store: &Store, ledger: &MemoryLedger) {
+    let (mut ordinal, mut hour, mut index) = (0, ledger.state.head.first_hour, 0);
+    for entry in store.outbox(0, usize::MAX).unwrap() {
+        assert!(entry.index > index, "{entry:?}");
+        assert_eq!((entry.first_ordinal, entry.first_closed), (ordinal, hour), "{entry:?}");
+        let rows = store.rows(entry.ordinals()).unwrap();
+        assert_eq!(rows.len(), entry.rows as usize);
+        assert!(rows.iter().all(|row| row.row().unwrap().frame.recorded_at == entry.at));
+        (ordinal, hour, index) = (entry.ordinals().end, Hour(hour.0 + entry.closed_hours), entry.index);
+    }
+    assert_eq!((ordinal, hour), (ledger.state.head.row_count, ledger.state.head.open_hour));
+}
+
+/// Ordinal and time of every row without a price that nothing follows.
+fn unpriced(ledger: &MemoryLedger) -> Vec<(u64, Millis)> {
+    let rows: Vec<serde_json::Value> =
+        ledger.rows.iter().map(|(text, _)| serde_json::from_slice(text).unwrap()).collect();
+    let followed: std::collections::HashSet<_> =
+        rows.iter().filter_map(|row| row["adjustmentOf"].as_str()).collect();
+    let waits = |row: &serde_json::Value| {
+        row["recordType"] == "sms"
+            && row["chargeAmount"].is_null()
+            && !followed.contains(row["cdrId"].as_str().unwrap())
+    };
+    let recorded = |row: &serde_json::Value| Millis::parse(row["recordedAt"].as_str().unwrap()).unwrap();
+    rows.iter().enumerate().filter(|(_, row)| waits(row)).map(|(i, row)| (i as u64, recorded(row))).collect()
 }

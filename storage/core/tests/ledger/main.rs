@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 #![allow(clippy::assigning_clones, clippy::format_collect, clippy::format_push_string)]
 
+mod adjustments;
 mod canonical;
 mod codec;
 mod golden;

@@ -128,7 +128,8 @@ struct Run {
     world: World,
     /// Streams and the number of their latest epoch.
     epochs: [(&'static str, u32); 2],
-    originals: Vec<Sample>,
+    /// Everything that was offered as a record: some were duplicates.
+    samples: Vec<Sample>,
 }
 
 impl Run {
@@ -168,10 +169,12 @@ impl Run {
                 self.world.open_stream(&name, first);
             }
             Event::NewKey if self.world.term < 200 => self.world.rotate_key(),
-            Event::Adjust { kind, pick } if !self.originals.is_empty() => {
+            Event::Adjust { kind, pick } if !self.samples.is_empty() => {
                 let number = self.world.number();
-                let sample = pick.get(&self.originals).adjusted(number, self.world.now, kind);
-                self.world.adjust(&sample);
+                let sample = pick.get(&self.samples).adjusted(number, self.world.now, kind);
+                if self.world.adjust(&sample) {
+                    self.samples.push(sample);
+                }
             }
             Event::NewKey | Event::Adjust { .. } => {}
             Event::Seal => self.world.seal(),
@@ -186,7 +189,7 @@ impl Run {
         let messages: Vec<Message> = choices.iter().map(|choice| self.message(choice)).collect();
         for message in &messages {
             if let Message::Final(sample) = message {
-                self.originals.push((**sample).clone());
+                self.samples.push((**sample).clone());
             }
         }
         let stream = self.stream(stream);
@@ -321,7 +324,7 @@ proptest! {
         let mut run = Run {
             world: World::begin(&["Salaam", "AWCC"], horizon_hours),
             epochs: [("SMS", 1), ("BACKUP", 1)],
-            originals: Vec::new(),
+            samples: Vec::new(),
         };
         run.world.open_stream("BACKUP", 1000);
         for event in events {

@@ -133,6 +133,15 @@ pub fn cdr_id(bits: [u8; 16]) -> String {
     format!("cdr_{}", digits.into_iter().rev().collect::<String>())
 }
 
+/// Whether an adjustment may follow a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    Yes,
+    Unknown,
+    Voided,
+    Superseded,
+}
+
 /// What became of one message of a stream.
 #[derive(Clone, Debug)]
 pub enum Fate {
@@ -298,6 +307,20 @@ impl Oracle {
             None => counts.last += 1,
         }
         counts.last
+    }
+
+    /// Looks through every row there is.
+    pub fn may_follow(&self, cdr_id: &str) -> Follow {
+        let rows = || self.hours.values().flat_map(|book| &book.rows);
+        let sms = |row: &&Map<String, Value>| row["cdrId"] == *cdr_id && row["recordType"] == "sms";
+        match rows().find(sms) {
+            None => Follow::Unknown,
+            Some(row) if row["adjustmentType"] == "VOID" => Follow::Voided,
+            Some(_) if rows().any(|row| row.get("adjustmentOf").is_some_and(|of| of == cdr_id)) => {
+                Follow::Superseded
+            }
+            Some(_) => Follow::Yes,
+        }
     }
 
     fn is_known(&self, message_id: &Value, since: i64) -> bool {

@@ -1,15 +1,15 @@
 //! The crate under test and the oracle side by side, fed with the same events.
 
-use crate::oracle::{Fate, Oracle, hex, hour_text, jcs};
+use crate::oracle::{Fate, Follow, Oracle, cdr_id, hex, hour_text, jcs};
 use crate::samples::{Sample, SystemSample, bits};
 use cdr_core::command::{
     Append, ClockKind, Command, DraftsBuffer, Ingest, Ingested, Initialize, SignSeal, Source,
 };
 use cdr_core::memory::MemoryLedger;
 use cdr_core::proof::Trust;
-use cdr_core::row::{Place, Row, SystemKind};
+use cdr_core::row::SystemKind;
 use cdr_core::seal::signed_message;
-use cdr_core::{Envelope, Hash, Hour, LedgerState, Millis, Rejection, Reply, canonical, codec};
+use cdr_core::{Envelope, Hash, Hour, LedgerState, Millis, Rejection, Reply, codec};
 use ed25519_dalek::{Signer, SigningKey};
 use serde_json::{Value, json};
 
@@ -219,29 +219,27 @@ impl World {
         }
     }
 
-    /// Adjustments have no command of their own yet: the row goes through the fold, as a restore would do it.
-    pub fn adjust(&mut self, sample: &Sample) {
-        self.seal();
-        let state = &mut self.ledger.state;
-        let recorded_at = state.head.last_recorded_at.max(Millis(self.now));
-        let api = state.stream("api").expect("the api stream is always there");
-        state.streams[api].position += 1;
-        state.streams[api].appended += 1;
-        let partition = state.partition(&sample.operator_id).expect("the operator is in force");
-        let place = Place {
-            bucket_hour: state.head.open_hour,
-            sequence: state.head.open_rows + 1,
-            chain_prev: state.partitions[partition].last_hash,
-            recorded_at,
-            source_stream: "api",
-            source_sequence: state.streams[api].position,
+    /// Sends an adjustment; it is taken in exactly if the oracle says that it may follow.
+    pub fn adjust(&mut self, sample: &Sample) -> bool {
+        let buffer = buffer([(0, sample.draft())]);
+        let append = Command::Append(Append { source: Source::Api, drafts: buffer.drafts() });
+        let of = cdr_id(sample.adjustment.as_ref().expect("an adjustment").of);
+        let verdict = self.oracle.may_follow(&of);
+        if verdict == Follow::Yes {
+            let reply = self.send(append);
+            self.oracle.append(self.now, "api", vec![sample.fields()]);
+            let (bucket_hour, first_sequence) =
+                (self.oracle.open_hour as u32, self.oracle.open_rows() as u64);
+            assert_eq!(reply, Reply::Appended { bucket_hour, first_sequence });
+            return true;
+        }
+        let expected = match verdict {
+            Follow::Unknown => Rejection::UnknownRecord { cdr_id: of },
+            Follow::Voided => Rejection::AlreadyVoided { cdr_id: of },
+            Follow::Yes | Follow::Superseded => Rejection::Superseded { cdr_id: of },
         };
-        let row = Row::from_draft(sample.draft(), place);
-        let mut text = Vec::new();
-        let hash = canonical::row_hash(&row, &mut text);
-        state.append(&row, hash, |_| ()).expect("the row belongs here");
-        self.ledger.rows.push((text, hash));
-        self.oracle.append(self.now, "api", vec![sample.fields()]);
+        assert_eq!(self.refused(append), expected);
+        false
     }
 
     /// Writes the state and reads it again, as a restart does.

@@ -1,0 +1,207 @@
+//! Which row follows which: what adjustments have to know, of committed rows and of those in the same write.
+
+use crate::error::{StoreError, database};
+use crate::hours::Committed;
+use crate::index::{Index, Lookup};
+use crate::keys::{self, CF_WORK};
+use crate::page::StoredRow;
+use crate::rows::RowReader;
+use crate::schema::{Db, column};
+use crate::store::{Store, operator_name};
+use cdr_core::adjust::{Predecessor, is_unpriced, predecessor_id};
+use cdr_core::audit::{Request, request_of};
+use cdr_core::row::{AdjustmentType, Record, Row, SystemKind};
+use cdr_core::{CdrId, Hash, NewRow, Uuid, codec};
+use rocksdb::WriteBatch;
+
+/// What has to be known of a row that no committed write holds yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StagedRow {
+    cdr_id: CdrId,
+    /// Message of a CDR or adjustment.
+    message_id: Option<Uuid>,
+    operator: u16,
+    kind: Option<AdjustmentType>,
+    is_priced: bool,
+    follows: Option<CdrId>,
+}
+
+impl StagedRow {
+    pub fn new(row: &NewRow<'_>) -> Self {
+        Self::of(&row.row, row.operator)
+    }
+
+    fn of(row: &Row<'_>, operator: u16) -> Self {
+        let sms = row.sms();
+        let adjustment = sms.and_then(|sms| sms.adjustment.as_ref());
+        Self {
+            cdr_id: row.frame.cdr_id,
+            message_id: sms.map(|sms| sms.message_id),
+            operator,
+            kind: adjustment.map(|adjustment| adjustment.kind),
+            is_priced: sms.is_some_and(|sms| !is_unpriced(sms)),
+            follows: sms.and_then(predecessor_id),
+        }
+    }
+
+    /// True for the original CDR of `message`.
+    pub fn is_original_of(&self, message: Uuid) -> bool {
+        self.message_id == Some(message) && self.follows.is_none()
+    }
+}
+
+/// Committed rows and, behind them, rows of the write in the making.
+pub(crate) struct Rows<'a> {
+    reader: RowReader<'a>,
+    committed: &'a Committed,
+    staged: &'a [StagedRow],
+    index: &'a Index,
+}
+
+impl<'a> Rows<'a> {
+    pub fn new(
+        db: &'a Db,
+        committed: &'a Committed,
+        index: &'a Index,
+        staged: &'a [StagedRow],
+    ) -> Result<Self, StoreError> {
+        Ok(Self { reader: RowReader::new(db, committed)?, committed, staged, index })
+    }
+
+    fn count(&self) -> u64 {
+        self.committed.state.head.row_count + self.staged.len() as u64
+    }
+
+    /// What there is to know of the row with this number.
+    pub fn known(&mut self, ordinal: u64) -> Result<Option<StagedRow>, StoreError> {
+        let committed = self.committed.state.head.row_count;
+        if ordinal >= committed {
+            return Ok(self.staged.get((ordinal - committed) as usize).copied());
+        }
+        let Some(stored) = self.reader.by_ordinal(ordinal)? else { return Ok(None) };
+        Ok(Some(StagedRow::of(&stored.row()?, stored.operator())))
+    }
+
+    /// What an adjustment of `id` has to know. `operator` names a registry index.
+    pub fn predecessor(
+        &mut self,
+        id: CdrId,
+        operator: impl Fn(u16) -> String,
+    ) -> Result<Option<Predecessor>, StoreError> {
+        let index = self.index;
+        for ordinal in index.candidates(Lookup::CdrId(id), 0..self.count(), true)? {
+            let ordinal = ordinal?;
+            let Some(row) = self.known(ordinal)?.filter(|row| row.cdr_id == id) else { continue };
+            let Some(message_id) = row.message_id else { continue };
+            return Ok(Some(Predecessor {
+                ordinal,
+                message_id,
+                operator_id: operator(row.operator),
+                kind: row.kind,
+                is_priced: row.is_priced,
+                is_last: !self.is_followed(id, ordinal)?,
+            }));
+        }
+        Ok(None)
+    }
+
+    /// True if a row behind `ordinal` names `id` as its predecessor.
+    pub fn is_followed(&mut self, id: CdrId, ordinal: u64) -> Result<bool, StoreError> {
+        let index = self.index;
+        for later in index.candidates(Lookup::AdjustmentOf(id), ordinal + 1..self.count(), false)? {
+            if self.known(later?)?.is_some_and(|row| row.follows == Some(id)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Keeps the set of rows that wait for a price, and the requests that were taken in.
+pub(crate) fn stage(db: &Db, row: &NewRow<'_>, batch: &mut WriteBatch) -> Result<(), StoreError> {
+    match &row.row.record {
+        Record::Sms(sms) => {
+            let left = row.supersedes.filter(|before| !before.was_priced);
+            if left.is_some() || is_unpriced(sms) {
+                let work = column(db, CF_WORK)?;
+                if let Some(before) = left {
+                    batch.delete_cf(work, keys::unpriced(before.ordinal));
+                }
+                if is_unpriced(sms) {
+                    let at = row.row.frame.recorded_at.0.to_be_bytes();
+                    batch.put_cf(work, keys::unpriced(row.ordinal), at);
+                }
+            }
+        }
+        Record::System(system) if system.kind == SystemKind::Audit => {
+            let damaged = |why: String| StoreError::Damaged { what: "an audit row".to_owned(), why };
+            if let Some(request) = request_of(system.body).map_err(damaged)? {
+                let value = codec::encode("request", &request)?;
+                batch.put_cf(column(db, CF_WORK)?, keys::request(&request.key), value);
+            }
+        }
+        Record::System(_) => {}
+    }
+    Ok(())
+}
+
+/// The committed request under `key`.
+pub(crate) fn request(db: &Db, key: &Hash) -> Result<Option<Request>, StoreError> {
+    let value = db
+        .get_pinned_cf(column(db, CF_WORK)?, keys::request(key))
+        .map_err(database("looking a request up"))?;
+    Ok(value.map(|bytes| codec::decode("request", &bytes)).transpose()?)
+}
+
+impl Store {
+    /// The rows of a message, oldest first: the original, then its adjustments, the last of which is in effect.
+    ///
+    /// # Errors
+    /// If the index or a row can't be read.
+    pub fn rows_of_message(&self, message: Uuid) -> Result<Vec<StoredRow>, StoreError> {
+        let generation = self.generation();
+        let (committed, index) = (generation.committed(), generation.index());
+        let mut reader = RowReader::new(&generation.db, &committed)?;
+        let mut rows = Vec::new();
+        for ordinal in
+            index.candidates(Lookup::Message(message), 0..committed.state.head.row_count, false)?
+        {
+            if let Some(stored) = reader.by_ordinal(ordinal?)?
+                && stored.row()?.sms().is_some_and(|sms| sms.message_id == message)
+            {
+                rows.push(stored);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// True if an adjustment follows this row.
+    ///
+    /// # Errors
+    /// If the index or a row can't be read.
+    pub fn is_followed(&self, row: &StoredRow) -> Result<bool, StoreError> {
+        let generation = self.generation();
+        let (committed, index) = (generation.committed(), generation.index());
+        let mut rows = Rows::new(&generation.db, &committed, &index, &[])?;
+        rows.is_followed(row.row()?.frame.cdr_id, row.ordinal())
+    }
+
+    /// What an adjustment of the row `id` has to know; none if there is no such CDR.
+    ///
+    /// # Errors
+    /// If the index or a row can't be read.
+    pub fn predecessor(&self, id: CdrId) -> Result<Option<Predecessor>, StoreError> {
+        let generation = self.generation();
+        let (committed, index) = (generation.committed(), generation.index());
+        let mut rows = Rows::new(&generation.db, &committed, &index, &[])?;
+        rows.predecessor(id, |operator| operator_name(&committed.state, operator))
+    }
+
+    /// The request that was taken in under `key`, if any was.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn request(&self, key: &Hash) -> Result<Option<Request>, StoreError> {
+        request(&self.generation().db, key)
+    }
+}
