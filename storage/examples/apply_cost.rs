@@ -6,6 +6,8 @@
 //! left out. "Settled" includes the last flush and the compactions that it causes. Linux only (reads `/proc`).
 #![allow(clippy::unwrap_used)]
 
+use cdr_core::adjust::Predecessor;
+use cdr_core::audit::Request;
 use cdr_core::command::{ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Reply};
 use cdr_core::hash::sha256;
 use cdr_core::row::{
@@ -188,6 +190,14 @@ impl View for Nothing {
     }
 
     fn seal_hash(&self, _: Hour) -> Result<Option<Hash>, ViewError> {
+        Ok(None)
+    }
+
+    fn predecessor(&self, _: CdrId) -> Result<Option<Predecessor>, ViewError> {
+        Ok(None)
+    }
+
+    fn request(&self, _: &Hash) -> Result<Option<Request>, ViewError> {
         Ok(None)
     }
 }

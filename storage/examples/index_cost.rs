@@ -157,6 +157,7 @@ fn row(ordinal: u64) -> RowKeys {
         operator: 1 + (choice >> 40) as u16 % 6,
         event_at: Some(Millis(at - (choice % 60_000) as i64)),
         adjustment_of: None,
+        kind: ordinal.is_multiple_of(11).then_some((ordinal % 3) as u8),
         bucket_hour: Hour(493_525 + (ordinal / HOUR_ROWS) as u32),
     }
 }

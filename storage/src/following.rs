@@ -163,9 +163,7 @@ impl Store {
         let (committed, index) = (generation.committed(), generation.index());
         let mut reader = RowReader::new(&generation.db, &committed)?;
         let mut rows = Vec::new();
-        for ordinal in
-            index.candidates(Lookup::Message(message), 0..committed.state.head.row_count, false)?
-        {
+        for ordinal in index.candidates(Lookup::Message(message), 0..committed.state.head.row_count, false)? {
             if let Some(stored) = reader.by_ordinal(ordinal?)?
                 && stored.row()?.sms().is_some_and(|sms| sms.message_id == message)
             {

@@ -3,7 +3,7 @@
 use crate::error::StoreError;
 use crate::files::GenerationDir;
 use crate::hours::{Committed, HourSpan};
-use crate::index::{Index, IndexOptions, RowKeys};
+use crate::index::{Index, IndexOptions, RowKeys, kind};
 use crate::keys::{self, CF_ROWS, CF_SEALS};
 use crate::meta;
 use crate::options::StoreOptions;
@@ -12,6 +12,7 @@ use crate::schema::{self, Db, column};
 use crate::seals::SealValue;
 use crate::verify::walk::{PageWalk, Step};
 use cdr_core::hash::sha256;
+use cdr_core::row::Record;
 use cdr_core::{CdrId, Hour, LedgerState, Row};
 use rocksdb::{Direction, IteratorMode};
 use std::ops::Range;
@@ -160,6 +161,7 @@ fn add_unreadable(
             operator: u16::MAX,
             event_at: None,
             adjustment_of: None,
+            kind: None,
             bucket_hour: span.hour,
         })?;
     }
@@ -194,6 +196,10 @@ pub(crate) fn row_keys(ordinal: u64, operator: u16, row: &Row<'_>) -> RowKeys {
         operator,
         event_at: sms.map(|sms| sms.event_at),
         adjustment_of: sms.and_then(|sms| sms.adjustment.as_ref()).map(|adjustment| adjustment.of),
+        kind: match &row.record {
+            Record::System(system) => Some(kind::system(system.kind)),
+            Record::Sms(sms) => sms.adjustment.as_ref().map(|_| kind::ADJUSTMENT),
+        },
         bucket_hour: row.frame.bucket_hour,
     }
 }

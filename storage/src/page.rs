@@ -310,6 +310,7 @@ mod tests {
             .collect();
         let rows: Vec<NewRow<'_>> = (0..count)
             .map(|i| NewRow {
+                supersedes: None,
                 ordinal: 1000 + i,
                 operator: 3,
                 leaf_index: 7 + i,

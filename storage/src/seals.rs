@@ -85,13 +85,7 @@ impl<'a> SealValue<'a> {
         let seal_hash = content[21..].first_chunk::<32>().copied().unwrap_or_default();
         let (tallies, canonical) =
             content[HEADER_BYTES..].split_at_checked(length).ok_or_else(|| damaged("its tallies are cut"))?;
-        Ok(Self {
-            first_ordinal: number(1),
-            record_count: number(9),
-            seal_hash,
-            tallies,
-            canonical,
-        })
+        Ok(Self { first_ordinal: number(1), record_count: number(9), seal_hash, tallies, canonical })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rows that no run holds yet: the index entries of one block, in memory.
 
 use super::RowKeys;
-use super::fingerprint::{Fingerprints, operator_name};
+use super::fingerprint::{Fingerprints, kind_name, operator_name};
 use super::geometry::{Geometry, entry, mask, offset, partition, partition_bits, widen};
 use super::keys::{self, PostingKind, TABLES, Table};
 use super::posting::PostingSet;
@@ -64,6 +64,9 @@ impl Block {
             self.postings[PostingKind::Tenant as usize].push(fingerprints.tenant(tenant), offset as u32);
         }
         self.postings[PostingKind::Operator as usize].push(operator_name(row.operator), offset as u32);
+        if let Some(kind) = row.kind {
+            self.postings[PostingKind::Operator as usize].push(kind_name(kind), offset as u32);
+        }
         self.add_event(row, offset);
         self.summary.add(row);
         self.next = row.ordinal + 1;

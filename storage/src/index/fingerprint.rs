@@ -40,6 +40,7 @@ impl Fingerprints {
         match key {
             PostingKey::Tenant(id) => (PostingKind::Tenant, self.tenant(id)),
             PostingKey::Operator(operator) => (PostingKind::Operator, operator_name(operator)),
+            PostingKey::Kind(kind) => (PostingKind::Operator, kind_name(kind)),
         }
     }
 
@@ -52,4 +53,9 @@ impl Fingerprints {
 /// Name of an operator's posting list.
 pub(super) fn operator_name(operator: u16) -> u64 {
     u64::from(operator)
+}
+
+/// Name of the posting list of a kind of rows: they stand behind those of all operators.
+pub(super) fn kind_name(kind: u8) -> u64 {
+    1 << 16 | u64::from(kind)
 }

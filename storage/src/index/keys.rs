@@ -3,7 +3,7 @@
 //! | column family | key | value |
 //! |---|---|---|
 //! | `index` | `0x20` (cdrId), `0x21` (messageId), `0x22` (msisdnHashTo), `0x23` (adjustmentOf); level `u8`, first ordinal of the run `u64`, chunk `u32` | [`super::chunk`] |
-//! | `index` | `0x24` (tenant), `0x25` (operator); fingerprint or registry index `u64`, first ordinal of the block `u64` | [`super::posting`] |
+//! | `index` | `0x24` (tenant), `0x25` (operator, kind); fingerprint, registry index or 2^16 + kind `u64`, first ordinal of the block `u64` | [`super::posting`] |
 //! | `index` | `0x26`, first ordinal of the block `u64` | [`super::zone`] |
 //! | `meta` | `index/head` | [`super::record::Head`] |
 //! | `meta` | `index/run/`, first ordinal `u64`, level `u8` | [`super::record::Run`] |

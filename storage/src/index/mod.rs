@@ -8,7 +8,7 @@
 //! | index | answers | stored as |
 //! |---|---|---|
 //! | [`Lookup`] | rows with an id or subscriber | sorted *runs* of (keyed fingerprint, inverted ordinal), cut into chunks |
-//! | [`PostingKey`] | rows of a tenant or operator | a list of offsets per block |
+//! | [`PostingKey`] | rows of a tenant, an operator or a kind | a list of offsets per block |
 //! | event time | rows of a time span | minimum and maximum per 1,024 rows |
 //! | [`filter`] | has a message been seen | Bloom filter in memory, rebuilt from the runs at open |
 //!
@@ -77,6 +77,8 @@ pub struct RowKeys {
     pub event_at: Option<Millis>,
     /// Direct predecessor, of an adjustment.
     pub adjustment_of: Option<CdrId>,
+    /// What kind of row it is, if it is no original CDR (see [`kind`]).
+    pub kind: Option<u8>,
     /// Hour in which the log accepted the row; never falls from one ordinal to the next.
     pub bucket_hour: Hour,
 }
@@ -101,6 +103,21 @@ pub enum PostingKey {
     Tenant(Uuid),
     /// Rows of the operator with this registry index.
     Operator(u16),
+    /// Rows of this kind (see [`kind`]).
+    Kind(u8),
+}
+
+/// Kinds of rows that have lists of their own: they are few among many CDRs.
+pub mod kind {
+    use cdr_core::row::SystemKind;
+
+    /// Adjustments.
+    pub const ADJUSTMENT: u8 = 0;
+
+    /// System rows of a kind.
+    pub fn system(kind: SystemKind) -> u8 {
+        16 + kind as u8
+    }
 }
 
 /// The indexes of one store. Owns column family `index` and the keys of `meta` that begin with `index/`.

@@ -7,8 +7,8 @@ use cdr_core::command::{
 use cdr_core::hash::to_hex;
 use cdr_core::memory::MemoryLedger;
 use cdr_core::row::{
-    Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
-    System, SystemKind,
+    Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record,
+    SYSTEM_OPERATOR, Sms, System, SystemKind,
 };
 use cdr_core::seal::signed_message;
 use cdr_core::time::HOUR_MS;

@@ -27,14 +27,14 @@ fn the_message_and_the_operator_stay() {
     let correction = original.adjusted(7, world.now, AdjustmentType::Correction);
     let elsewhere = Sample { operator_id: "MTN_AF".to_owned(), ..correction.clone() };
     let another = Sample { message_id: [9; 16], ..correction.clone() };
-    let costly = Sample {
-        charge_micros: Some(1),
-        ..original.adjusted(8, world.now, AdjustmentType::Void)
-    };
+    let costly = Sample { charge_micros: Some(1), ..original.adjusted(8, world.now, AdjustmentType::Void) };
     for bad in [&elsewhere, &another, &costly] {
         assert!(matches!(refused(&mut world, &[bad]), Rejection::Illegal { .. }));
     }
-    assert!(matches!(refused(&mut world, &[&original]), Rejection::Illegal { .. }), "originals come by a stream");
+    assert!(
+        matches!(refused(&mut world, &[&original]), Rejection::Illegal { .. }),
+        "originals come by a stream"
+    );
     assert!(world.adjust(&correction));
 }
 

@@ -75,6 +75,7 @@ fn row(ordinal: u64) -> RowKeys {
         operator: if system { 0 } else { 1 + pick(3, 25) as u16 },
         event_at: sms.then(|| Millis((ordinal * 1000 + pick(100_000, 29)) as i64)),
         adjustment_of: adjustment.then(|| cdr_id(pick(ordinal, 3))),
+        kind: ordinal.is_multiple_of(11).then_some((ordinal % 3) as u8),
         bucket_hour: Hour((ordinal / HOUR_ROWS) as u32),
     }
 }
@@ -229,6 +230,10 @@ impl Fixture {
         for operator in 0..5 {
             let expected = self.naive(range, |row| row.operator == operator);
             assert_eq!(found(PostingKey::Operator(operator)), expected, "{operator} in {range:?}");
+        }
+        for kind in 0..3 {
+            let expected = self.naive(range, |row| row.kind == Some(kind));
+            assert_eq!(found(PostingKey::Kind(kind)), expected, "kind {kind} in {range:?}");
         }
     }
 
