@@ -38,6 +38,7 @@ pub mod proof;
 pub mod row;
 pub mod seal;
 pub mod state;
+mod tally;
 pub mod time;
 
 pub use apply::{NewRow, Transition, View, ViewError, apply};
