@@ -11,9 +11,9 @@ use super::ledger::{Consistency, Work};
 use crate::auth::SCOPE_READ;
 use axum::extract::State;
 use axum::http::Uri;
-use cdr_core::hash::{hex_string, sha256};
+use cdr_core::hash::hex_string;
 use cdr_core::seal::OperatorSeal;
-use cdr_core::{CdrId, Hash, Hour, Millis, Seal};
+use cdr_core::{Hash, Hour, Millis, Seal};
 use cdr_storage::Store;
 use serde::Serialize;
 
@@ -45,7 +45,7 @@ struct Rollup<'a> {
 impl<'a> Rollup<'a> {
     fn of(seal: &'a Seal, operator: &'a OperatorSeal) -> Self {
         Self {
-            rollup_id: rollup_id(&seal.cluster_id, seal.bucket_hour, &operator.operator_id),
+            rollup_id: seal.rollup_id(&operator.operator_id).with_prefix("roll_"),
             bucket_hour: seal.bucket_hour,
             operator_id: &operator.operator_id,
             record_count: operator.record_count,
@@ -57,14 +57,6 @@ impl<'a> Rollup<'a> {
             signer_key_id: seal.signer_key_id.as_deref(),
         }
     }
-}
-
-/// `roll_` and an id that every replica derives alike: the hour's time, then digits of a hash over what it names.
-fn rollup_id(cluster_id: &str, hour: Hour, operator_id: &str) -> String {
-    let digest = sha256(format!("ROLLUP:{cluster_id}:{hour}:{operator_id}").as_bytes());
-    let mut random = [0u8; 10];
-    random.copy_from_slice(&digest[..10]);
-    CdrId::from_parts(hour.start().0, random).with_prefix("roll_")
 }
 
 /// Lists rollups, ascending by hour and operator.
@@ -148,18 +140,4 @@ pub(super) fn operator_seal<'a>(seal: &'a Seal, operator_id: &str) -> Result<&'a
     seal.operator(operator_id).ok_or_else(|| ApiError::RecordNotFound {
         what: format!("hour {} of operator {operator_id}, which was not in force then,", seal.bucket_hour),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rollup_ids_are_ids_and_differ() {
-        let id = rollup_id("dev", Hour(493_525), "AWCC");
-        assert_eq!(CdrId::parse_prefixed("roll_", &id).map(CdrId::time_ms), Some(Hour(493_525).start().0));
-        assert_ne!(id, rollup_id("dev", Hour(493_525), "ETS"));
-        assert_ne!(id, rollup_id("dev", Hour(493_526), "AWCC"));
-        assert_eq!(id, rollup_id("dev", Hour(493_525), "AWCC"));
-    }
 }

@@ -7,8 +7,7 @@ use crate::error::{StoreError, database};
 use crate::keys::{self, CF_SEALS};
 use crate::schema::{Db, column};
 use cdr_core::codec;
-use cdr_core::state::ClosedHour;
-use cdr_core::tally::Tally;
+use cdr_core::state::{ClosedHour, Tally};
 use cdr_core::{Hash, Hour, Seal};
 
 const SEAL_VERSION: u8 = 2;

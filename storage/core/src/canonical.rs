@@ -94,7 +94,7 @@ fn push_sms(frame: &Frame<'_>, sms: &Sms<'_>, row_hash: Option<&Hash>, out: &mut
     text(out, b"\",\"recordingEntity\":", sms.recording_entity);
     hash_field(out, row_hash);
     out.extend_from_slice(b",\"schemaVersion\":\"1\",\"segmentCount\":");
-    integer(out, u64::from(sms.segment_count));
+    push_integer(out, u64::from(sms.segment_count));
     text(out, b",\"serviceCenterAddress\":", sms.service_center);
     source(out, frame);
     match sms.submitted_at {
@@ -148,7 +148,7 @@ fn cdr_id_to_chain_prev(out: &mut Vec<u8>, frame: &Frame<'_>) {
     out.extend_from_slice(b",\"cdrId\":\"cdr_");
     frame.cdr_id.push_base32(out);
     out.extend_from_slice(b"\",\"cdrSequence\":");
-    integer(out, frame.sequence);
+    push_integer(out, frame.sequence);
     out.extend_from_slice(b",\"chainHashPrev\":\"");
     push_hex(out, &frame.chain_prev);
 }
@@ -168,12 +168,13 @@ fn hash_field(out: &mut Vec<u8>, row_hash: Option<&Hash>) {
 
 fn source(out: &mut Vec<u8>, frame: &Frame<'_>) {
     out.extend_from_slice(b",\"source\":{\"sequence\":");
-    integer(out, frame.source_sequence);
+    push_integer(out, frame.source_sequence);
     text(out, b",\"stream\":", frame.source_stream);
     out.push(b'}');
 }
 
-fn integer(out: &mut Vec<u8>, value: u64) {
+/// Appends a JSON integer.
+pub fn push_integer(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 

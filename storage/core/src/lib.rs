@@ -12,7 +12,6 @@
 //! | [`seal`] | what closes an hour: seal, completeness statement, signature |
 //! | [`state`] | the fold over rows: open bucket, partitions, streams, keys |
 //! | [`adjust`], [`job`], [`audit`] | which adjustments may follow a row; bulk jobs; who did what |
-//! | [`tally`] | counts and sums of an operator's hour |
 //! | [`command`], [`mod@apply`] | what can be asked, and what follows from it |
 //! | [`proof`] | portable proofs and the one verifier that everything shares |
 //! | [`codec`] | the compact encoding of drafts and commands, with its version byte |
@@ -43,7 +42,7 @@ pub mod proof;
 pub mod row;
 pub mod seal;
 pub mod state;
-pub mod tally;
+mod tally;
 pub mod time;
 
 pub use apply::{NewRow, Transition, View, ViewError, apply};

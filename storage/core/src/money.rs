@@ -53,14 +53,28 @@ impl Money {
         }
         let magnitude = self.0.unsigned_abs();
         out.extend_from_slice(itoa::Buffer::new().format(magnitude / 1_000_000).as_bytes());
-        let mut fraction = *b".000000";
-        let mut rest = magnitude % 1_000_000;
-        for digit in fraction[1..].iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        out.extend_from_slice(&fraction);
+        push_fraction((magnitude % 1_000_000) as u32, out);
     }
+}
+
+/// Appends a sum of amounts, in millionths, as [`Money::push`] does; sums may exceed 18 digits.
+pub fn push_micros(micros: i128, out: &mut Vec<u8>) {
+    if micros < 0 {
+        out.push(b'-');
+    }
+    let magnitude = micros.unsigned_abs();
+    out.extend_from_slice(itoa::Buffer::new().format(magnitude / 1_000_000).as_bytes());
+    push_fraction((magnitude % 1_000_000) as u32, out);
+}
+
+/// Appends a point and six digits.
+fn push_fraction(mut rest: u32, out: &mut Vec<u8>) {
+    let mut fraction = *b".000000";
+    for digit in fraction[1..].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&fraction);
 }
 
 impl<C> bincode::Decode<C> for Money {
@@ -96,6 +110,19 @@ mod tests {
     }
 
     #[test]
+    fn sums_beyond_an_amount() {
+        let text = |micros| {
+            let mut out = Vec::new();
+            push_micros(micros, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(0), "0.000000");
+        assert_eq!(text(-1), "-0.000001");
+        assert_eq!(text(10_i128.pow(20) + 38_400), "100000000000000.038400");
+        assert_eq!(text(i128::MIN), "-170141183460469231731687303715884.105728");
+    }
+
+    #[test]
     fn halves_go_to_the_even_digit() {
         assert_eq!(Money::parse("0.0000005").unwrap().micros(), 0);
         assert_eq!(Money::parse("0.0000015").unwrap().micros(), 2);
@@ -108,6 +135,9 @@ mod tests {
             let money = Money::from_micros(micros).unwrap();
             prop_assert_eq!(Money::parse(&money.to_string()), Some(money));
             prop_assert_eq!(Money::from_decimal(money.to_decimal()), Some(money));
+            let mut sum = Vec::new();
+            push_micros(i128::from(micros), &mut sum);
+            prop_assert_eq!(String::from_utf8(sum).unwrap(), money.to_string());
         }
     }
 }

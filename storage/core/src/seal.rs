@@ -4,6 +4,7 @@
 use crate::canonical::{MAX_INTEGER, to_jcs};
 use crate::command::ClockKind;
 use crate::hash::{Hash, hex_string, sha256};
+use crate::id::CdrId;
 use crate::time::{Hour, Millis};
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
@@ -126,6 +127,16 @@ impl Seal {
     pub fn operator(&self, operator_id: &str) -> Option<&OperatorSeal> {
         self.operators.iter().find(|entry| entry.operator_id == operator_id)
     }
+
+    /// Id of an operator's sealed hour (`roll_` as its prefix), which every replica derives alike: a UUIDv7 of
+    /// the hour's time and a hash over cluster, hour and operator.
+    pub fn rollup_id(&self, operator_id: &str) -> CdrId {
+        let named = format!("ROLLUP:{}:{}:{operator_id}", self.cluster_id, self.bucket_hour);
+        let digest = sha256(named.as_bytes());
+        let mut random = [0u8; 10];
+        random.copy_from_slice(&digest[..10]);
+        CdrId::from_parts(self.bucket_hour.start().0, random)
+    }
 }
 
 /// The bytes that a seal's signature covers: `cdr-seal-v1`, a zero byte, the seal's hash.
@@ -194,5 +205,39 @@ impl KeyRecord {
             && self.cluster_id == cluster_id
             && VerifyingKey::from_bytes(root_public_key)
                 .is_ok_and(|root| root.verify_strict(&message, &Signature::from_bytes(&signature)).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seal(cluster_id: &str, hour: u32) -> Seal {
+        Seal {
+            format_version: 1,
+            cluster_id: cluster_id.to_owned(),
+            generation: 1,
+            clock: ClockKind::System,
+            bucket_hour: Hour(hour),
+            record_count: 0,
+            bucket_root: [0; 32],
+            chain_hash: [0; 32],
+            prev_chain_hash: [0; 32],
+            prev_seal_hash: [0; 32],
+            sealed_at: Hour(hour).end(),
+            signer_key_id: None,
+            operators: Vec::new(),
+            completeness: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn rollup_ids_carry_their_hour_and_differ() {
+        let id = seal("dev", 493_525).rollup_id("AWCC");
+        assert_eq!(id.time_ms(), Hour(493_525).start().0);
+        assert_eq!(id, seal("dev", 493_525).rollup_id("AWCC"));
+        assert_ne!(id, seal("dev", 493_525).rollup_id("ETS"));
+        assert_ne!(id, seal("dev", 493_526).rollup_id("AWCC"));
+        assert_ne!(id, seal("other", 493_525).rollup_id("AWCC"));
     }
 }

@@ -17,6 +17,8 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use crate::tally::Tally;
+
 /// Everything that the next command needs to know, besides earlier rows.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 pub struct LedgerState {
