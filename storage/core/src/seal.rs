@@ -5,6 +5,7 @@ use crate::canonical::{MAX_INTEGER, to_jcs};
 use crate::command::ClockKind;
 use crate::hash::{Hash, hex_string, sha256};
 use crate::time::{Hour, Millis};
+use bincode::{Decode, Encode};
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
@@ -141,7 +142,7 @@ pub fn verify_signature(seal_hash: &Hash, signature: &[u8; 64], public_key: &[u8
 }
 
 /// The body of a `key` row: a signing key, vouched for by the offline root key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeyRecord {
     /// `Ed25519`.

@@ -72,6 +72,8 @@ pub struct World {
     pub epoch: u32,
     pub next_unsigned: Hour,
     pub operators: u64,
+    /// First hour that the signing key covers.
+    pub key_from: Hour,
     /// Messages of the past, for duplicates.
     pub messages: Vec<Uuid>,
     key: SigningKey,
@@ -88,6 +90,7 @@ impl World {
             epoch: 1,
             next_unsigned: START,
             operators: 0,
+            key_from: START,
             messages: Vec::new(),
             key: SigningKey::from_bytes(&[7; 32]),
         }
@@ -110,8 +113,9 @@ impl World {
             self.push_system(&mut rows, SystemKind::Operator, &body);
         }
         let body = format!(
-            "{{\"algorithm\":\"Ed25519\",\"clusterId\":\"{CLUSTER}\",\"fromHour\":\"{START}\",\"keyId\":\"k1\",\
+            "{{\"algorithm\":\"Ed25519\",\"clusterId\":\"{CLUSTER}\",\"fromHour\":\"{}\",\"keyId\":\"k1\",\
              \"publicKey\":\"{}\",\"rootSignature\":\"\",\"toHour\":null}}",
+            self.key_from,
             to_hex(self.key.verifying_key().as_bytes())
         );
         self.push_system(&mut rows, SystemKind::Key, &body);
