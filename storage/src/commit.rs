@@ -13,7 +13,7 @@ use crate::page::PageWriter;
 use crate::rows::RowReader;
 use crate::schema::{column, write_options};
 use crate::seals;
-use cdr_core::command::{Envelope, Reply};
+use cdr_core::command::{Envelope, Rejection, Reply};
 use cdr_core::state::ClosedHour;
 use cdr_core::{Hash, Hour, Transition, Uuid, View, ViewError, apply};
 use rocksdb::WriteBatch;
@@ -81,10 +81,15 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Decides one entry and stages what follows from it.
+    /// Decides one entry and stages what follows from it. Only the leader of a term proposes in it: a command of
+    /// another term than its entry's was made before its proposer lost leadership and won it again, and is refused
+    /// even where no fence of the new term precedes it.
     pub fn entry(&mut self, entry: &EntryRef<'_>) -> Result<Reply, StoreError> {
         let failed = |why: String| StoreError::Entry { index: entry.index, term: entry.term, why };
         let envelope = Envelope::decode(entry.bytes).map_err(|e| failed(e.to_string()))?;
+        if envelope.term != entry.term {
+            return Ok(Reply::Rejected(Rejection::Fenced { term: envelope.term, fence: entry.term }));
+        }
         let transition = apply(&self.ahead.state, &*self, &envelope).map_err(|e| failed(e.to_string()))?;
         self.stage(transition)
     }
