@@ -192,6 +192,7 @@ fn replica(id: u64, ports: &str, dir: &Path) -> anyhow::Result<()> {
 
 /// Begins the ledger.
 async fn begin(node: &Node, load: &mut Load) -> anyhow::Result<String> {
+    load.term = node.term();
     for entry in load.begin(now())? {
         if let Reply::Rejected(rejection) = node.propose(entry).await?.reply {
             bail!("the ledger did not begin: {rejection}")

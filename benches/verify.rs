@@ -73,7 +73,7 @@ fn fill(store: &Store, rows: u64) -> anyhow::Result<(Hour, Hour)> {
             let at = Millis(Hour(from).start().0 + (i * HOUR_MS as u64 / entries) as i64);
             apply(&load.batch(ROWS_PER_ENTRY, at)?)?;
         }
-        let seal = entry(Hour(from).end(), Command::Seal)?;
+        let seal = entry(1, Hour(from).end(), Command::Seal)?;
         let sealing = Instant::now();
         apply(&seal)?;
         seals.push(sealing.elapsed().as_secs_f64() * 1e3);

@@ -14,13 +14,15 @@ const OPERATORS: [&str; 7] = ["AWCC", "MTN_AF", "ETS", "ROSHAN", "SALAAM", "INTL
 
 /// Commands of one stream; the same seed gives the same rows.
 pub struct Load {
+    /// Term in which the entries are to be proposed.
+    pub term: u64,
     position: u64,
     random: u64,
 }
 
 impl Load {
     pub fn new(seed: u64) -> Self {
-        Self { position: 0, random: seed }
+        Self { term: 1, position: 0, random: seed }
     }
 
     fn next(&mut self) -> u64 {
@@ -67,7 +69,8 @@ impl Load {
         let mut drafts = DraftsBuffer::default();
         self.system(&mut drafts, SystemKind::Stream, &stream)?;
         let append = Command::Append(Append { source: Source::Internal, drafts: drafts.drafts() });
-        Ok([entry(now, Command::Fence)?, entry(now, initialize)?, entry(now, append)?])
+        let term = self.term;
+        Ok([entry(term, now, Command::Fence)?, entry(term, now, initialize)?, entry(term, now, append)?])
     }
 
     fn system(
@@ -127,6 +130,7 @@ impl Load {
         let first = self.position + 1;
         self.position += rows;
         entry(
+            self.term,
             now,
             Command::Ingest(Ingest {
                 stream: "LOAD",
@@ -142,7 +146,7 @@ impl Load {
     }
 }
 
-/// A command of term 1 as a log entry.
-pub fn entry(now: Millis, command: Command<'_>) -> anyhow::Result<Bytes> {
-    Ok(Envelope { term: 1, now, command }.encode()?.into())
+/// A command as a log entry.
+pub fn entry(term: u64, now: Millis, command: Command<'_>) -> anyhow::Result<Bytes> {
+    Ok(Envelope { term, now, command }.encode()?.into())
 }

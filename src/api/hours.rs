@@ -84,8 +84,8 @@ pub(super) async fn keys(
     let input = Input::of_query(&uri, &["consistency"])?;
     let applied_index = service.ledger.barrier(Consistency::of(&input)?).await?;
     let mut list = ListWriter::new();
-    for record in service.ledger.store.state().key_records() {
-        list.item(|out| serde_json::to_writer(out, &record).map_err(ApiError::internal))?;
+    for record in service.ledger.store.state().keys.iter() {
+        list.item(|out| serde_json::to_writer(out, record).map_err(ApiError::internal))?;
     }
     let total = list.len() as u64;
     Ok(Answer::raw(list.finish(None, Some(total)), applied_index))

@@ -52,7 +52,7 @@ fn prove(store: &Store, cdr_id: CdrId, sees_addresses: bool) -> Result<PortableP
     let key = hour
         .signature
         .and(hour.seal.signer_key_id.as_ref())
-        .and_then(|key_id| store.state().key_records().into_iter().find(|record| record.key_id == *key_id));
+        .and_then(|key_id| store.state().key(key_id).cloned());
     Ok(PortableProof {
         format_version: 1,
         row: serde_json::from_slice(&canonical).map_err(ApiError::internal)?,

@@ -17,7 +17,7 @@ use crate::seals;
 use crate::store::operator_name;
 use cdr_core::adjust::Predecessor;
 use cdr_core::audit::{Request, request_of};
-use cdr_core::command::{Envelope, Reply};
+use cdr_core::command::{Envelope, Rejection, Reply};
 use cdr_core::row::{Record, SystemKind};
 use cdr_core::state::ClosedHour;
 use cdr_core::{CdrId, Hash, Hour, Row, Transition, Uuid, View, ViewError, apply};
@@ -88,10 +88,15 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Decides one entry and stages what follows from it.
+    /// Decides one entry and stages what follows from it. Only the leader of a term proposes in it: a command of
+    /// another term than its entry's was made before its proposer lost leadership and won it again, and is refused
+    /// even where no fence of the new term precedes it.
     pub fn entry(&mut self, entry: &EntryRef<'_>) -> Result<Reply, StoreError> {
         let failed = |why: String| StoreError::Entry { index: entry.index, term: entry.term, why };
         let envelope = Envelope::decode(entry.bytes).map_err(|e| failed(e.to_string()))?;
+        if envelope.term != entry.term {
+            return Ok(Reply::Rejected(Rejection::Fenced { term: envelope.term, fence: entry.term }));
+        }
         let transition = apply(&self.ahead.state, &*self, &envelope).map_err(|e| failed(e.to_string()))?;
         if let Some(happened) = OutboxEntry::of(entry.index, &transition) {
             outbox::put(&self.generation.db, &happened, &mut self.batch)?;

@@ -176,11 +176,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = open_current(root.path()).unwrap();
         fs::create_dir_all(&dir.path).unwrap();
-        fs::write(root.path().join(FORMAT_FILE), "2\n").unwrap();
+        fs::write(root.path().join(FORMAT_FILE), format!("{}\n", DISK_FORMAT + 1)).unwrap();
         assert!(matches!(open_current(root.path()), Err(StoreError::FormatVersion { .. })));
         fs::remove_file(root.path().join(FORMAT_FILE)).unwrap();
         assert!(matches!(open_current(root.path()), Err(StoreError::Io { .. })));
-        fs::write(root.path().join(FORMAT_FILE), "1\n").unwrap();
+        fs::write(root.path().join(FORMAT_FILE), format!("{DISK_FORMAT}\n")).unwrap();
         fs::write(root.path().join(CURRENT_FILE), "elsewhere\n").unwrap();
         assert!(matches!(open_current(root.path()), Err(StoreError::Damaged { .. })));
         fs::remove_file(root.path().join(CURRENT_FILE)).unwrap();

@@ -3,14 +3,14 @@
 
 mod support;
 
-use cdr_core::Hour;
 use cdr_core::memory::MemoryLedger;
+use cdr_core::{Hour, Millis};
 use cdr_storage::keys::{self, CF_INDEX, CF_LEAVES, CF_ROWS, CF_SEALS};
 use cdr_storage::{Depth, Fault, Store};
 use rocksdb::{DB, IteratorMode, Options};
 use std::fs;
 use std::path::Path;
-use support::{Random, START, catch_up, history, open, options};
+use support::{Random, START, World, catch_up, history, open, options};
 
 const HOURS: u32 = 3;
 /// The hour that is damaged.
@@ -74,6 +74,24 @@ fn an_intact_store_has_no_faults_at_any_depth() {
     assert!(store.verify_hour(Hour(START.0 + HOURS), None, Depth::Rows).is_err(), "open");
     assert!(store.verify_hour(Hour(START.0 - 1), None, Depth::Rows).is_err(), "before the first");
     assert!(store.verify_hour(HOUR, Some("NOBODY"), Depth::Rows).is_err());
+}
+
+#[test]
+fn an_hour_whose_seal_names_no_key_is_whole_without_a_signature() {
+    let mut world = World::new(8);
+    world.key_from = START.next();
+    let (mut ledger, mut log) = (MemoryLedger::default(), world.beginning());
+    world.now = Millis(Hour(START.0 + 2).start().0 + 500);
+    log.push(world.seal());
+    log.iter().for_each(|entry| drop(ledger.apply_bytes(entry).unwrap()));
+    world.next_unsigned = ledger.state.head.next_unsigned;
+    log.extend(world.sign(&ledger));
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    catch_up(&store, &log);
+    let signed = |hour| store.seal(hour).unwrap().unwrap().signature.is_some();
+    assert_eq!([signed(START), signed(START.next())], [false, true]);
+    assert_eq!(store.verify_range(START, START.next(), None, Depth::Rows).unwrap().faults, []);
 }
 
 /// Any byte of any page: one fault or more, and the first names a row of that page and what belongs to it.

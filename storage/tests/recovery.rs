@@ -3,10 +3,10 @@
 
 mod support;
 
-use cdr_core::command::Reply;
-use cdr_storage::{EntryRef, RecordFilter, Store, StoreError, StoreOptions};
+use cdr_core::command::{Rejection, Reply};
+use cdr_storage::{DISK_FORMAT, EntryRef, RecordFilter, Store, StoreError, StoreOptions};
 use std::fs;
-use support::{applied, apply_one, assert_same, catch_up, history, open, options};
+use support::{World, applied, apply_one, assert_same, catch_up, history, open, options};
 
 #[test]
 fn what_was_not_flushed_is_lost_as_a_whole_and_comes_back_by_applying_again() {
@@ -98,9 +98,9 @@ fn an_unknown_format_is_refused() {
     catch_up(&store, &log);
     store.flush().unwrap();
     drop(store);
-    fs::write(dir.path().join("FORMAT"), "99\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), format!("{}\n", DISK_FORMAT - 1)).unwrap();
     assert!(matches!(Store::open(dir.path(), options()), Err(StoreError::FormatVersion { .. })));
-    fs::write(dir.path().join("FORMAT"), format!("{}\n", cdr_storage::DISK_FORMAT)).unwrap();
+    fs::write(dir.path().join("FORMAT"), format!("{DISK_FORMAT}\n")).unwrap();
     let path = dir.path().join("ledger-1");
     let db = rocksdb::DB::open_cf(&rocksdb::Options::default(), &path, cdr_storage::keys::COLUMN_FAMILIES)
         .unwrap();
@@ -145,6 +145,29 @@ fn a_damaged_entry_poisons_and_leaves_no_trace() {
     assert!(matches!(store.apply(&[Some(whole)], b"m"), Err(StoreError::Poisoned { .. })));
     assert!(matches!(store.flush(), Err(StoreError::Poisoned { .. })));
     assert_eq!(store.metrics().poisoned, 1);
+}
+
+#[test]
+fn a_command_of_another_term_than_its_entry_is_refused_and_stops_nothing() {
+    let mut world = World::new(3);
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    catch_up(&store, &world.beginning());
+    let digest = store.state().digest().unwrap();
+    // A leader that lost and won again proposes what it made for its earlier term, and its new fence comes later.
+    let (late, index) = (world.ingest(3, 0), 3);
+    let refused = |term| {
+        let entry = EntryRef { index, term, bytes: &late };
+        store.apply(&[Some(entry)], &index.to_be_bytes()).unwrap().remove(0)
+    };
+    for term in [2, 0] {
+        assert_eq!(refused(term), Reply::Rejected(Rejection::Fenced { term: 1, fence: term }));
+        assert_eq!((store.state().digest().unwrap(), store.poisoned()), (digest, None));
+    }
+    world.term = 2;
+    let fence = world.fence();
+    let entry = EntryRef { index: 4, term: 2, bytes: &fence };
+    assert_eq!(store.apply(&[Some(entry)], b"m").unwrap(), [Reply::Fenced { term: 2 }]);
 }
 
 #[test]

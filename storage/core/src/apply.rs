@@ -456,7 +456,7 @@ impl<'a> Step<'a> {
         if !verify_signature(&seal_hash, &sign.signature, &public_key) {
             return Err(refuse("it is not by the key that the seal names").into());
         }
-        state.head.next_unsigned = sign.hour.next();
+        state.unsigned_from(sign.hour.next());
         self.transition.changes.head = true;
         self.transition.signature = Some(sign.clone());
         Ok(Reply::Signed)

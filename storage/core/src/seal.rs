@@ -6,6 +6,7 @@ use crate::command::ClockKind;
 use crate::hash::{Hash, hex_string, sha256};
 use crate::id::CdrId;
 use crate::time::{Hour, Millis};
+use bincode::{Decode, Encode};
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
@@ -152,7 +153,7 @@ pub fn verify_signature(seal_hash: &Hash, signature: &[u8; 64], public_key: &[u8
 }
 
 /// The body of a `key` row: a signing key, vouched for by the offline root key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeyRecord {
     /// `Ed25519`.

@@ -11,11 +11,11 @@ use crate::job::{JobStep, Jobs, Place};
 use crate::merkle::Frontier;
 use crate::row::{Frame, Record, Row, SYSTEM_OPERATOR, System, SystemKind};
 use crate::seal::{KeyRecord, OperatorSeal, Seal, StreamStatement};
-use crate::tally::Tally;
 use crate::time::{Hour, Millis};
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 pub use crate::tally::Tally;
 
@@ -27,13 +27,13 @@ pub struct LedgerState {
     /// Settings; none before initialisation.
     pub cluster: Option<Cluster>,
     /// Operators ever registered, in order of registration; the index never changes.
-    pub registry: Vec<Operator>,
+    pub registry: Arc<Vec<Operator>>,
     /// Operators in force in the open hour, ascending by id.
     pub partitions: Vec<Partition>,
     /// Stream epochs ever known, ascending by name.
     pub streams: Vec<Stream>,
-    /// Signing keys ever registered, as the JSON bodies of their rows.
-    pub keys: Vec<String>,
+    /// Signing keys ever registered, oldest first.
+    pub keys: Arc<Vec<KeyRecord>>,
     /// Bulk jobs.
     pub jobs: Jobs,
 }
@@ -57,7 +57,7 @@ pub struct Head {
     pub prev_seal_hash: Hash,
     /// First hour of the ledger.
     pub first_hour: Hour,
-    /// First sealed hour whose seal has no signature yet, or the open hour.
+    /// First sealed hour whose seal names a key and has no signature yet, or the open hour.
     pub next_unsigned: Hour,
     /// Up to where events are published.
     pub published: OutboxPlace,
@@ -288,14 +288,23 @@ impl LedgerState {
             .map(|(_, s)| s)
     }
 
-    /// The registered signing keys, oldest first.
-    pub fn key_records(&self) -> Vec<KeyRecord> {
-        self.keys.iter().filter_map(|body| serde_json::from_str(body).ok()).collect()
+    /// The registered signing key of this name.
+    pub fn key(&self, key_id: &str) -> Option<&KeyRecord> {
+        self.keys.iter().find(|key| key.key_id == key_id)
     }
 
     /// The key that signs the seal of `hour`: the one that began last among those that cover it.
-    pub fn signing_key(&self, hour: Hour) -> Option<KeyRecord> {
-        self.key_records().into_iter().filter(|key| key.covers(hour)).max_by_key(|key| key.from_hour)
+    pub fn signing_key(&self, hour: Hour) -> Option<&KeyRecord> {
+        self.keys.iter().filter(|key| key.covers(hour)).max_by_key(|key| key.from_hour)
+    }
+
+    /// Moves on to `hour` as the next to be signed, or to the first after it whose seal names a key. The keys of
+    /// a sealed hour never change, so that nothing has to be remembered of its seal.
+    pub(crate) fn unsigned_from(&mut self, mut hour: Hour) {
+        while hour < self.head.open_hour && self.signing_key(hour).is_none() {
+            hour = hour.next();
+        }
+        self.head.next_unsigned = hour;
     }
 
     /// Takes a row in that belongs next: chain, tree, counters, and what a system row means. Reports the
@@ -361,7 +370,7 @@ impl LedgerState {
             prev_chain_hash: self.head.national_chain,
             prev_seal_hash: self.head.prev_seal_hash,
             sealed_at,
-            signer_key_id: self.signing_key(hour).map(|key| key.key_id),
+            signer_key_id: self.signing_key(hour).map(|key| key.key_id.clone()),
             operators,
             completeness: self.streams.iter().map(Stream::statement).collect(),
         };
@@ -391,6 +400,7 @@ impl LedgerState {
         self.head.last_recorded_at = sealed_at;
         self.head.open_hour = closed.seal.bucket_hour.next();
         self.head.open_rows = 0;
+        self.unsigned_from(self.head.next_unsigned);
         let joining: Vec<usize> = (0..self.registry.len())
             .filter(|&i| self.registry[i].effective_from == self.head.open_hour)
             .collect();
@@ -402,7 +412,7 @@ impl LedgerState {
     /// Puts an operator into the registry, and into force if its hour is open.
     fn register(&mut self, operator: Operator) {
         let in_force = operator.effective_from == self.head.open_hour;
-        self.registry.push(operator);
+        Arc::make_mut(&mut self.registry).push(operator);
         if in_force {
             self.enter(self.registry.len() - 1);
         }
@@ -438,7 +448,7 @@ impl LedgerState {
         }
         match kind {
             SystemKind::Operator => self.fold_operator(read_body(body)?),
-            SystemKind::Key => self.fold_key(&read_body(body)?, body),
+            SystemKind::Key => self.fold_key(read_body(body)?),
             SystemKind::Stream => self.fold_stream(read_body(body)?),
             // A body without a step means nothing to the state.
             SystemKind::Job if value.contains_key("step") => self.fold_job(frame, read_body(body)?),
@@ -474,9 +484,9 @@ impl LedgerState {
         self.partitions.iter().any(|p| p.operator_id != SYSTEM_OPERATOR && p.frontier.count() > 0)
     }
 
-    fn fold_key(&mut self, key: &KeyRecord, body: &str) -> Result<(), Rejection> {
+    fn fold_key(&mut self, key: KeyRecord) -> Result<(), Rejection> {
         let cluster = self.cluster.as_ref().map_or("", |c| c.cluster_id.as_str());
-        let known = self.key_records().iter().any(|k| k.key_id == key.key_id);
+        let known = self.key(&key.key_id).is_some();
         // The key of a sealed hour never changes: its seal names it.
         let covers_sealed =
             key.from_hour < self.head.open_hour && self.head.open_hour != self.head.first_hour;
@@ -487,7 +497,7 @@ impl LedgerState {
             );
             return Err(Rejection::Illegal { why });
         }
-        self.keys.push(body.to_owned());
+        Arc::make_mut(&mut self.keys).push(key);
         Ok(())
     }
 

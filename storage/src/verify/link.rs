@@ -117,11 +117,13 @@ fn check_itself(committed: &Committed, hour: Hour, stored: &StoredSeal, faults: 
 
 fn check_signature(committed: &Committed, hour: Hour, stored: &StoredSeal, faults: &mut Vec<Fault>) {
     let why = match &stored.signature {
-        None if hour < committed.state.head.next_unsigned => "it is missing",
+        // No key covered an hour whose seal names none: it is never signed.
+        None if hour < committed.state.head.next_unsigned && stored.seal.signer_key_id.is_some() => {
+            "it is missing"
+        }
         None => return,
         Some(signature) => {
-            let named =
-                |key_id: &String| committed.state.key_records().into_iter().find(|key| key.key_id == *key_id);
+            let named = |key_id: &String| committed.state.key(key_id);
             let key =
                 stored.seal.signer_key_id.as_ref().and_then(named).and_then(|key| key.public_key_bytes());
             match key {

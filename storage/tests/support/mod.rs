@@ -72,6 +72,8 @@ pub struct World {
     pub epoch: u32,
     pub next_unsigned: Hour,
     pub operators: u64,
+    /// First hour that the signing key covers.
+    pub key_from: Hour,
     /// Messages of the past, for duplicates.
     pub messages: Vec<Uuid>,
     /// Ids of the past with message and operator, to adjust: some were duplicates.
@@ -98,6 +100,7 @@ impl World {
             epoch: 1,
             next_unsigned: START,
             operators: 0,
+            key_from: START,
             messages: Vec::new(),
             records: Vec::new(),
             key: SigningKey::from_bytes(&[7; 32]),
@@ -121,8 +124,9 @@ impl World {
             self.push_system(&mut rows, SystemKind::Operator, &body);
         }
         let body = format!(
-            "{{\"algorithm\":\"Ed25519\",\"clusterId\":\"{CLUSTER}\",\"fromHour\":\"{START}\",\"keyId\":\"k1\",\
+            "{{\"algorithm\":\"Ed25519\",\"clusterId\":\"{CLUSTER}\",\"fromHour\":\"{}\",\"keyId\":\"k1\",\
              \"publicKey\":\"{}\",\"rootSignature\":\"\",\"toHour\":null}}",
+            self.key_from,
             to_hex(self.key.verifying_key().as_bytes())
         );
         self.push_system(&mut rows, SystemKind::Key, &body);
@@ -239,7 +243,7 @@ impl World {
             let at = last - self.random.below(last.min(60) + 1);
             let known = self.records[at as usize].clone();
             let kind = AdjustmentType::ALL[self.random.below(3) as usize];
-            self.push_sms(&mut drafts, 0, known.message_id, Some((known.cdr_id, kind, known.operator)));
+            self.push_sms(&mut drafts, 0, known.message_id, Some((known.cdr_id, kind, &known.operator)));
         }
         self.envelope(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() }))
     }
@@ -263,7 +267,7 @@ impl World {
         drafts: &mut DraftsBuffer,
         offset: u32,
         message_id: Uuid,
-        adjusts: Option<(CdrId, AdjustmentType, String)>,
+        adjusts: Option<(CdrId, AdjustmentType, &str)>,
     ) {
         let random = &mut self.random;
         let called = format!("+9370{:07}", random.below(40));
@@ -271,7 +275,7 @@ impl World {
         let event_at = Millis(self.now.0 - random.below(2 * HOUR_MS as u64) as i64);
         let failed = random.below(5) == 0;
         let operator = match &adjusts {
-            Some((_, _, operator)) => operator.clone(),
+            Some((_, _, operator)) => (*operator).to_owned(),
             None if self.operators > 0 && random.below(9) == 0 => {
                 format!("NEW{}", 1 + random.below(self.operators))
             }

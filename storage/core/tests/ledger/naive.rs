@@ -25,7 +25,11 @@ enum Event {
     },
     Join(usize),
     NewEpoch(usize),
-    NewKey,
+    /// A key that begins in some hours, perhaps with an end.
+    NewKey {
+        after: i64,
+        hours: Option<i64>,
+    },
     Adjust {
         kind: AdjustmentType,
         pick: prop::sample::Index,
@@ -112,7 +116,8 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(kind, count, source)| Event::System { kind, count, source }),
         1 => (0usize..4).prop_map(Event::Join),
         1 => (0usize..2).prop_map(Event::NewEpoch),
-        1 => Just(Event::NewKey),
+        1 => (0i64..4, proptest::option::of(1i64..6))
+            .prop_map(|(after, hours)| Event::NewKey { after, hours }),
         2 => (proptest::sample::select(AdjustmentType::ALL), any::<prop::sample::Index>())
             .prop_map(|(kind, pick)| Event::Adjust { kind, pick }),
         2 => Just(Event::Seal),
@@ -168,7 +173,7 @@ impl Run {
                 let first = 1 + u64::from(self.epochs[index].1) * 100;
                 self.world.open_stream(&name, first);
             }
-            Event::NewKey if self.world.term < 200 => self.world.rotate_key(),
+            Event::NewKey { after, hours } => self.world.add_key(after, hours),
             Event::Adjust { kind, pick } if !self.samples.is_empty() => {
                 let number = self.world.number();
                 let sample = pick.get(&self.samples).adjusted(number, self.world.now, kind);
@@ -176,7 +181,7 @@ impl Run {
                     self.samples.push(sample);
                 }
             }
-            Event::NewKey | Event::Adjust { .. } => {}
+            Event::Adjust { .. } => {}
             Event::Seal => self.world.seal(),
             Event::Sign => self.world.sign_all(),
             Event::NewLeader => self.world.fence(),
@@ -320,15 +325,18 @@ proptest! {
     fn any_history_gives_the_chain_of_a_naive_recomputation(
         events in proptest::collection::vec(event(), 1..60),
         horizon_hours in prop_oneof![Just(1u32), Just(24), Just(168)],
+        unkeyed_hours in prop_oneof![3 => Just(0i64), 1 => 1i64..5],
+        key_hours in prop_oneof![3 => Just(None), 1 => (1i64..20).prop_map(Some)],
     ) {
         let mut run = Run {
-            world: World::begin(&["Salaam", "AWCC"], horizon_hours),
+            world: World::begin_with_key(&["Salaam", "AWCC"], horizon_hours, unkeyed_hours, key_hours),
             epochs: [("SMS", 1), ("BACKUP", 1)],
             samples: Vec::new(),
         };
         run.world.open_stream("BACKUP", 1000);
         for event in events {
             run.happen(event);
+            run.world.check_unsigned();
         }
         run.world.check();
         run.world.now += 2 * HOUR_MS;

@@ -176,7 +176,8 @@ pub struct Oracle {
     last_at: i64,
     horizon_hours: i64,
     operators: Vec<(i64, String)>,
-    keys: Vec<(i64, String)>,
+    /// First hour, first hour no longer, name.
+    keys: Vec<(i64, Option<i64>, String)>,
     hours: BTreeMap<i64, HourBook>,
 }
 
@@ -230,7 +231,7 @@ impl Oracle {
         let at = now.max(self.last_at);
         while self.open_hour < at / HOUR_MS {
             let hour = self.open_hour;
-            let signer = self.keys.iter().rev().find(|(from, _)| *from <= hour).map(|(_, id)| id.clone());
+            let signer = self.signer(hour);
             let closing = self.open();
             closing.sealed_at = Some(at);
             closing.signer = signer;
@@ -244,6 +245,14 @@ impl Oracle {
             self.last_at = at;
         }
         at
+    }
+
+    /// Of the keys that cover the hour, the one that began last; of several, the one registered last.
+    fn signer(&self, hour: i64) -> Option<String> {
+        let mut covering: Vec<_> =
+            self.keys.iter().filter(|(from, to, _)| *from <= hour && to.is_none_or(|to| hour < to)).collect();
+        covering.sort_by_key(|(from, _, _)| *from);
+        covering.last().map(|(_, _, id)| id.clone())
     }
 
     pub fn position(&self, stream: &str) -> i64 {
@@ -342,13 +351,14 @@ impl Oracle {
 
     fn meaning_of(&mut self, row: &Map<String, Value>) {
         let text = |name: &str| row["body"][name].as_str().unwrap_or_default().to_owned();
-        let hour = |name: &str| {
+        let hour_or_none = |name: &str| {
             let wanted = text(name);
-            (self.open_hour - 48..self.open_hour + 48).find(|h| hour_text(*h) == wanted).expect("a near hour")
+            (self.open_hour - 48..self.open_hour + 48).find(|h| hour_text(*h) == wanted)
         };
+        let hour = |name: &str| hour_or_none(name).expect("a near hour");
         match row["recordType"].as_str() {
             Some("operator") => self.operators.push((hour("effectiveFrom"), text("operatorId"))),
-            Some("key") => self.keys.push((hour("fromHour"), text("keyId"))),
+            Some("key") => self.keys.push((hour("fromHour"), hour_or_none("toHour"), text("keyId"))),
             Some("stream") => {
                 let before = row["body"]["firstSequence"].as_i64().expect("a sequence") - 1;
                 let counts = Counts { first: before + 1, last: before, ..Counts::default() };

@@ -53,7 +53,7 @@ pub fn prove(world: &World, index: usize) -> PortableProof {
             .signatures
             .get(&closed.seal.bucket_hour)
             .map(|sign| encode_base64(&sign.signature)),
-        key: world.ledger.state.key_records().into_iter().find(|key| key.key_id == named),
+        key: world.ledger.state.key(&named).cloned(),
         anchor: None,
     }
 }

@@ -349,7 +349,7 @@ fn signatures_are_attached_in_order_by_the_key_that_the_seal_names() {
     refused(&mut world, first + 2, [0; 64]);
     let key = world.ledger.state.keys.len();
     assert_eq!((key, world.ledger.signatures.len()), (1, 2));
-    let public_key = world.ledger.state.key_records()[0].public_key_bytes().unwrap();
+    let public_key = world.ledger.state.keys[0].public_key_bytes().unwrap();
     assert!(verify_signature(&closed.seal_hash, &signature, &public_key));
 }
 
@@ -365,6 +365,38 @@ fn a_new_key_signs_from_the_open_hour_on() {
     assert_eq!(signers, ["key-1", "key-2"]);
     world.sign_all();
     world.check();
+}
+
+#[test]
+fn hours_that_no_key_covers_do_not_hold_up_signatures() {
+    let mut world = World::begin_with_key(&["AWCC"], 24, 2, Some(1));
+    let first = Hour((START_MS / HOUR_MS) as u32);
+    let next_unsigned = |world: &World| world.ledger.state.head.next_unsigned.0 - first.0;
+    world.now += HOUR_MS;
+    world.seal();
+    assert_eq!(world.ledger.seals[&first].seal.signer_key_id, None);
+    assert_eq!(next_unsigned(&world), 1, "nobody can sign it");
+    world.now += 2 * HOUR_MS;
+    world.seal();
+    assert_eq!(next_unsigned(&world), 2, "the first hour of the key waits for its signature");
+    world.sign_all();
+    assert_eq!(next_unsigned(&world), 3);
+
+    // A second key of one hour, then a gap, then a third one.
+    world.add_key(0, Some(1));
+    world.add_key(3, None);
+    world.now += 4 * HOUR_MS;
+    world.seal();
+    let signers: Vec<_> =
+        world.ledger.seals.values().skip(3).map(|closed| closed.seal.signer_key_id.as_deref()).collect();
+    assert_eq!(signers, [Some("key-2"), None, None, Some("key-3")]);
+    assert_eq!(next_unsigned(&world), 3);
+    let hour = Hour(first.0 + 3);
+    let signature = world.signature(&json!({"signerKeyId": "key-2"}), &world.ledger.seals[&hour].seal_hash);
+    assert_eq!(world.send(Command::SignSeal(SignSeal { hour, signature })), Reply::Signed);
+    assert_eq!(next_unsigned(&world), 6, "the hours without a key are passed over");
+    world.sign_all();
+    assert_eq!(next_unsigned(&world), 7);
 }
 
 #[test]

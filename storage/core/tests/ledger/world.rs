@@ -9,6 +9,7 @@ use cdr_core::memory::MemoryLedger;
 use cdr_core::proof::Trust;
 use cdr_core::row::SystemKind;
 use cdr_core::seal::signed_message;
+use cdr_core::state::ClosedHour;
 use cdr_core::{Envelope, Hash, Hour, LedgerState, Millis, Rejection, Reply, codec};
 use ed25519_dalek::{Signer, SigningKey};
 use serde_json::{Value, json};
@@ -46,11 +47,16 @@ pub fn trust() -> Trust {
     Trust { cluster_id: CLUSTER.to_owned(), root_public_key: root_key().verifying_key().to_bytes() }
 }
 
-/// The body of a `key` row, vouched for by the root key.
+/// The body of a `key` row without an end, vouched for by the root key.
 pub fn key_body(key_id: &str, key: &SigningKey, from_hour: i64) -> Value {
+    key_body_until(key_id, key, from_hour, None)
+}
+
+/// The body of a `key` row, vouched for by the root key.
+pub fn key_body_until(key_id: &str, key: &SigningKey, from_hour: i64, to_hour: Option<i64>) -> Value {
     let mut body = json!({
         "algorithm": "Ed25519", "clusterId": CLUSTER, "fromHour": hour_text(from_hour), "keyId": key_id,
-        "publicKey": hex(key.verifying_key().as_bytes()), "toHour": null,
+        "publicKey": hex(key.verifying_key().as_bytes()), "toHour": to_hour.map(hour_text),
     });
     let message = [b"cdr-key-v1\0", jcs(&body).as_bytes()].concat();
     body["rootSignature"] = hex(&root_key().sign(&message).to_bytes()).into();
@@ -72,6 +78,11 @@ pub fn buffer<'a>(drafts: impl IntoIterator<Item = (u32, cdr_core::row::Draft<'a
 impl World {
     /// A ledger with operators in force from the first hour, one key and one stream `SMS`.
     pub fn begin(operators: &[&str], horizon_hours: u32) -> Self {
+        Self::begin_with_key(operators, horizon_hours, 0, None)
+    }
+
+    /// As [`World::begin`], with a key that begins `after` hours later and signs so many hours.
+    pub fn begin_with_key(operators: &[&str], horizon_hours: u32, after: i64, hours: Option<i64>) -> Self {
         let mut world = Self {
             ledger: MemoryLedger::default(),
             oracle: Oracle::new(CLUSTER, i64::from(horizon_hours), START_MS),
@@ -85,7 +96,8 @@ impl World {
         for id in operators {
             rows.push(world.system_row(SystemKind::Operator, &operator_body(id, START_MS / HOUR_MS)));
         }
-        let key = key_body("key-1", &world.keys[0].1, START_MS / HOUR_MS);
+        let from = START_MS / HOUR_MS + after;
+        let key = key_body_until("key-1", &world.keys[0].1, from, hours.map(|hours| from + hours));
         rows.push(world.system_row(SystemKind::Key, &key));
         let buffer = buffer(rows.iter().map(|row| (0, row.draft())));
         let reply = world.send(Command::Initialize(Initialize {
@@ -189,9 +201,15 @@ impl World {
     }
 
     pub fn rotate_key(&mut self) {
+        self.add_key(0, None);
+    }
+
+    /// Registers a key that signs `after` hours from now on, and for so many hours.
+    pub fn add_key(&mut self, after: i64, hours: Option<i64>) {
         let number = self.keys.len() as u8 + 1;
         let (id, key) = (format!("key-{number}"), SigningKey::from_bytes(&[number + 1; 32]));
-        let body = key_body(&id, &key, self.next_row_hour());
+        let from = self.next_row_hour() + after;
+        let body = key_body_until(&id, &key, from, hours.map(|hours| from + hours));
         self.keys.push((id, key));
         self.append_one(SystemKind::Key, &body);
     }
@@ -255,8 +273,19 @@ impl World {
         assert_eq!(self.send(Command::Fence), Reply::Fenced { term: self.term });
     }
 
+    /// The hour to be signed next is the first sealed one whose seal names a key and has no signature.
+    pub fn check_unsigned(&self) {
+        let ledger = &self.ledger;
+        let wants = |closed: &&ClosedHour| {
+            closed.seal.signer_key_id.is_some() && !ledger.signatures.contains_key(&closed.seal.bucket_hour)
+        };
+        let first = ledger.seals.values().find(wants).map(|closed| closed.seal.bucket_hour);
+        assert_eq!(ledger.state.head.next_unsigned, first.unwrap_or(ledger.state.head.open_hour));
+    }
+
     /// Recomputes everything and compares: rows, hashes, seals, chains, open partitions.
     pub fn check(&self) {
+        self.check_unsigned();
         let chain = self.oracle.recompute();
         assert_eq!(self.ledger.rows.len(), chain.rows.len());
         for ((text, hash), expected) in self.ledger.rows.iter().zip(&chain.rows) {
