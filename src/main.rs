@@ -38,6 +38,12 @@ enum Command {
         /// Stop after the replay.
         #[arg(long, requires = "replay")]
         exit_when_done: bool,
+        /// API of the first replica; the others have the next two ports.
+        #[arg(long, hide = true, default_value_t = commands::dev::API_PORT)]
+        api_port: u16,
+        /// Raft port of the first replica; the others have the next two ports.
+        #[arg(long, hide = true, default_value_t = commands::dev::RAFT_PORT)]
+        raft_port: u16,
     },
     /// Writes a realistic day of receipts to standard output.
     #[command(after_help = "Example: cdr-mediation generate --day 2026-04-20 --records 100000 > day.ndjson")]
@@ -58,25 +64,34 @@ enum Command {
         /// Server.
         #[arg(long)]
         nats: String,
+        /// Report in JSON.
+        #[arg(long)]
+        json: bool,
         /// Receipts, one JSON a line; `-` reads standard input.
         file: PathBuf,
     },
     /// Verifies a portable proof file with nothing but the root public key.
+    ///
+    /// Without --cluster and --trust everything is checked but whether the key that signed may sign; the answer says so.
+    /// Exit code 0: what was checked holds; 1: something does not, and it is named; 2: nothing could be checked.
     #[command(
         after_help = "Example: cdr-mediation verify-record --cluster dev --trust run/dev/root.pub proof.json"
     )]
     VerifyRecord {
         /// Name of the cluster.
-        #[arg(long)]
-        cluster: String,
+        #[arg(long, requires = "trust")]
+        cluster: Option<String>,
         /// File with the root public key, 64 hexadecimal digits.
+        #[arg(long, requires = "cluster")]
+        trust: Option<PathBuf>,
+        /// Answer in JSON.
         #[arg(long)]
-        trust: PathBuf,
+        json: bool,
         /// Proof file; `-` reads standard input.
         file: PathBuf,
     },
     /// Looks at configurations.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: cdr-mediation config check /etc/cdr-mediation/node-1.toml")]
     Config(ConfigCommand),
 }
 
@@ -92,7 +107,7 @@ enum ConfigCommand {
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("cdr-mediation: {error:#}");
             ExitCode::FAILURE
@@ -100,38 +115,42 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
-    match command {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let outcome: anyhow::Result<()> = match command {
         Command::Node { config } => {
             let config = config::load(&config)?;
             log_to_stderr(&config.observability.log_level, config.observability.log_format)?;
             runtime()?.block_on(commands::node::run(config))
         }
-        Command::Dev { data, replay, exit_when_done } => {
+        Command::Dev { data, replay, exit_when_done, api_port, raft_port } => {
             log_to_stderr("warn", LogFormat::Text)?;
             runtime()?.block_on(commands::dev::run(commands::dev::DevOptions {
                 data,
                 replay,
                 exit_when_done,
+                api_port,
+                raft_port,
             }))
         }
         Command::Generate { day, records, seed } => {
             commands::generate::run(&generate_options(&day, records, seed)?)
         }
-        Command::Publish { nats, file } => {
+        Command::Publish { nats, json, file } => {
             log_to_stderr("warn", LogFormat::Text)?;
-            runtime()?.block_on(commands::publish::run(&nats, &file))
+            runtime()?.block_on(commands::publish::run(&nats, &file, json))
         }
-        Command::VerifyRecord { cluster, trust, file } => {
-            println!("{}", commands::verify_record::run(&file, &cluster, &trust)?);
-            Ok(())
+        Command::VerifyRecord { cluster, trust, json, file } => {
+            let trust = cluster.zip(trust);
+            let options = commands::verify_record::VerifyRecordOptions { file, trust, json };
+            return Ok(ExitCode::from(commands::verify_record::run(&options)));
         }
         Command::Config(ConfigCommand::Check { file }) => {
             let config: Config = config::load(&file)?;
             print!("{}", config.effective_toml()?);
             Ok(())
         }
-    }
+    };
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 fn generate_options(day: &str, records: u64, seed: u64) -> anyhow::Result<GenerateOptions> {

@@ -9,7 +9,7 @@ use super::answer::Answer;
 use super::error::ApiError;
 use super::hours::{check_sealed, sealed};
 use super::input::{BUCKET_HOUR, Input};
-use super::ledger::{Consistency, Ledger, Work};
+use super::ledger::{Ledger, Work};
 use super::proof::{national_proof, operator_chain};
 use super::records::find;
 use super::rollups::operator_seal;
@@ -39,18 +39,16 @@ pub(super) async fn hour(
     uri: Uri,
     body: Body,
 ) -> Result<Answer, ApiError> {
-    caller.require(SCOPE_VERIFY)?;
-    let consistency = Consistency::of(&Input::of_query(&uri, &["consistency"])?)?;
+    let (_, read) = service.ledger.read(&caller, SCOPE_VERIFY, &uri, &[])?;
     let fields = ["bucketHour", "operatorId", "proofForCdrId", "depth"];
     let input = Input::of_body(&read_body(&service.ledger, body).await?, &fields)?;
     let hour = input.required("bucketHour", BUCKET_HOUR, Hour::parse)?;
     let (depth, proof_for) = (depth_of(&input)?, input.cdr_id("proofForCdrId")?);
-    let applied_index = service.ledger.barrier(consistency).await?;
     let work = move |store: &Store| {
         let operator = input.operator("operatorId", &store.state())?;
         verify_hour(store, hour, operator.as_deref(), depth, proof_for)
     };
-    let answer = service.ledger.on_store(Work::Verification, work).await?;
+    let (answer, applied_index) = read.on_store(Work::Verification, work).await?;
     report(&service.ledger, Verified::Hour, &answer, "differences");
     Answer::of(&answer, applied_index)
 }
@@ -62,18 +60,16 @@ pub(super) async fn range(
     uri: Uri,
     body: Body,
 ) -> Result<Answer, ApiError> {
-    caller.require(SCOPE_VERIFY)?;
-    let consistency = Consistency::of(&Input::of_query(&uri, &["consistency"])?)?;
+    let (_, read) = service.ledger.read(&caller, SCOPE_VERIFY, &uri, &[])?;
     let fields = ["from", "to", "bucketHourFrom", "bucketHourTo", "operatorId", "depth"];
     let input = Input::of_body(&read_body(&service.ledger, body).await?, &fields)?;
     let depth = depth_of(&input)?.unwrap_or(Depth::Roots);
     let (from, to) = span(&input, depth)?;
-    let applied_index = service.ledger.barrier(consistency).await?;
     let work = move |store: &Store| {
         let operator = input.operator("operatorId", &store.state())?;
         verify_range(store, (from, to), operator.as_deref(), depth)
     };
-    let answer = service.ledger.on_store(Work::Verification, work).await?;
+    let (answer, applied_index) = read.on_store(Work::Verification, work).await?;
     report(&service.ledger, Verified::Range, &answer, "faults");
     Answer::of(&answer, applied_index)
 }

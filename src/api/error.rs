@@ -146,6 +146,7 @@ impl ApiError {
             Self::NotLeader { leader: Some((id, address)), .. } => {
                 json!({ "leader": { "nodeId": id, "address": address } })
             }
+            Self::NotLeader { leader: None, .. } => json!({ "leader": null }),
             Self::Unavailable { dependency, .. } => json!({ "dependency": dependency }),
             _ => json!({}),
         }

@@ -4,8 +4,7 @@ use super::Service;
 use super::access::Caller;
 use super::answer::{Answer, ListWriter};
 use super::error::ApiError;
-use super::input::{BUCKET_HOUR, Input};
-use super::ledger::{Consistency, Work};
+use super::input::BUCKET_HOUR;
 use crate::auth::SCOPE_READ;
 use axum::extract::State;
 use axum::http::Uri;
@@ -13,7 +12,7 @@ use cdr_core::hash::to_hex;
 use cdr_core::proof::encode_base64;
 use cdr_core::{Hour, LedgerState};
 use cdr_storage::{Store, StoredSeal};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The seal of `hour`; `operator_id` is told in the error.
 ///
@@ -54,13 +53,14 @@ pub(super) async fn completeness(
     caller: Caller,
     uri: Uri,
 ) -> Result<Answer, ApiError> {
-    caller.require(SCOPE_READ)?;
-    let input = Input::of_query(&uri, &["bucketHour", "consistency"])?;
+    let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &["bucketHour"])?;
     let hour = input.required("bucketHour", BUCKET_HOUR, Hour::parse)?;
-    let applied_index = service.ledger.barrier(Consistency::of(&input)?).await?;
-    let stored = service.ledger.on_store(Work::Read, move |store| sealed(store, hour, None)).await?;
+    read.value(move |store| sealed(store, hour, None).map(|stored| statement(&stored))).await
+}
+
+fn statement(stored: &StoredSeal) -> Value {
     let seal = &stored.seal;
-    let answer = json!({
+    json!({
         "clusterId": seal.cluster_id,
         "bucketHour": seal.bucket_hour,
         "recordCount": seal.record_count,
@@ -70,8 +70,7 @@ pub(super) async fn completeness(
         "signature": stored.signature.map(|signature| encode_base64(&signature)),
         "addsUp": seal.completeness.iter().all(cdr_core::seal::StreamStatement::adds_up),
         "completeness": seal.completeness,
-    });
-    Answer::of(&answer, applied_index)
+    })
 }
 
 /// Every signing key ever registered, with the root key's signature over it.
@@ -80,13 +79,14 @@ pub(super) async fn keys(
     caller: Caller,
     uri: Uri,
 ) -> Result<Answer, ApiError> {
-    caller.require(SCOPE_READ)?;
-    let input = Input::of_query(&uri, &["consistency"])?;
-    let applied_index = service.ledger.barrier(Consistency::of(&input)?).await?;
-    let mut list = ListWriter::new();
-    for record in service.ledger.store.state().keys.iter() {
-        list.item(|out| serde_json::to_writer(out, record).map_err(ApiError::internal))?;
-    }
-    let total = list.len() as u64;
-    Ok(Answer::raw(list.finish(None, Some(total)), applied_index))
+    let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
+    read.raw(|store| {
+        let mut list = ListWriter::new();
+        for record in store.state().keys.iter() {
+            list.item(|out| serde_json::to_writer(out, record).map_err(ApiError::internal))?;
+        }
+        let total = list.len() as u64;
+        Ok(list.finish(None, Some(total)))
+    })
+    .await
 }

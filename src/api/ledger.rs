@@ -1,12 +1,19 @@
 //! What handlers read from, and the bounds on how many do at once.
+//!
+//! Every read takes the same steps: [`Ledger::read`] lets the caller in and reads the query, the handler reads what else
+//! it needs, and [`Read::on_store`] waits until this replica is as current as asked and then looks at the store.
 
+use super::access::Caller;
+use super::answer::Answer;
 use super::error::ApiError;
 use super::input::Input;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use axum::http::Uri;
 use cdr_raft::Node;
 use cdr_storage::Store;
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -18,6 +25,8 @@ pub struct Ledger {
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) max_body_bytes: usize,
+    /// How long a list looks for more before it answers what it found.
+    pub(super) scan_budget: Duration,
     reads: Lane,
     verifications: Lane,
 }
@@ -72,9 +81,27 @@ impl Ledger {
             clock,
             metrics,
             max_body_bytes: api.max_body_bytes as usize,
+            scan_budget: Duration::from_millis(api.scan_budget_ms),
             reads: lane(api.max_concurrent_reads, api.request_timeout_ms),
             verifications: lane(api.max_concurrent_verifications, api.verification_timeout_ms),
         }
+    }
+
+    /// Lets a read in: the caller has `scope`, and the query holds nothing but `parameters` and `consistency`.
+    ///
+    /// # Errors
+    /// 403 with the scope, 400 naming the parameter.
+    pub(super) fn read(
+        &self,
+        caller: &Caller,
+        scope: &'static str,
+        uri: &Uri,
+        parameters: &[&str],
+    ) -> Result<(Input, Read<'_>), ApiError> {
+        caller.require(scope)?;
+        let input = Input::of_query(uri, &[parameters, &["consistency"]].concat())?;
+        let consistency = Consistency::of(&input)?;
+        Ok((input, Read { ledger: self, consistency }))
     }
 
     /// Waits until this replica is as current as asked; returns the index applied by then.
@@ -123,5 +150,50 @@ impl Ledger {
                 format!("it did not answer within {} ms: ask for less, or later", lane.patience.as_millis());
             Err(ApiError::Unavailable { dependency: "storage", reason })
         })
+    }
+}
+
+/// A read that was let in.
+pub(super) struct Read<'a> {
+    ledger: &'a Ledger,
+    consistency: Consistency,
+}
+
+impl Read<'_> {
+    /// Does `work` on the store once this replica is as current as asked; the index applied before comes with it.
+    ///
+    /// # Errors
+    /// What `work` says, or 503 if no leader confirms the read, or the work does not end, in time.
+    pub(super) async fn on_store<T: Send + 'static>(
+        self,
+        kind: Work,
+        work: impl FnOnce(&Store) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<(T, u64), ApiError> {
+        let applied_index = self.ledger.barrier(self.consistency).await?;
+        Ok((self.ledger.on_store(kind, work).await?, applied_index))
+    }
+
+    /// Answers the JSON that `work` writes.
+    ///
+    /// # Errors
+    /// As [`Read::on_store`].
+    pub(super) async fn raw(
+        self,
+        work: impl FnOnce(&Store) -> Result<Vec<u8>, ApiError> + Send + 'static,
+    ) -> Result<Answer, ApiError> {
+        let (json, applied_index) = self.on_store(Work::Read, work).await?;
+        Ok(Answer::raw(json, applied_index))
+    }
+
+    /// Answers the value that `work` gives.
+    ///
+    /// # Errors
+    /// As [`Read::on_store`].
+    pub(super) async fn value<T: Serialize + Send + 'static>(
+        self,
+        work: impl FnOnce(&Store) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<Answer, ApiError> {
+        let (value, applied_index) = self.on_store(Work::Read, work).await?;
+        Answer::of(&value, applied_index)
     }
 }

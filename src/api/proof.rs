@@ -5,8 +5,7 @@ use super::access::{Caller, PathInput};
 use super::answer::Answer;
 use super::error::ApiError;
 use super::hours::sealed;
-use super::input::{CDR_ID, Input};
-use super::ledger::{Consistency, Work};
+use super::input::CDR_ID;
 use super::records::find;
 use super::rollups::operator_seal;
 use crate::auth::{SCOPE_PII, SCOPE_READ};
@@ -28,14 +27,10 @@ pub(super) async fn of_record(
     path: PathInput,
     uri: Uri,
 ) -> Result<Answer, ApiError> {
-    caller.require(SCOPE_READ)?;
+    let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
     let cdr_id = path.parsed("cdrId", CDR_ID, CdrId::parse)?;
-    let consistency = Consistency::of(&Input::of_query(&uri, &["consistency"])?)?;
-    let applied_index = service.ledger.barrier(consistency).await?;
     let sees_addresses = caller.has(SCOPE_PII);
-    let proof =
-        service.ledger.on_store(Work::Read, move |store| prove(store, cdr_id, sees_addresses)).await?;
-    Answer::of(&proof, applied_index)
+    read.value(move |store| prove(store, cdr_id, sees_addresses)).await
 }
 
 fn prove(store: &Store, cdr_id: CdrId, sees_addresses: bool) -> Result<PortableProof, ApiError> {

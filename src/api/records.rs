@@ -6,7 +6,6 @@ use super::answer::{Answer, ListWriter};
 use super::cursor::{self, List};
 use super::error::ApiError;
 use super::input::{CDR_ID, Input};
-use super::ledger::{Consistency, Work};
 use super::record::push_record;
 use crate::auth::{SCOPE_PII, SCOPE_READ};
 use axum::extract::State;
@@ -14,6 +13,7 @@ use axum::http::Uri;
 use cdr_core::row::{AdjustmentType, FinalState, SYSTEM_OPERATOR};
 use cdr_core::{CdrId, Hour, LedgerState, Uuid};
 use cdr_storage::{RecordFilter, RecordPage, Store, StoredRow};
+use std::time::{Duration, Instant};
 
 const PARAMETERS: &[&str] = &[
     "tenantId",
@@ -29,11 +29,10 @@ const PARAMETERS: &[&str] = &[
     "net",
     "cursor",
     "limit",
-    "consistency",
 ];
 
 /// Parameters that do not narrow what is listed.
-const PAGING: &[&str] = &["cursor", "limit", "consistency", "net"];
+const PAGING: &[&str] = &["cursor", "limit", "consistency"];
 
 /// Seals that are read at most to count the records of a span of hours: 31 days.
 const MAX_COUNTED_HOURS: u32 = 31 * 24;
@@ -44,12 +43,10 @@ pub(super) async fn list(
     caller: Caller,
     uri: Uri,
 ) -> Result<Answer, ApiError> {
-    caller.require(SCOPE_READ)?;
-    let input = Input::of_query(&uri, PARAMETERS)?;
+    let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, PARAMETERS)?;
     let request = ListRequest::parse(input, caller.has(SCOPE_PII))?;
-    let applied_index = service.ledger.barrier(request.consistency).await?;
-    let json = service.ledger.on_store(Work::Read, move |store| request.answer(store)).await?;
-    Ok(Answer::raw(json, applied_index))
+    let budget = service.ledger.scan_budget;
+    read.raw(move |store| request.answer(store, budget)).await
 }
 
 /// One record, of any record type.
@@ -59,18 +56,15 @@ pub(super) async fn one(
     path: PathInput,
     uri: Uri,
 ) -> Result<Answer, ApiError> {
-    caller.require(SCOPE_READ)?;
+    let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
     let cdr_id = path.parsed("cdrId", CDR_ID, CdrId::parse)?;
-    let consistency = Consistency::of(&Input::of_query(&uri, &["consistency"])?)?;
-    let applied_index = service.ledger.barrier(consistency).await?;
     let sees_addresses = caller.has(SCOPE_PII);
-    let work = move |store: &Store| {
+    read.raw(move |store| {
         let mut json = Vec::new();
         push_stored(store, &find(store, cdr_id)?, sees_addresses, &mut json)?;
         Ok(json)
-    };
-    let json = service.ledger.on_store(Work::Read, work).await?;
-    Ok(Answer::raw(json, applied_index))
+    })
+    .await
 }
 
 /// The row with this id.
@@ -97,13 +91,12 @@ struct ListRequest {
     filter: RecordFilter,
     after: Option<(Hour, u64)>,
     limit: usize,
-    net: bool,
-    consistency: Consistency,
     sees_addresses: bool,
 }
 
 impl ListRequest {
     fn parse(input: Input, sees_addresses: bool) -> Result<Self, ApiError> {
+        let parse_bool = |text: &str| text.parse::<bool>().ok();
         let (bucket_hour_from, bucket_hour_to) = input.hours("bucketHourFrom", "bucketHourTo")?;
         let filter = RecordFilter {
             tenant_id: input.parsed("tenantId", "a lower-case UUID", Uuid::parse)?,
@@ -124,6 +117,7 @@ impl ListRequest {
             state: input.parsed("state", "DELIVERED, FAILED or EXPIRED", FinalState::parse)?,
             event_from: input.instant("eventFrom")?,
             event_to: input.instant("eventTo")?,
+            latest_only: input.parsed("net", "true or false", parse_bool)?.unwrap_or(false),
             ..RecordFilter::default()
         };
         if let (Some(from), Some(to)) = (filter.event_from, filter.event_to)
@@ -131,32 +125,19 @@ impl ListRequest {
         {
             return Err(ApiError::invalid("eventTo", "it is before eventFrom"));
         }
-        let parse_bool = |text: &str| text.parse::<bool>().ok();
-        let net = input.parsed("net", "true or false", parse_bool)?.unwrap_or(false);
-        if net && (filter.message_id.is_none() || narrowing(&input).count() != 1 || input.has("cursor")) {
-            return Err(ApiError::invalid(
-                "net",
-                "net=true gives one message's latest row: ask with messageId alone",
-            ));
-        }
         Ok(Self {
             after: input.text("cursor").map(|text| cursor::decode(List::Records, text)).transpose()?,
             limit: input.limit()?,
-            consistency: Consistency::of(&input)?,
             input,
             filter,
-            net,
             sees_addresses,
         })
     }
 
-    fn answer(&self, store: &Store) -> Result<Vec<u8>, ApiError> {
+    fn answer(&self, store: &Store, budget: Duration) -> Result<Vec<u8>, ApiError> {
         let state = store.state();
         self.input.operator("operatorId", &state)?;
-        if self.net {
-            return self.latest(store);
-        }
-        let page = page(store, &self.filter, self.after, self.limit)?;
+        let page = page(store, &self.filter, self.after, self.limit, budget)?;
         let mut list = ListWriter::new();
         for stored in &page.rows {
             list.item(|out| push_stored(store, stored, self.sees_addresses, out))?;
@@ -170,33 +151,21 @@ impl ListRequest {
         Ok(list.finish(next.as_deref(), total))
     }
 
-    /// The effective row of a message: its latest adjustment, or the original.
-    fn latest(&self, store: &Store) -> Result<Vec<u8>, ApiError> {
-        let mut latest = None;
-        let mut after = None;
-        loop {
-            let mut page = store.query(&self.filter, after, self.limit)?;
-            latest = page.rows.pop().or(latest);
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        let mut list = ListWriter::new();
-        if let Some(stored) = &latest {
-            list.item(|out| push_stored(store, stored, self.sees_addresses, out))?;
-        }
-        let total = list.len() as u64;
-        Ok(list.finish(None, Some(total)))
+    /// The names of parameters that narrow the list; `net=false` does not.
+    fn narrowing(&self) -> impl Iterator<Item = &str> {
+        self.input
+            .names()
+            .filter(|name| !PAGING.contains(name) && (*name != "net" || self.filter.latest_only))
     }
 
-    /// How many records fit, where the seals' counts tell: by operator and span of hours only.
+    /// How many records fit, where the seals' counts tell: by operator and span of hours only, and not net of
+    /// adjustments.
     fn count(&self, store: &Store, state: &LedgerState) -> Result<Option<u64>, ApiError> {
         let countable = |name| matches!(name, "operatorId" | "bucketHourFrom" | "bucketHourTo");
         let head = &state.head;
         let from = self.filter.bucket_hour_from.unwrap_or(head.first_hour).max(head.first_hour);
         let to = self.filter.bucket_hour_to.unwrap_or(head.open_hour).min(head.open_hour);
-        if !narrowing(&self.input).all(countable) || to.0.saturating_sub(from.0) >= MAX_COUNTED_HOURS {
+        if !self.narrowing().all(countable) || to.0.saturating_sub(from.0) >= MAX_COUNTED_HOURS {
             return Ok(None);
         }
         let wanted = |id: &str| {
@@ -222,24 +191,22 @@ impl ListRequest {
     }
 }
 
-/// The names of parameters that narrow the list.
-fn narrowing(input: &Input) -> impl Iterator<Item = &str> {
-    input.names().filter(|name| !PAGING.contains(name))
-}
-
-/// A full page, in as many bounded queries as that takes.
+/// A page, in bounded queries: full, unless nothing is left or `budget` is used up. Then it may be short, even empty,
+/// and says where to go on.
 fn page(
     store: &Store,
     filter: &RecordFilter,
     after: Option<(Hour, u64)>,
     limit: usize,
+    budget: Duration,
 ) -> Result<RecordPage, ApiError> {
+    let started = Instant::now();
     let mut page = RecordPage { rows: Vec::new(), next: after };
     loop {
         let more = store.query(filter, page.next, limit - page.rows.len())?;
         page.rows.extend(more.rows);
         page.next = more.next;
-        if page.next.is_none() || page.rows.len() >= limit {
+        if page.next.is_none() || page.rows.len() >= limit || started.elapsed() >= budget {
             return Ok(page);
         }
     }
@@ -269,7 +236,7 @@ mod tests {
         let request = parse(&format!(
             "tenantId={message}&operatorId=AWCC&messageId={message}&msisdnHashTo={}&adjustmentType=VOID&state=FAILED\
              &eventFrom=2026-04-20T13:00:00.5Z&eventTo=2026-04-20T14:00:00Z&bucketHourFrom=2026-04-20T13:00:00Z\
-             &bucketHourTo=2026-04-20T14:59:59Z&limit=7&consistency=stale&net=false",
+             &bucketHourTo=2026-04-20T14:59:59Z&limit=7&net=true",
             "ab".repeat(32)
         ))
         .unwrap();
@@ -279,7 +246,7 @@ mod tests {
         assert_eq!(filter.adjustment_type, Some(AdjustmentType::Void));
         assert_eq!(filter.bucket_hour_to.unwrap().to_string(), "2026-04-20T14:00:00Z");
         assert!(!filter.include_system);
-        assert_eq!((request.limit, request.consistency), (7, Consistency::Stale));
+        assert_eq!((request.limit, filter.latest_only), (7, true));
     }
 
     #[test]
@@ -295,14 +262,10 @@ mod tests {
             ("cursor=abc", "cursor"),
             ("limit=501", "limit"),
             ("limit=0", "limit"),
-            ("consistency=maybe", "consistency"),
             ("net=1", "net"),
-            ("net=true", "net"),
-            ("net=true&messageId=00000000-0000-4000-8000-000000000001&state=FAILED", "net"),
             ("page=2", "page"),
         ] {
             assert_eq!(refused_field(query), field, "{query}");
         }
-        assert!(parse("net=true&messageId=00000000-0000-4000-8000-000000000001&limit=5").is_ok());
     }
 }

@@ -6,8 +6,7 @@ use super::answer::{Answer, ListWriter};
 use super::cursor::{self, List};
 use super::error::ApiError;
 use super::hours::sealed;
-use super::input::{BUCKET_HOUR, Input, known_operator};
-use super::ledger::{Consistency, Work};
+use super::input::{BUCKET_HOUR, known_operator};
 use crate::auth::SCOPE_READ;
 use axum::extract::State;
 use axum::http::Uri;
@@ -17,8 +16,7 @@ use cdr_core::{Hash, Hour, Millis, Seal};
 use cdr_storage::Store;
 use serde::Serialize;
 
-const PARAMETERS: &[&str] =
-    &["operatorId", "bucketHourFrom", "bucketHourTo", "cursor", "limit", "consistency"];
+const PARAMETERS: &[&str] = &["operatorId", "bucketHourFrom", "bucketHourTo", "cursor", "limit"];
 
 /// An operator's sealed hour, the system's own partition included.
 #[derive(Serialize)]
@@ -65,18 +63,15 @@ pub(super) async fn list(
     caller: Caller,
     uri: Uri,
 ) -> Result<Answer, ApiError> {
-    caller.require(SCOPE_READ)?;
-    let input = Input::of_query(&uri, PARAMETERS)?;
+    let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, PARAMETERS)?;
     let (from, to) = input.hours("bucketHourFrom", "bucketHourTo")?;
     let after = input.text("cursor").map(|text| cursor::decode(List::Rollups, text)).transpose()?;
     let limit = input.limit()?;
-    let applied_index = service.ledger.barrier(Consistency::of(&input)?).await?;
-    let work = move |store: &Store| {
+    read.raw(move |store| {
         let operator = input.operator("operatorId", &store.state())?;
         page(store, operator.as_deref(), (from, to), after, limit)
-    };
-    let json = service.ledger.on_store(Work::Read, work).await?;
-    Ok(Answer::raw(json, applied_index))
+    })
+    .await
 }
 
 fn page(
@@ -118,18 +113,15 @@ pub(super) async fn one(
     path: PathInput,
     uri: Uri,
 ) -> Result<Answer, ApiError> {
-    caller.require(SCOPE_READ)?;
+    let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
     let hour = path.parsed("bucketHour", BUCKET_HOUR, Hour::parse)?;
-    let consistency = Consistency::of(&Input::of_query(&uri, &["consistency"])?)?;
-    let applied_index = service.ledger.barrier(consistency).await?;
-    let work = move |store: &Store| {
+    read.raw(move |store| {
         let operator = known_operator("operatorId", path.text("operatorId"), &store.state())?;
         let stored = sealed(store, hour, Some(&operator))?;
         let entry = operator_seal(&stored.seal, &operator)?;
         serde_json::to_vec(&Rollup::of(&stored.seal, entry)).map_err(ApiError::internal)
-    };
-    let json = service.ledger.on_store(Work::Read, work).await?;
-    Ok(Answer::raw(json, applied_index))
+    })
+    .await
 }
 
 /// The operator's entry in a seal.

@@ -5,7 +5,7 @@ use super::access::Caller;
 use super::answer::Answer;
 use super::error::ApiError;
 use super::input::{CDR_ID, Input};
-use super::ledger::{Consistency, Ledger, Work};
+use super::ledger::{Ledger, Work};
 use super::records::find;
 use crate::auth::SCOPE_READ;
 use crate::metrics::Verified;
@@ -35,12 +35,10 @@ pub(super) async fn record(
     uri: Uri,
     body: Body,
 ) -> Result<Answer, ApiError> {
-    caller.require(SCOPE_READ)?;
-    let consistency = Consistency::of(&Input::of_query(&uri, &["consistency"])?)?;
+    let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
     let input = Input::of_body(&read_body(&service.ledger, body).await?, &["cdrId"])?;
     let cdr_id = input.required("cdrId", CDR_ID, CdrId::parse)?;
-    let applied_index = service.ledger.barrier(consistency).await?;
-    let outcome = service.ledger.on_store(Work::Read, move |store| compare(store, cdr_id)).await?;
+    let (outcome, applied_index) = read.on_store(Work::Read, move |store| compare(store, cdr_id)).await?;
     if outcome["status"] == "MISMATCH" {
         service.ledger.metrics.mismatch(Verified::Row);
         tracing::error!(severity = "SEV1", %cdr_id, %outcome, "a stored row does not give its hash");

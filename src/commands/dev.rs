@@ -1,5 +1,6 @@
 //! `dev`: three real replicas in one process, with embedded defaults for every outside part.
 
+use super::progress::{Progress, count_lines};
 use super::{PROGRESS_PERIOD, stop_signal};
 use crate::auth::dev::DevIssuer;
 use crate::bus::{Bus, LocalBackend, LocalOptions};
@@ -15,19 +16,20 @@ use cdr_core::row::BillingIndicator;
 use cdr_core::seal::KeyRecord;
 use cdr_core::{Hour, LedgerState, Millis, Money};
 use cdr_storage::Depth;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Name of the development cluster.
 const CLUSTER: &str = "dev";
-/// Ports of the API, one a replica.
-const API_PORTS: [u16; 3] = [3018, 3019, 3020];
-/// Ports between the replicas.
-const RAFT_PORTS: [u16; 3] = [7018, 7019, 7020];
+/// Replicas in the process.
+const REPLICAS: u16 = 3;
+/// API of the first replica; the others follow.
+pub const API_PORT: u16 = 3018;
+/// Raft port of the first replica; the others follow.
+pub const RAFT_PORT: u16 = 7018;
 
 /// What `dev` was asked to do.
 #[derive(Clone, Debug)]
@@ -38,6 +40,10 @@ pub struct DevOptions {
     pub replay: Option<PathBuf>,
     /// Stop after the replay.
     pub exit_when_done: bool,
+    /// API of the first replica, usually [`API_PORT`]; the others have the ports after it.
+    pub api_port: u16,
+    /// Raft port of the first replica, usually [`RAFT_PORT`]; the others have the ports after it.
+    pub raft_port: u16,
 }
 
 /// Runs three replicas, feeds them, and serves until told to stop.
@@ -46,6 +52,9 @@ pub struct DevOptions {
 /// What can't be opened or started, or what the replay found wrong.
 pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     let dir = &options.data;
+    if options.api_port.max(options.raft_port) > u16::MAX - REPLICAS {
+        bail!("ports go up to {}: {REPLICAS} replicas have no room there", u16::MAX);
+    }
     std::fs::create_dir_all(dir).with_context(|| format!("{} can't be made", dir.display()))?;
     let bus: Arc<dyn Bus> = Arc::new(LocalBackend::open(&dir.join("bus"), LocalOptions::default())?);
     let cluster = Cluster::start(&options, bus.clone()).await?;
@@ -55,9 +64,9 @@ pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     }
     println!(
         "\nREST on http://127.0.0.1:{} (and :{}, :{}); bearer token in {}",
-        API_PORTS[0],
-        API_PORTS[1],
-        API_PORTS[2],
+        options.api_port,
+        options.api_port + 1,
+        options.api_port + 2,
         dir.join("dev-token").display()
     );
     if !options.exit_when_done {
@@ -80,10 +89,10 @@ impl Cluster {
         let (signer, key) = dev_signer(dir)?;
         let clock = choose_clock(options)?;
         let peers: BTreeMap<u64, String> =
-            (1..).zip(RAFT_PORTS).map(|(id, port)| (id, format!("127.0.0.1:{port}"))).collect();
+            (1..).zip(ports(options.raft_port)).map(|(id, port)| (id, format!("127.0.0.1:{port}"))).collect();
         let mut replicas = Vec::new();
         let mut config = Config::default();
-        for (node_id, port) in (1..).zip(API_PORTS) {
+        for (node_id, port) in (1..).zip(ports(options.api_port)) {
             let api = format!("127.0.0.1:{port}");
             config = Config::development(CLUSTER, node_id, peers.clone(), dir, &api);
             config.operators.list = operators();
@@ -108,26 +117,26 @@ impl Cluster {
     /// Feeds a file of receipts, closes its last hour and day, verifies, and reports.
     async fn replay(&self, file: &Path, bus: &Arc<dyn Bus>) -> anyhow::Result<()> {
         let started = Instant::now();
-        let lines = count_lines(file)?;
+        let lines = count_lines(file).with_context(|| format!("{} can't be read", file.display()))?;
         let stream = &self.config.ingest.stream;
-        let progress = progress_bar(lines);
+        let mut progress = Progress::new("replaying", Some(lines));
         self.wait_for(|state| state.latest_epoch(stream).is_some()).await?;
         let reader = tokio::io::BufReader::new(tokio::fs::File::open(file).await?);
         let options = PublishOptions::default();
         let publishing = publish_file(&**bus, reader, &options, |_| ());
         let watching = async {
             loop {
-                progress.set_position(self.position());
+                progress.at(self.position());
                 tokio::time::sleep(PROGRESS_PERIOD).await;
             }
         };
         let report = tokio::select! { report = publishing => report?, () = watching => bail!("unreachable") };
         let last = bus.stream_info(stream).await?.last_sequence;
         while self.position() < last {
-            progress.set_position(self.position());
+            progress.at(self.position());
             tokio::time::sleep(PROGRESS_PERIOD).await;
         }
-        progress.finish_and_clear();
+        drop(progress);
         let ingested = started.elapsed();
         self.close_day().await?;
         println!(
@@ -182,25 +191,31 @@ impl Cluster {
         let store = self.replicas[0].store();
         let state = store.state();
         let (first, last) = (state.head.first_hour, Hour(state.head.open_hour.0 - 1));
-        let mut totals = BTreeMap::<&str, u64>::new();
+        let mut totals = [0u64; 6];
         for sealed in store.seals(first, last) {
             for stream in sealed?.seal.completeness.iter().filter(|s| s.stream == self.config.ingest.stream) {
-                for (name, count) in [
-                    ("received", stream.received),
-                    ("appended", stream.appended),
-                    ("duplicate", stream.duplicate),
-                    ("ignored", stream.ignored),
-                    ("dead letters", stream.dead_lettered),
-                    ("missing", stream.missing),
-                ] {
-                    *totals.entry(name).or_default() += count;
-                }
+                let fates = [
+                    stream.received,
+                    stream.appended,
+                    stream.duplicate,
+                    stream.ignored,
+                    stream.dead_lettered,
+                    stream.missing,
+                ];
+                totals.iter_mut().zip(fates).for_each(|(total, count)| *total += count);
             }
         }
-        println!("{} rows; {totals:?}", state.head.row_count);
+        let [received, appended, duplicate, ignored, dead, missing] = totals;
+        println!(
+            "received {received} = appended {appended} + duplicate {duplicate} + ignored {ignored} + dead letters {dead}; \
+             missing {missing}"
+        );
+        println!("{} rows, the system's own among them", state.head.row_count);
         println!("{} hours sealed and signed, {first} to {last}", last.0 - first.0 + 1);
         let started = Instant::now();
-        for replica in &self.replicas {
+        let mut progress = Progress::new("verifying replicas", Some(self.replicas.len() as u64));
+        for (done, replica) in (0..).zip(&self.replicas) {
+            progress.at(done);
             let report = replica.store().verify_range(first, last, None, Depth::Rows)?;
             if !report.faults.is_empty() {
                 bail!("replica {}: the chain does not hold: {:?}", replica.node().node_id(), report.faults);
@@ -209,6 +224,7 @@ impl Cluster {
                 bail!("replica {} has another chain", replica.node().node_id());
             }
         }
+        drop(progress);
         println!(
             "chain verified on three replicas, every row hashed again, in {:.1} s",
             started.elapsed().as_secs_f64()
@@ -250,15 +266,6 @@ fn first_event(file: &Path) -> anyhow::Result<Millis> {
         }
     }
     bail!("{} holds no final receipt", file.display())
-}
-
-fn count_lines(file: &Path) -> anyhow::Result<u64> {
-    let reader = std::fs::File::open(file).with_context(|| format!("{} can't be read", file.display()))?;
-    let mut lines = 0;
-    for line in BufReader::with_capacity(1 << 20, reader).split(b'\n') {
-        lines += u64::from(!line?.is_empty());
-    }
-    Ok(lines)
 }
 
 fn dev_signer(dir: &Path) -> anyhow::Result<(Arc<dyn Signer>, KeyRecord)> {
@@ -315,10 +322,6 @@ fn prices() -> anyhow::Result<Pricing> {
     })
 }
 
-fn progress_bar(total: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("replaying {bar:40} {pos}/{len} ({per_sec}, {eta} left)");
-    ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+fn ports(first: u16) -> std::ops::Range<u16> {
+    first..first + REPLICAS
 }

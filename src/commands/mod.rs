@@ -3,6 +3,7 @@
 pub mod dev;
 pub mod generate;
 pub mod node;
+mod progress;
 pub mod publish;
 pub mod verify_record;
 

@@ -130,6 +130,9 @@ section! {
         max_concurrent_verifications: u32 = 2,
         /// Longest time a query of the store may take before it is answered 503, milliseconds.
         request_timeout_ms: u64 = 30_000,
+        /// Time after which a list of records stops looking for more and answers what it found, with a cursor to go on
+        /// from, milliseconds.
+        scan_budget_ms: u64 = 2_000,
         /// Longest time a chain verification may take before it is answered 503, milliseconds.
         verification_timeout_ms: u64 = 120_000,
         /// Largest request body, bytes.

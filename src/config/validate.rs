@@ -43,6 +43,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     check.range("api.max_concurrent_reads", config.api.max_concurrent_reads, 1, 1024);
     check.range("api.max_concurrent_verifications", config.api.max_concurrent_verifications, 1, 64);
     check.range("api.request_timeout_ms", config.api.request_timeout_ms, 100, 600_000);
+    check.range("api.scan_budget_ms", config.api.scan_budget_ms, 1, config.api.request_timeout_ms / 2);
     check.range("api.verification_timeout_ms", config.api.verification_timeout_ms, 100, 3_600_000);
     check.range("api.max_body_bytes", config.api.max_body_bytes, 1024, 16 << 20);
     let jwks = &config.auth.jwks_file;

@@ -53,9 +53,22 @@ impl DevRoot {
         Ok(Self { key: load_or_create(path)? })
     }
 
+    /// A root key that no file holds and nobody has to trust: it ends with the process.
+    ///
+    /// # Errors
+    /// [`SignError::Random`].
+    pub fn throwaway() -> Result<Self, SignError> {
+        Ok(Self { key: SigningKey::from_bytes(&random_seed()?) })
+    }
+
+    /// The root's public key.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.key.verifying_key().to_bytes()
+    }
+
     /// The root's public key, hexadecimal.
     pub fn public_key_hex(&self) -> String {
-        to_hex(self.key.verifying_key().as_bytes())
+        to_hex(&self.public_key())
     }
 
     /// Vouches for a signer's key in `cluster_id` from `from_hour` on.
@@ -68,7 +81,7 @@ impl DevRoot {
         cluster_id: &str,
         from_hour: Hour,
     ) -> Result<KeyRecord, SignError> {
-        let mut record = KeyRecord {
+        self.vouch_for(KeyRecord {
             algorithm: "Ed25519".to_owned(),
             cluster_id: cluster_id.to_owned(),
             from_hour,
@@ -76,7 +89,14 @@ impl DevRoot {
             public_key: to_hex(&signer.public_key()),
             root_signature: String::new(),
             to_hour: None,
-        };
+        })
+    }
+
+    /// Puts this root's signature under a record, in place of any other's.
+    ///
+    /// # Errors
+    /// [`SignError::Record`].
+    pub fn vouch_for(&self, mut record: KeyRecord) -> Result<KeyRecord, SignError> {
         let message = record.signed_message().map_err(SignError::Record)?;
         record.root_signature = to_hex(&self.key.sign(&message).to_bytes());
         Ok(record)
@@ -99,12 +119,17 @@ fn load_or_create(path: &Path) -> Result<SigningKey, SignError> {
     }
 }
 
+fn random_seed() -> Result<[u8; 32], SignError> {
+    let mut seed = [0u8; 32];
+    getrandom::fill(&mut seed).map_err(|e| SignError::Random(e.to_string()))?;
+    Ok(seed)
+}
+
 /// Makes a key under a name of its own and then links it: replicas that start at once agree on the first one.
 fn create(path: &Path) -> Result<(), SignError> {
     let own = path.with_extension(format!("new-{}-{:?}", std::process::id(), std::thread::current().id()));
     let file_error = |source| SignError::File { path: own.display().to_string(), source };
-    let mut seed = [0u8; 32];
-    getrandom::fill(&mut seed).map_err(|e| SignError::Random(e.to_string()))?;
+    let seed = random_seed()?;
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)

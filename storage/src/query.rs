@@ -3,6 +3,9 @@
 //! An index names the rows that may fit; every one of them is looked at. The most selective index that a filter
 //! has a field for leads: message, predecessor or subscriber, then tenant, then operator, within the blocks that an
 //! event time can be in; without any of them the rows of the hours are read one after the other.
+//!
+//! The net effect of a message is its latest row. Every adjustment names its direct predecessor, so a row is the latest
+//! of its message exactly if no row names it.
 
 use crate::error::StoreError;
 use crate::generation::Generation;
@@ -13,6 +16,9 @@ use cdr_core::hash::sha256;
 use cdr_core::row::{AdjustmentType, FinalState, Row, Sms};
 use cdr_core::{CdrId, Hour, LedgerState, Millis, Uuid};
 use std::ops::Range;
+
+/// What looking for a row's successor costs, in rows that are looked at: one read for each run of the index.
+const SUCCESSOR_COST: usize = 16;
 
 /// Which rows are wanted; every field that is set must fit. All bounds are inclusive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +47,9 @@ pub struct RecordFilter {
     pub adjustment_of: Option<CdrId>,
     /// System rows too: they fit unless a field is asked for that only CDRs have.
     pub include_system: bool,
+    /// Net effect: of the rows that fit, only those that no adjustment names as its predecessor. An adjusted CDR is left
+    /// out even if its last adjustment does not fit.
+    pub latest_only: bool,
 }
 
 /// Rows that fit a filter.
@@ -53,7 +62,7 @@ pub struct RecordPage {
 }
 
 impl RecordFilter {
-    /// True if the row fits.
+    /// True if the row fits. Whether it is its message's latest is not looked at: the row alone does not say.
     pub fn fits(&self, row: &Row<'_>) -> bool {
         let frame = &row.frame;
         self.operator_id.as_deref().is_none_or(|id| id == frame.operator_id)
@@ -164,16 +173,24 @@ pub(crate) fn run_query(
         return Ok(page);
     }
     let mut reader = RowReader::new(&generation.db, &committed)?;
-    let mut looked_at = None;
-    for (count, ordinal) in ordinals(&index, filter, posting, range)?.enumerate() {
+    // Of its own, so that a look ahead does not make the other one read its page again.
+    let mut successors = RowReader::new(&generation.db, &committed)?;
+    let (mut cost, mut looked_at) = (0, None);
+    for ordinal in ordinals(&index, filter, posting, range)? {
         let ordinal = ordinal?;
-        if count >= scan_rows.max(1) {
+        if cost >= scan_rows.max(1) {
             page.next = looked_at;
             break;
         }
+        cost += 1;
         let Some(stored) = reader.by_ordinal(ordinal)? else { break };
         let place = (stored.hour(), stored.sequence());
-        if filter.fits(&stored.row()?) {
+        let mut wanted = filter.fits(&stored.row()?);
+        if wanted && filter.latest_only {
+            cost += SUCCESSOR_COST;
+            wanted = !is_adjusted(&index, &mut successors, &stored, committed.state.head.row_count)?;
+        }
+        if wanted {
             // One more than asked for, so that the end is known as such.
             if page.rows.len() == limit {
                 page.next = looked_at;
@@ -185,3 +202,25 @@ pub(crate) fn run_query(
     }
     Ok(page)
 }
+
+/// True if a committed row names this one as its predecessor.
+fn is_adjusted(
+    index: &Index,
+    reader: &mut RowReader<'_>,
+    stored: &StoredRow,
+    row_count: u64,
+) -> Result<bool, StoreError> {
+    let id = stored.row()?.frame.cdr_id;
+    for ordinal in index.candidates(Lookup::AdjustmentOf(id), stored.ordinal() + 1..row_count, true)? {
+        let Some(later) = reader.by_ordinal(ordinal?)? else { continue };
+        let row = later.row()?;
+        if row.sms().and_then(|sms| sms.adjustment.as_ref()).is_some_and(|adjustment| adjustment.of == id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

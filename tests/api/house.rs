@@ -47,6 +47,21 @@ pub const TENANT: Uuid = Uuid([0x11; 16]);
 const STREAM: &str = "SMS_DLR_INBOUND";
 const CLUSTER: &str = "test";
 
+/// How far one answer goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Rows of one query of the store.
+    pub query_scan_rows: usize,
+    /// Time of one list of records; with 0 it is one query.
+    pub scan_budget_ms: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { query_scan_rows: 50_000, scan_budget_ms: 2_000 }
+    }
+}
+
 /// A replica and what a client needs to talk to it.
 pub struct House {
     pub dir: TempDir,
@@ -85,24 +100,29 @@ impl Answer {
 impl House {
     /// A replica whose ledger is filled as the constants above say.
     pub fn build() -> Self {
-        let house = Self::open(tempfile::tempdir().unwrap());
+        Self::build_bounded(Bounds::default())
+    }
+
+    /// The same, with answers that end early.
+    pub fn build_bounded(bounds: Bounds) -> Self {
+        let house = Self::open_bounded(tempfile::tempdir().unwrap(), bounds);
         house.runtime.block_on(fill(&house.node, &house.store, house.dir.path()));
         house
     }
 
     /// A replica on what lies in `dir`.
     pub fn open(dir: TempDir) -> Self {
+        Self::open_bounded(dir, Bounds::default())
+    }
+
+    fn open_bounded(dir: TempDir, bounds: Bounds) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
         let root = DevRoot::load_or_create(&dir.path().join("root.key")).unwrap();
         let root_public_key = cdr_core::proof::parse_public_key(&root.public_key_hex()).unwrap();
-        let (node, store, address) = runtime.block_on(serve(dir.path(), &issuer));
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(60)))
-            .build()
-            .new_agent();
+        let (node, store, address) = runtime.block_on(serve(dir.path(), &issuer, bounds));
+        let agent = agent();
         Self { dir, issuer, root_public_key, runtime, node, store, address, agent }
     }
 
@@ -157,7 +177,17 @@ impl House {
     }
 }
 
-fn read(outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
+/// A client that takes every status for an answer.
+pub fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(60)))
+        .build()
+        .new_agent()
+}
+
+/// What was answered.
+pub fn read(outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
     let mut response = outcome.unwrap();
     let headers = response.headers().iter();
     let headers =
@@ -167,7 +197,27 @@ fn read(outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answe
     Answer { status: response.status().as_u16(), headers, text, body }
 }
 
-async fn serve(dir: &Path, issuer: &DevIssuer) -> (Node, Store, SocketAddr) {
+async fn serve(dir: &Path, issuer: &DevIssuer, bounds: Bounds) -> (Node, Store, SocketAddr) {
+    let raft = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peers = BTreeMap::from([(1, raft.local_addr().unwrap().to_string())]);
+    let (node, store, api_address) = start_replica(dir, issuer, 1, raft, peers, bounds).await;
+    node.initialize().await.unwrap();
+    let mut leadership = node.leadership();
+    let led = leadership.wait_for(|state| !matches!(state, Leadership::Follower { .. }));
+    let state = tokio::time::timeout(Duration::from_secs(20), led).await.unwrap().unwrap().clone();
+    assert!(matches!(state, Leadership::Leader { .. }), "{state:?}");
+    (node, store, api_address)
+}
+
+/// One replica with its API.
+pub async fn start_replica(
+    dir: &Path,
+    issuer: &DevIssuer,
+    id: u64,
+    raft: TcpListener,
+    peers: BTreeMap<u64, String>,
+    bounds: Bounds,
+) -> (Node, Store, SocketAddr) {
     let options = StoreOptions {
         dedup_filter_bytes: 1 << 20,
         write_buffer_bytes: 16 << 20,
@@ -175,34 +225,30 @@ async fn serve(dir: &Path, issuer: &DevIssuer) -> (Node, Store, SocketAddr) {
         min_free_bytes: 0,
         // Small enough that most rows leave the part of the index that is rebuilt from rows at every start.
         index_block_rows: 64,
+        query_scan_rows: bounds.query_scan_rows,
         ..StoreOptions::default()
     };
     let store = Store::open(&dir.join("store"), options).unwrap();
-    let raft = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = raft.local_addr().unwrap();
-    let peers = BTreeMap::from([(1, address.to_string())]);
     let clock = Clock::replay(millis(OPEN, 1_000));
     let node_clock = clock.clone();
     let now = Arc::new(move || node_clock.now().0);
-    let node_config = NodeConfig::new(1, CLUSTER, dir.join("raft"), address, peers.clone(), now);
+    let mut node_config = NodeConfig::new(id, CLUSTER, dir.join("raft"), address, peers.clone(), now);
+    node_config.read_timeout_ms = 1_500;
     let node = Node::start_on(node_config, Arc::new(store.clone()), raft).await.unwrap();
-    node.initialize().await.unwrap();
 
-    let mut config = Config::development(CLUSTER, 1, peers, dir, "127.0.0.1:0");
+    let mut config = Config::development(CLUSTER, id, peers, dir, "127.0.0.1:0");
     config.auth.jwks_file = issuer.jwks_path().to_owned();
     config.auth.issuer = Some(ISSUER.to_owned());
     config.auth.audience = Some(AUDIENCE.to_owned());
     config.auth.leeway_seconds = 0;
     config.api.max_body_bytes = 4096;
+    config.api.scan_budget_ms = bounds.scan_budget_ms;
     let tokens = Arc::new(TokenVerifier::from_config(&config.auth).unwrap());
     let ledger = Ledger::new(store.clone(), node.clone(), clock, Arc::new(Metrics::new().unwrap()), &config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api_address = listener.local_addr().unwrap();
     tokio::spawn(api::serve(listener, ledger, tokens));
-    let mut leadership = node.leadership();
-    let led = leadership.wait_for(|state| !matches!(state, Leadership::Follower { .. }));
-    let state = tokio::time::timeout(Duration::from_secs(20), led).await.unwrap().unwrap().clone();
-    assert!(matches!(state, Leadership::Leader { .. }), "{state:?}");
     (node, store, api_address)
 }
 

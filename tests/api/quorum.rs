@@ -1,0 +1,135 @@
+//! Three replicas, of which two stop: what the third one still answers.
+
+use crate::house::{Answer, Bounds, agent, read, start_replica};
+use cdr_mediation::auth::dev::DevIssuer;
+use cdr_raft::Node;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// A replica that is asked over HTTP.
+struct Replica {
+    node: Node,
+    api: SocketAddr,
+}
+
+struct Three {
+    replicas: Vec<Replica>,
+    agent: ureq::Agent,
+    token: String,
+    runtime: Runtime,
+    _dir: tempfile::TempDir,
+}
+
+impl Three {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let replicas = runtime.block_on(async {
+            let mut listeners = Vec::new();
+            for _ in 0..3 {
+                listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+            }
+            let peers: BTreeMap<u64, String> = (1..)
+                .zip(&listeners)
+                .map(|(id, raft)| (id, raft.local_addr().unwrap().to_string()))
+                .collect();
+            let mut replicas = Vec::new();
+            for (id, raft) in (1..).zip(listeners) {
+                let own = dir.path().join(format!("node-{id}"));
+                let (node, _, api) =
+                    start_replica(&own, &issuer, id, raft, peers.clone(), Bounds::default()).await;
+                replicas.push(Replica { node, api });
+            }
+            replicas[0].node.initialize().await.unwrap();
+            replicas
+        });
+        let token = issuer.token("tester", &["cdr:read"], 600).unwrap();
+        Self { replicas, agent: agent(), token, runtime, _dir: dir }
+    }
+
+    fn get(&self, at: usize, path: &str) -> Answer {
+        let url = format!("http://{}{path}", self.replicas[at].api);
+        read(self.agent.get(&url).header("Authorization", format!("Bearer {}", self.token)).call())
+    }
+
+    /// Which replica leads.
+    fn leader(&self) -> usize {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let known = self.replicas.iter().find_map(|replica| replica.node.leader());
+            if let Some((id, _)) = known
+                && self.get(id as usize - 1, "/v1/cdr/keys").status == 200
+            {
+                return id as usize - 1;
+            }
+            assert!(Instant::now() < deadline, "nobody leads");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn stop(&self, at: usize) {
+        self.runtime.block_on(self.replicas[at].node.shutdown());
+    }
+}
+
+fn is_a_stale_answer(answer: &Answer, node: usize) {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.headers["cdr-node"], (node + 1).to_string());
+    assert!(answer.headers["cdr-applied-index"].parse::<u64>().unwrap() >= 1, "{answer:?}");
+}
+
+#[test]
+fn without_a_quorum_only_stale_reads_are_answered() {
+    let three = Three::start();
+    let leader = three.leader();
+    for at in 0..3 {
+        let answer = three.get(at, "/v1/cdr/keys");
+        is_a_stale_answer(&answer, at);
+        assert_eq!(three.get(at, "/health/ready").status, 200);
+    }
+    let survivor = (leader + 1) % 3;
+    let other = (leader + 2) % 3;
+    three.stop(other);
+    assert_eq!(three.get(survivor, "/v1/cdr/keys").status, 200, "two of three are a quorum");
+    three.stop(leader);
+    let answer = three.get(survivor, "/v1/cdr/keys");
+    assert_eq!((answer.status, answer.code()), (503, "NOT_LEADER"), "{answer:?}");
+    let details = answer.body["error"]["details"].as_object().unwrap();
+    assert!(details["leader"].is_null() || details["leader"]["address"].is_string(), "{answer:?}");
+    assert!(answer.body["error"]["message"].as_str().unwrap().contains("consistency=stale"));
+    assert_eq!(answer.headers["cdr-node"], (survivor + 1).to_string());
+    assert!(answer.headers.contains_key("cdr-applied-index"));
+    for path in ["/v1/cdr/records", "/v1/cdr/rollups", "/v1/cdr/keys"] {
+        is_a_stale_answer(&three.get(survivor, &format!("{path}?consistency=stale")), survivor);
+    }
+    let stale = three.get(survivor, "/v1/cdr/keys?consistency=stale");
+    assert_eq!(stale.body, json!({"items": [], "total": 0}));
+    let ready = three.get(survivor, "/health/ready");
+    assert_eq!((ready.status, &ready.body["checks"]["quorum"]["status"]), (503, &json!("down")));
+    assert_eq!(three.get(survivor, "/health/live").status, 200);
+}
+
+#[test]
+fn a_leader_that_lost_its_quorum_confirms_nothing() {
+    let three = Three::start();
+    let leader = three.leader();
+    (0..3).filter(|at| *at != leader).for_each(|at| three.stop(at));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // Its lease may outlive the others by an election's time-out.
+    loop {
+        let answer = three.get(leader, "/v1/cdr/keys");
+        if answer.status != 200 {
+            assert_eq!((answer.status, answer.code()), (503, "NOT_LEADER"), "{answer:?}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "it still confirms reads without a quorum");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    is_a_stale_answer(&three.get(leader, "/v1/cdr/keys?consistency=stale"), leader);
+}
