@@ -1,7 +1,7 @@
 //! The write path: log entries become transitions, transitions become one atomic write.
 
 use crate::error::{StoreError, database};
-use crate::generation::{Generation, Present, dedup_since, row_keys};
+use crate::generation::{Generation, Present, row_keys};
 use crate::hours::{Committed, HourSpan};
 use crate::index::{Index, Lookup};
 use crate::keys::{self, CF_LEAVES, CF_META, CF_ROWS, CF_SEALS, META_RAFT};
@@ -155,8 +155,8 @@ impl<'a> Write<'a> {
         let expired = self.stored.state.head.open_hour != self.ahead.state.head.open_hour;
         let (state, index) = (Arc::clone(&self.ahead.state), Arc::clone(&self.index));
         self.generation.publish(Present { committed: self.ahead, raft_meta: Some(raft_meta.into()) });
-        if expired && let Some(cluster) = &state.cluster {
-            index.expire(dedup_since(state.head.open_hour, cluster.dedup_horizon_hours));
+        if expired && state.cluster.is_some() {
+            index.expire(state.dedup_since());
         }
         Ok(())
     }

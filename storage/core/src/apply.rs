@@ -13,7 +13,7 @@ use crate::id::Uuid;
 use crate::row::{Place, Record, Row, SYSTEM_OPERATOR};
 use crate::seal::verify_signature;
 use crate::state::{ClosedHour, Cluster, LedgerState, Subtree};
-use crate::time::{HOUR_MS, Hour, Millis};
+use crate::time::{Hour, Millis};
 use std::collections::HashSet;
 
 /// The most hours that one command may seal: longer outages need a look at the clock first.
@@ -244,8 +244,7 @@ impl<'a> Step<'a> {
         let ids =
             message_ids(&items).ok_or_else(|| illegal("an inbound stream carries original CDRs only"))?;
         self.close_until(now)?;
-        let since = self.dedup_since(now);
-        let known = view.seen(&ids, since)?;
+        let known = view.seen(&ids, self.transition.state.dedup_since())?;
         let mut in_batch = HashSet::with_capacity(ids.len());
         let (mut appended, mut duplicate) = (0, 0);
         self.transition.rows.reserve(items.len());
@@ -297,12 +296,6 @@ impl<'a> Step<'a> {
         state.stream(ingest.stream).ok_or_else(|| unknown().into())
     }
 
-    /// First bucket in which a message's earlier record makes it a duplicate.
-    fn dedup_since(&self, now: Millis) -> Hour {
-        let horizon = self.transition.state.cluster.as_ref().map_or(0, |c| c.dedup_horizon_hours);
-        Millis((now.0 - i64::from(horizon) * HOUR_MS).max(0)).hour()
-    }
-
     fn append(&mut self, append: &Append<'a>, now: Millis) -> Result<Reply, Stop> {
         let items = append.drafts.decode()?;
         self.close_until(now)?;
@@ -343,6 +336,12 @@ impl<'a> Step<'a> {
         source_sequence: u64,
         now: Millis,
     ) -> Result<(), Stop> {
+        if let Record::Sms(sms) = &item.draft.record
+            && !sms.event_at.has_local(sms.local_offset_minutes)
+        {
+            let (at, offset) = (sms.event_at, sms.local_offset_minutes);
+            return Err(illegal(format!("the event of {at} has no local time {offset} minutes off UTC")));
+        }
         let state = &mut self.transition.state;
         let at = state
             .partition(item.draft.operator_id)
