@@ -109,6 +109,12 @@ pub struct AckHandle {
 }
 
 impl AckHandle {
+    /// A handle for deliveries that no bus made.
+    #[cfg(test)]
+    pub(crate) fn unbound(sequence: u64) -> Self {
+        Self { sequence, reply: Box::default() }
+    }
+
     /// Stream sequence of the delivery.
     pub fn sequence(&self) -> u64 {
         self.sequence

@@ -16,10 +16,10 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// A projector for a settlement zone.
+    /// A projector for the settlement zone that the ledger was begun with.
     ///
     /// # Errors
-    /// If the zone's name is unknown.
+    /// If this machine does not know the zone.
     pub fn new(zone: &str, pricing: Arc<dyn Pricing>) -> Result<Self, jiff::Error> {
         Ok(Self { zone: jiff::tz::TimeZone::get(zone)?, pricing })
     }
@@ -81,7 +81,8 @@ impl Projector {
 
     /// Minutes east of UTC in the settlement zone at an instant.
     fn offset_minutes(&self, at: Millis) -> i16 {
-        let timestamp = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        // The library's last instant lies two days before the end of 9999.
+        let timestamp = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::MAX);
         (self.zone.to_offset(timestamp).seconds() / 60) as i16
     }
 }

@@ -8,10 +8,11 @@ use super::epoch::{Plan, plan};
 use super::projection::Projector;
 use crate::bus::{AckHandle, Acker, Bus, BusError, StreamSpec, Subscription};
 use crate::metrics::Metrics;
+use crate::pricing::Pricing;
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::command::{Rejection, Reply};
 use cdr_core::row::SystemKind;
-use cdr_core::state::StreamRecord;
+use cdr_core::state::{LedgerState, StreamRecord};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use std::sync::Arc;
@@ -55,6 +56,16 @@ pub enum IngestError {
     /// The log refused a batch.
     #[error("the log refused a batch: {0}")]
     Refused(Rejection),
+    /// The ledger's settlement zone can't be used.
+    #[error(
+        "the ledger's settlement zone {zone:?} is unknown here: {source}; install the time zone database"
+    )]
+    Zone {
+        /// Its name; empty before the ledger has begun.
+        zone: String,
+        /// What is wrong with it.
+        source: jiff::Error,
+    },
     /// Something could not be encoded.
     #[error("a batch can't be made: {0}")]
     Batch(String),
@@ -67,8 +78,8 @@ pub struct Ingest {
     pub settings: IngestSettings,
     /// Where it is read from.
     pub bus: Arc<dyn Bus>,
-    /// What makes records of receipts.
-    pub projector: Projector,
+    /// What prices records.
+    pub pricing: Arc<dyn Pricing>,
     /// What counts.
     pub metrics: Arc<Metrics>,
 }
@@ -109,7 +120,7 @@ impl Ingest {
             epoch.clone(),
             self.settings.subject.clone(),
             position,
-            self.projector.clone(),
+            self.projector(&proposer.state())?,
             proposer.clock().clone(),
             self.settings.batch_max,
         );
@@ -120,6 +131,12 @@ impl Ingest {
             Ok(()) => reading.finish().await,
             Err(error) => Err(error),
         }
+    }
+
+    /// Local times are those of the replicated zone: every leader must write the same.
+    fn projector(&self, state: &LedgerState) -> Result<Projector, IngestError> {
+        let zone = state.cluster.as_ref().map(|cluster| cluster.zone.clone()).unwrap_or_default();
+        Projector::new(&zone, self.pricing.clone()).map_err(|source| IngestError::Zone { zone, source })
     }
 
     /// The epoch and position to read on from, recording a new epoch where one is needed.
