@@ -29,15 +29,16 @@ fn shortly_before_an_hour(before: i64) -> (ClockOffset, String) {
     (ClockOffset(offset), cdr_core::Hour(hour as u32).to_string())
 }
 
-fn today() -> String {
-    cdr_core::Millis(unix_seconds() * 1000).to_string()[..10].to_owned()
+/// A day that is over: of today's, events that are still to come would be put away.
+fn yesterday() -> String {
+    cdr_core::Millis((unix_seconds() - 86_400) * 1000).to_string()[..10].to_owned()
 }
 
 /// A day's lines as NDJSON, with the message ids that must become records and the number of lines that can't.
 fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>, u64) {
     let mut text = Vec::new();
     let (mut messages, mut malformed) = (BTreeSet::new(), 0);
-    for line in Generator::new(GenerateOptions::new(&today(), records, seed).unwrap()) {
+    for line in Generator::new(GenerateOptions::new(&yesterday(), records, seed).unwrap()) {
         match line.kind {
             LineKind::Final | LineKind::Late | LineKind::Duplicate => {
                 let dlr: Value = serde_json::from_slice(&line.json).unwrap();

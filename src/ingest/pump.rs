@@ -66,6 +66,9 @@ pub enum IngestError {
         /// What is wrong with it.
         source: jiff::Error,
     },
+    /// A batch could not be proposed for so long that its messages must be held against the horizon again.
+    #[error("a batch waited for over half an hour to be proposed; its messages are read again")]
+    Stale,
     /// Something could not be encoded.
     #[error("a batch can't be made: {0}")]
     Batch(String),
@@ -205,8 +208,13 @@ impl Ingest {
         epoch: &str,
         mut batch: Batch,
     ) -> Result<impl Future<Output = Outcome> + use<>, IngestError> {
+        let clock = proposer.clock();
         if let Some(at) = batch.latest_event {
-            proposer.clock().observe(at);
+            clock.observe(at);
+        }
+        // A clock that follows events stands still while a batch waits.
+        if !clock.follows_events() && batch.is_stale(clock.now()) {
+            return Err(IngestError::Stale);
         }
         let handles = std::mem::take(&mut batch.acks);
         let proposal = proposer.start(batch.command(epoch)).await?;
