@@ -148,7 +148,8 @@ pub trait Subscription: Send + Sync {
     /// Up to `max_messages` deliveries, as soon as there is at least one; empty when `max_wait` passes first.
     ///
     /// A gap in the sequences means that the stream itself holds no message there; deliveries that were lost on the
-    /// way are an error ([`BusError::DeliveriesLost`]). After any error the subscription is of no more use: open anew.
+    /// way are an error ([`BusError::DeliveriesLost`]), and so is a new message at a place that was handed out already
+    /// ([`BusError::StreamRewound`]). After any error the subscription is of no more use: open anew.
     fn next_batch(
         &mut self,
         max_messages: usize,

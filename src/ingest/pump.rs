@@ -4,7 +4,7 @@
 
 use super::batch::{Batch, Batcher};
 use super::dead_letter::dead_letter_names;
-use super::epoch::{Plan, plan};
+use super::epoch::{Connection, connect};
 use super::projection::Projector;
 use crate::bus::{AckHandle, Acker, Bus, BusError, StreamSpec, Subscription};
 use crate::metrics::Metrics;
@@ -113,8 +113,7 @@ impl Ingest {
     /// [`IngestError`]; starting anew continues exactly behind the replicated position.
     pub async fn run(&self, proposer: &Proposer) -> Result<(), IngestError> {
         self.ensure_streams().await?;
-        let (epoch, position) = self.resume(proposer).await?;
-        let subscription = self.bus.open(&self.settings.stream, &self.settings.durable, position + 1).await?;
+        let (epoch, position, subscription) = self.connect(proposer).await?;
         self.metrics.dependency("bus", Ok(()));
         tracing::info!(stream = epoch, position, "reading the inbound stream");
         let acker = subscription.acker();
@@ -142,13 +141,18 @@ impl Ingest {
         Projector::new(&zone, self.pricing.clone()).map_err(|source| IngestError::Zone { zone, source })
     }
 
-    /// The epoch and position to read on from, recording a new epoch where one is needed.
-    async fn resume(&self, proposer: &Proposer) -> Result<(String, u64), IngestError> {
+    /// The epoch and position to read on from, and the consumer; records a new epoch where one is needed.
+    async fn connect(
+        &self,
+        proposer: &Proposer,
+    ) -> Result<(String, u64, Box<dyn Subscription>), IngestError> {
+        let IngestSettings { stream, durable, .. } = &self.settings;
         loop {
-            let state = proposer.state();
-            match plan(&*self.bus, &self.settings.stream, &state).await? {
-                Plan::Resume { epoch, position } => return Ok((epoch, position)),
-                Plan::Open { record, is_loss } => {
+            match connect(&*self.bus, stream, durable, &proposer.state()).await? {
+                Connection::Reading { epoch, position, subscription } => {
+                    return Ok((epoch, position, subscription));
+                }
+                Connection::Open { record, is_loss } => {
                     self.report_epoch(&record, is_loss);
                     record_epoch(proposer, &record).await?;
                 }

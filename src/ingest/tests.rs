@@ -5,7 +5,9 @@ use super::projection::Projector;
 use crate::bus::{AckHandle, Delivery};
 use crate::clock::Clock;
 use crate::pricing::TablePricing;
-use cdr_core::command::{ClockKind, Command, DraftItem, DraftsBuffer, Envelope, Initialize};
+use cdr_core::command::{
+    Append, ClockKind, Command, DraftItem, DraftsBuffer, Envelope, Initialize, Reply, Source,
+};
 use cdr_core::memory::MemoryLedger;
 use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
 use cdr_core::state::LedgerState;
@@ -17,13 +19,25 @@ use std::sync::Arc;
 const SUBJECT: &str = "sms.dlr.inbound";
 const HORIZON_HOURS: u32 = 168;
 
-/// The state of a ledger with operator `AWCC` that began in the first hour of the epoch.
-fn ledger(zone: &str) -> LedgerState {
-    let body = r#"{"effectiveFrom":"1970-01-01T00:00:00Z","operatorId":"AWCC","recordingEntity":"4120101"}"#;
-    let record = Record::System(System { kind: SystemKind::Operator, body });
+fn entry(ledger: &mut MemoryLedger, command: Command<'_>) {
+    let envelope = Envelope { term: 0, now: Millis(0), command };
+    let reply = ledger.apply_bytes(&envelope.encode().unwrap()).unwrap();
+    assert!(!matches!(reply, Reply::Rejected(_)), "{reply:?}");
+}
+
+fn system_row(kind: SystemKind, body: &str) -> DraftsBuffer {
+    let record = Record::System(System { kind, body });
     let draft = Draft { cdr_id: CdrId::default(), operator_id: SYSTEM_OPERATOR, trace_id: "test", record };
     let mut rows = DraftsBuffer::default();
     rows.push(0, &draft).unwrap();
+    rows
+}
+
+/// A ledger with operator `AWCC` that began in the first hour of the epoch.
+pub(super) fn ledger(zone: &str) -> MemoryLedger {
+    let body = r#"{"effectiveFrom":"1970-01-01T00:00:00Z","operatorId":"AWCC","recordingEntity":"4120101"}"#;
+    let rows = system_row(SystemKind::Operator, body);
+    let mut ledger = MemoryLedger::default();
     let initialize = Initialize {
         cluster_id: "test",
         zone,
@@ -32,11 +46,19 @@ fn ledger(zone: &str) -> LedgerState {
         hash_key: [0; 16],
         rows: rows.drafts(),
     };
-    let mut ledger = MemoryLedger::default();
-    let envelope = Envelope { term: 0, now: Millis(0), command: Command::Initialize(initialize) };
-    ledger.apply_bytes(&envelope.encode().unwrap()).unwrap();
+    entry(&mut ledger, Command::Initialize(initialize));
     assert!(ledger.state.partition("AWCC").is_some());
-    ledger.state
+    ledger
+}
+
+/// Appends a system row.
+pub(super) fn append(ledger: &mut MemoryLedger, kind: SystemKind, body: &[u8]) {
+    let rows = system_row(kind, std::str::from_utf8(body).unwrap());
+    entry(ledger, Command::Append(Append { source: Source::Internal, drafts: rows.drafts() }));
+}
+
+fn state(zone: &str) -> LedgerState {
+    ledger(zone).state
 }
 
 fn batcher(state: &LedgerState, clock: Clock) -> Batcher {
@@ -71,7 +93,7 @@ fn drafts(batch: &Batch) -> Vec<DraftItem<'_>> {
 #[test]
 fn local_time_is_that_of_the_ledger() {
     for (zone, offset) in [("Asia/Kabul", 270), ("UTC", 0), ("America/St_Johns", -150)] {
-        let state = ledger(zone);
+        let state = state(zone);
         let summer = Millis::parse("2026-07-01T12:00:00Z").unwrap();
         let mut batcher = batcher(&state, Clock::replay(summer));
         batcher.add(&receipt(1, summer), &state).unwrap();
@@ -84,7 +106,7 @@ fn local_time_is_that_of_the_ledger() {
 
 /// The reasons of the dead letters that receipts of these event times give on a clock at `now`.
 fn reasons(clock: &Clock, final_at: &[i64]) -> Vec<String> {
-    let state = ledger("Asia/Kabul");
+    let state = state("Asia/Kabul");
     let mut batcher = batcher(&state, clock.clone());
     for (sequence, at) in (1..).zip(final_at) {
         assert!(batcher.add(&receipt(sequence, Millis(*at)), &state).unwrap().is_none());
@@ -110,7 +132,7 @@ fn a_clock_that_follows_events_has_none_ahead() {
     let start = Millis::parse("2026-04-20T13:00:00Z").unwrap();
     let clock = Clock::replay(start);
     assert_eq!(reasons(&clock, &[start.0, start.0 + HOUR_MS / 2]), [] as [&str; 0]);
-    let state = ledger("UTC");
+    let state = state("UTC");
     let mut batcher = batcher(&state, clock.clone());
     let tomorrow = Millis(start.0 + 24 * HOUR_MS);
     batcher.add(&receipt(1, start), &state).unwrap();
@@ -123,7 +145,7 @@ fn a_clock_that_follows_events_has_none_ahead() {
 
 #[test]
 fn a_clock_behind_the_ledger_does_not_make_events_younger() {
-    let mut state = ledger("UTC");
+    let mut state = state("UTC");
     let start = Millis::parse("2026-04-20T13:00:00Z").unwrap();
     let clock = Clock::replay(start);
     clock.release();
@@ -139,7 +161,7 @@ fn a_clock_behind_the_ledger_does_not_make_events_younger() {
 #[test]
 fn the_end_of_9999_is_put_away_and_moves_no_clock() {
     let start = Millis::parse("2026-04-20T13:00:00Z").unwrap();
-    let state = ledger("Asia/Kabul");
+    let state = state("Asia/Kabul");
     let mut batcher = batcher(&state, Clock::replay(start));
     batcher.add(&receipt(1, Millis(MAX_MILLIS)), &state).unwrap();
     let closed = batcher.add(&receipt(2, start), &state).unwrap().unwrap();
@@ -153,7 +175,7 @@ fn the_end_of_9999_is_put_away_and_moves_no_clock() {
 
 #[test]
 fn a_batch_that_waited_for_long_is_stale() {
-    let state = ledger("UTC");
+    let state = state("UTC");
     let mut batcher = batcher(&state, Clock::system());
     let before = Clock::system().now();
     batcher.add(&receipt(1, before), &state).unwrap();
@@ -171,7 +193,7 @@ fn shape(batch: &Batch) -> (u64, u64, u64, Vec<u32>, bool) {
 
 #[test]
 fn gaps_beyond_32_bits_get_batches_of_their_own() {
-    let state = ledger("UTC");
+    let state = state("UTC");
     let now = Clock::system().now();
     let wide = 1 << 32;
     let mut batcher = batcher(&state, Clock::system());
