@@ -192,6 +192,9 @@ pub trait Bus: Send + Sync + 'static {
         in_flight: usize,
     ) -> BoxStream<'a, Result<PublishAck, BusError>>;
 
+    /// Largest message that can be published, headers included, in bytes; streams may take less.
+    fn max_payload_bytes(&self) -> usize;
+
     /// Creates the stream if it is missing. An existing one is never shrunk: missing subjects are added, and
     /// [`BusError::IncompatibleStream`] says what about it could lose messages before `max_age`.
     fn ensure_stream<'a>(&'a self, spec: &'a StreamSpec) -> BoxFuture<'a, Result<(), BusError>>;

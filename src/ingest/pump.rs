@@ -3,7 +3,7 @@
 //! that does not continue the position.
 
 use super::batch::{Batch, Batcher};
-use super::dead_letter::dead_letter_names;
+use super::dead_letter::{dead_letter_names, inbound_limit_bytes, put_away};
 use super::epoch::{Connection, connect};
 use super::projection::Projector;
 use crate::bus::{AckHandle, Acker, Bus, BusError, StreamSpec, Subscription};
@@ -95,16 +95,18 @@ impl Ingest {
     pub async fn ensure_streams(&self) -> Result<(), BusError> {
         let settings = &self.settings;
         let (dead_subject, dead_stream) = dead_letter_names(&settings.subject, &settings.stream);
-        let spec = |name: &str, subject: &str, max_age| StreamSpec {
+        let limit = inbound_limit_bytes(self.bus.max_payload_bytes());
+        let spec = |name: &str, subject: &str, max_age, max_message_bytes| StreamSpec {
             name: name.to_owned(),
             subjects: vec![subject.to_owned()],
             max_age,
             replicas: settings.replicas,
             dedup_window: DEDUP_WINDOW,
-            max_message_bytes: None,
+            max_message_bytes,
         };
-        self.bus.ensure_stream(&spec(&settings.stream, &settings.subject, INBOUND_MAX_AGE)).await?;
-        self.bus.ensure_stream(&spec(&dead_stream, &dead_subject, DEAD_LETTER_MAX_AGE)).await
+        let inbound = spec(&settings.stream, &settings.subject, INBOUND_MAX_AGE, Some(limit));
+        self.bus.ensure_stream(&inbound).await?;
+        self.bus.ensure_stream(&spec(&dead_stream, &dead_subject, DEAD_LETTER_MAX_AGE, None)).await
     }
 
     /// Runs until something fails or the term is over.
@@ -285,7 +287,7 @@ async fn hand_over(
     let Some(batch) = batch else { return Ok(()) };
     for (letter, reason) in &batch.dead_letters {
         tracing::info!(subject = letter.subject, %reason, "message goes to the dead letter");
-        ingest.bus.publish(letter.clone()).await?;
+        put_away(&*ingest.bus, letter).await?;
     }
     // The other half is gone only when the whole pump is.
     let _ = batches.send(batch).await;

@@ -1,9 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
 use super::batch::{Batch, Batcher};
+use super::dead_letter::{dead_letter, put_away};
 use super::projection::Projector;
-use crate::bus::{AckHandle, Delivery};
+use super::pump::{Ingest, IngestSettings};
+use crate::bus::{AckHandle, Bus, BusError, Delivery, LocalBackend, LocalOptions, Outgoing};
 use crate::clock::Clock;
+use crate::dlr::Reason;
+use crate::metrics::Metrics;
 use crate::pricing::TablePricing;
 use cdr_core::command::{
     Append, ClockKind, Command, DraftItem, DraftsBuffer, Envelope, Initialize, Reply, Source,
@@ -15,6 +19,7 @@ use cdr_core::time::{HOUR_MS, MAX_MILLIS};
 use cdr_core::{CdrId, Millis};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 const SUBJECT: &str = "sms.dlr.inbound";
 const HORIZON_HOURS: u32 = 168;
@@ -212,4 +217,35 @@ fn gaps_beyond_32_bits_get_batches_of_their_own() {
     let closed = add(first + 3 * wide).unwrap();
     assert_eq!(shape(&closed), (first + wide, first + 3 * wide - 1, 2 * wide - 1, vec![0], false));
     assert_eq!(shape(&batcher.take().unwrap()), (first + 3 * wide, first + 3 * wide, 0, vec![0], true));
+}
+
+#[tokio::test]
+async fn the_inbound_stream_takes_nothing_that_no_dead_letter_could_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = Arc::new(LocalBackend::open(folder.path(), LocalOptions::default()).unwrap());
+    let settings = IngestSettings {
+        subject: SUBJECT.to_owned(),
+        stream: "S".to_owned(),
+        durable: "reader".to_owned(),
+        batch_max: 500,
+        in_flight: 8,
+        replicas: 1,
+    };
+    let (pricing, metrics) = (Arc::new(TablePricing::default()), Arc::new(Metrics::new().unwrap()));
+    Ingest { settings, bus: bus.clone(), pricing, metrics }.ensure_streams().await.unwrap();
+    let limit = bus.max_payload_bytes() - 4_096;
+    let send = |bytes: usize| {
+        let (subject, payload) = (SUBJECT.to_owned(), vec![b'x'; bytes].into());
+        bus.publish(Outgoing { subject, payload, ..Outgoing::default() })
+    };
+    assert!(matches!(send(limit + 1).await, Err(BusError::TooLarge { .. })));
+    send(limit).await.unwrap();
+    let mut subscription = bus.open("S", "reader", 1).await.unwrap();
+    let delivery = subscription.next_batch(1, Duration::from_secs(5)).await.unwrap().remove(0);
+    let longest =
+        Reason::Invalid { field: "finalAt", expected: "an instant with a local time before the year 10000" };
+    let letter = dead_letter(&delivery, &format!("{}#4294967295", "S".repeat(64)), &longest.to_string());
+    put_away(&*bus, &letter).await.unwrap();
+    let stored = bus.message("S_DEADLETTER", 1).await.unwrap().unwrap();
+    assert_eq!((stored.payload.len(), stored.headers.len()), (limit, 4));
 }

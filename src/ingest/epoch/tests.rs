@@ -87,6 +87,10 @@ impl Bus for Recreating {
         self.bus.publish_many(messages, in_flight)
     }
 
+    fn max_payload_bytes(&self) -> usize {
+        self.bus.max_payload_bytes()
+    }
+
     fn ensure_stream<'a>(&'a self, spec: &'a StreamSpec) -> BoxFuture<'a, Result<(), BusError>> {
         self.bus.ensure_stream(spec)
     }
