@@ -70,11 +70,12 @@ async fn connect(url: &str) -> JetStream {
     JetStream::connect(NatsOptions::new(url)).await.unwrap()
 }
 
+/// Receipts of yesterday: of today's, events that are still to come would be put away.
 fn day(records: u64, seed: u64) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
-    let today = cdr_core::Millis(now).to_string()[..10].to_owned();
+    let yesterday = cdr_core::Millis(now - 86_400_000).to_string()[..10].to_owned();
     let mut text = Vec::new();
-    generate(&GenerateOptions::new(&today, records, seed).unwrap(), &mut text).unwrap();
+    generate(&GenerateOptions::new(&yesterday, records, seed).unwrap(), &mut text).unwrap();
     text
 }
 

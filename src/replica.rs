@@ -5,7 +5,7 @@ use crate::auth::TokenVerifier;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::ingest::{Ingest, IngestSettings, Projector};
+use crate::ingest::{Ingest, IngestSettings};
 use crate::metrics::Metrics;
 use crate::pricing::TablePricing;
 use crate::signer::Signer;
@@ -63,7 +63,7 @@ impl Replica {
         let (raft, node) = start_raft(config, &parts.clock, &store).await?;
         let metrics = Arc::new(Metrics::new()?);
         let api = Self::start_api(&parts, &store, &node, &metrics).await?;
-        let leadership = leadership(parts, &store, &node, &metrics)?;
+        let leadership = leadership(parts, &store, &node, &metrics);
         let tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
         Ok(Self { node, store, metrics, tasks, _raft: raft })
     }
@@ -183,17 +183,10 @@ fn store_options(storage: &config::Storage) -> StoreOptions {
     }
 }
 
-fn leadership(
-    parts: ReplicaParts,
-    store: &Store,
-    node: &Node,
-    metrics: &Arc<Metrics>,
-) -> anyhow::Result<Leadership> {
+fn leadership(parts: ReplicaParts, store: &Store, node: &Node, metrics: &Arc<Metrics>) -> Leadership {
     let config = parts.config;
     let zone = config.settlement.zone;
     let pricing = Arc::new(TablePricing::new(config.pricing.tables));
-    let projector = Projector::new(&zone, pricing)
-        .with_context(|| format!("settlement.zone {zone} is no IANA time zone"))?;
     let settings = IngestSettings {
         subject: config.ingest.subject,
         stream: config.ingest.stream,
@@ -203,11 +196,11 @@ fn leadership(
         replicas: usize::from(config.ingest.replicas),
     };
     let operators = config.operators.list.into_iter().map(|o| (o.id, o.recording_entity)).collect();
-    Ok(Leadership {
+    Leadership {
         node: node.clone(),
         store: store.clone(),
         clock: parts.clock,
-        ingest: Ingest { settings, bus: parts.bus, projector, metrics: metrics.clone() },
+        ingest: Ingest { settings, bus: parts.bus, pricing, metrics: metrics.clone() },
         signer: parts.signer,
         key: parts.key,
         ledger: LedgerSettings {
@@ -217,7 +210,7 @@ fn leadership(
             operators,
         },
         metrics: metrics.clone(),
-    })
+    }
 }
 
 /// A ledger on disk must be of this cluster and of this kind of clock.

@@ -4,7 +4,7 @@
 
 mod common;
 
-use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
+use cdr_mediation::bus::{Bus, JetStream, NatsOptions, Outgoing, StreamSpec};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
 use common::audit::{recompute_bucket, rollups, statement};
@@ -12,7 +12,7 @@ use common::cluster::{ClockOffset, Cluster, wait_until};
 use common::nats::NatsServer;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const STREAM: &str = "SMS_DLR_INBOUND";
 const DEAD_LETTERS: &str = "SMS_DLR_INBOUND_DEADLETTER";
@@ -29,15 +29,16 @@ fn shortly_before_an_hour(before: i64) -> (ClockOffset, String) {
     (ClockOffset(offset), cdr_core::Hour(hour as u32).to_string())
 }
 
-fn today() -> String {
-    cdr_core::Millis(unix_seconds() * 1000).to_string()[..10].to_owned()
+/// A day that is over: of today's, events that are still to come would be put away.
+fn yesterday() -> String {
+    cdr_core::Millis((unix_seconds() - 86_400) * 1000).to_string()[..10].to_owned()
 }
 
 /// A day's lines as NDJSON, with the message ids that must become records and the number of lines that can't.
 fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>, u64) {
     let mut text = Vec::new();
     let (mut messages, mut malformed) = (BTreeSet::new(), 0);
-    for line in Generator::new(GenerateOptions::new(&today(), records, seed).unwrap()) {
+    for line in Generator::new(GenerateOptions::new(&yesterday(), records, seed).unwrap()) {
         match line.kind {
             LineKind::Final | LineKind::Late | LineKind::Duplicate => {
                 let dlr: Value = serde_json::from_slice(&line.json).unwrap();
@@ -160,6 +161,49 @@ fn a_recreated_and_a_rewound_stream_swallow_nothing() {
     wait_for_rows(&cluster, first.len() + second.len() + third.len() + fourth.len());
     let lost: f64 = (1..=3).filter_map(|id| cluster.metric(id, "cdr_streams_lost_total")).sum();
     assert!(lost >= 2.0, "the rewind was not reported");
+}
+
+/// A stream that somebody else made takes messages as large as the server does: no room is left for headers.
+#[test]
+fn a_message_as_large_as_the_server_takes_does_not_stall_ingest() {
+    let dir = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start();
+    let runtime = runtime();
+    let largest = bytes::Bytes::from(vec![b'x'; 1 << 20]);
+    runtime.block_on(async {
+        let bus = connect(&nats.url()).await;
+        assert_eq!(bus.max_payload_bytes(), largest.len());
+        let spec = StreamSpec {
+            name: STREAM.to_owned(),
+            subjects: vec!["sms.dlr.inbound".to_owned()],
+            max_age: Duration::from_secs(8 * 86_400),
+            replicas: 1,
+            dedup_window: Duration::from_secs(120),
+            max_message_bytes: None,
+        };
+        bus.ensure_stream(&spec).await.unwrap();
+        let (subject, payload) = ("sms.dlr.inbound".to_owned(), largest.clone());
+        bus.publish(Outgoing { subject, payload, ..Outgoing::default() }).await.unwrap();
+    });
+    let (text, messages, malformed) = lines(1_000, 6);
+    publish(&runtime, &nats.url(), &text);
+    let cluster = Cluster::start(dir.path(), &nats.url(), ClockOffset(0));
+    wait_for_rows(&cluster, messages.len());
+    let (bare, letter, count) = runtime.block_on(async {
+        let bus = connect(&nats.url()).await;
+        let count = bus.stream_info(DEAD_LETTERS).await.unwrap().messages;
+        let bare = bus.message(DEAD_LETTERS, 1).await.unwrap().unwrap();
+        (bare, bus.message(DEAD_LETTERS, 2).await.unwrap().unwrap(), count)
+    });
+    assert_eq!(count, malformed + 2);
+    assert!(bare.payload == largest && bare.headers.is_empty(), "{:?}", bare.headers);
+    assert!(letter.payload.is_empty());
+    let value =
+        |name: &str| letter.headers.iter().find(|(header, _)| header == name).map(|(_, v)| v.as_str());
+    assert_eq!(value("Cdr-Reason"), Some("message is over 65536 bytes"));
+    assert_eq!((value("Cdr-Sequence"), value("Cdr-Payload-Sequence")), (Some("1"), Some("1")));
+    let logged = (1..=3).any(|id| cluster.log(id).contains("no room for its headers"));
+    assert!(logged, "nobody was told");
 }
 
 #[test]

@@ -63,14 +63,12 @@ fn acknowledged_records_survive_and_a_lost_synced_tail_abstains() {
     let dir = tempfile::tempdir().unwrap();
     let nats = NatsServer::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let day = cdr_core::Millis(
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64,
-    )
-    .to_string()[..10]
-        .to_owned();
+    // A day that is over: of today's, events that are still to come would be put away.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let yesterday = cdr_core::Millis(now.as_millis() as i64 - 86_400_000).to_string()[..10].to_owned();
     let mut text = Vec::new();
     let mut messages = std::collections::BTreeSet::new();
-    for line in Generator::new(GenerateOptions::new(&day, 60_000, 11).unwrap()) {
+    for line in Generator::new(GenerateOptions::new(&yesterday, 60_000, 11).unwrap()) {
         if matches!(line.kind, LineKind::Final | LineKind::Late | LineKind::Duplicate) {
             let dlr: Value = serde_json::from_slice(&line.json).unwrap();
             messages.insert(dlr["messageId"].as_str().unwrap().to_owned());

@@ -95,6 +95,20 @@ pub enum BusError {
         /// Last sequence that arrived in order.
         sequence: u64,
     },
+    /// The stream handed out a message for the first time at a place that was read already: it lost messages and put
+    /// others in their place.
+    #[error(
+        "stream {stream} was rewound: a new message has sequence {sequence}, but it was read up to {read_upto}; \
+         open the consumer anew"
+    )]
+    StreamRewound {
+        /// The stream.
+        stream: String,
+        /// Sequence of the new message.
+        sequence: u64,
+        /// Last sequence that was handed out.
+        read_upto: u64,
+    },
     /// The bus did not confirm an acknowledgement.
     #[error("the acknowledgement of sequence {sequence} of stream {stream} was not confirmed: {reason}")]
     NotAcknowledged {
@@ -167,6 +181,7 @@ impl BusError {
                 | Self::NoStreamForSubject { .. }
                 | Self::ConsumerLost { .. }
                 | Self::DeliveriesLost { .. }
+                | Self::StreamRewound { .. }
                 | Self::NotAcknowledged { .. }
                 | Self::WrongLastId { .. }
         )

@@ -109,6 +109,12 @@ pub struct AckHandle {
 }
 
 impl AckHandle {
+    /// A handle for deliveries that no bus made.
+    #[cfg(test)]
+    pub(crate) fn unbound(sequence: u64) -> Self {
+        Self { sequence, reply: Box::default() }
+    }
+
     /// Stream sequence of the delivery.
     pub fn sequence(&self) -> u64 {
         self.sequence
@@ -142,7 +148,8 @@ pub trait Subscription: Send + Sync {
     /// Up to `max_messages` deliveries, as soon as there is at least one; empty when `max_wait` passes first.
     ///
     /// A gap in the sequences means that the stream itself holds no message there; deliveries that were lost on the
-    /// way are an error ([`BusError::DeliveriesLost`]). After any error the subscription is of no more use: open anew.
+    /// way are an error ([`BusError::DeliveriesLost`]), and so is a new message at a place that was handed out already
+    /// ([`BusError::StreamRewound`]). After any error the subscription is of no more use: open anew.
     fn next_batch(
         &mut self,
         max_messages: usize,
@@ -184,6 +191,9 @@ pub trait Bus: Send + Sync + 'static {
         messages: BoxStream<'a, Outgoing>,
         in_flight: usize,
     ) -> BoxStream<'a, Result<PublishAck, BusError>>;
+
+    /// Largest message that can be published, headers included, in bytes; streams may take less.
+    fn max_payload_bytes(&self) -> usize;
 
     /// Creates the stream if it is missing. An existing one is never shrunk: missing subjects are added, and
     /// [`BusError::IncompatibleStream`] says what about it could lose messages before `max_age`.

@@ -92,8 +92,6 @@ section! {
         in_flight: u32 = 8,
         /// How long `messageId` decides what is a duplicate, hours; fixed when the ledger begins.
         dedup_horizon_hours: u32 = 168,
-        /// Largest message that is read, bytes; larger ones go to the dead letter.
-        max_message_bytes: u32 = 65_536,
     }
 }
 

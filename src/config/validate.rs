@@ -138,7 +138,6 @@ fn ingest(config: &Config, check: &mut Check) {
     check.range("ingest.batch_max", ingest.batch_max, 1, 10_000);
     check.range("ingest.in_flight", ingest.in_flight, 1, 64);
     check.range("ingest.dedup_horizon_hours", ingest.dedup_horizon_hours, 1, 24 * 90);
-    check.range("ingest.max_message_bytes", ingest.max_message_bytes, 1_024, 65_536);
 }
 
 fn operators(config: &Config, check: &mut Check) {

@@ -97,6 +97,9 @@ pub enum Reason {
     UnknownOperator,
     /// Older than the horizon over which duplicates are recognised.
     BeyondHorizon,
+    /// More than an hour ahead of the clock. Duplicates are remembered by the time of recording, events age by their
+    /// own: an event of tomorrow would still be young when its first record is forgotten.
+    AheadOfClock,
 }
 
 impl fmt::Display for Reason {
@@ -111,6 +114,7 @@ impl fmt::Display for Reason {
             Self::Invalid { field, expected } => write!(f, "{field} is not {expected}"),
             Self::UnknownOperator => f.write_str("operatorId is not a registered operator"),
             Self::BeyondHorizon => f.write_str("finalAt is older than the duplicate horizon"),
+            Self::AheadOfClock => f.write_str("finalAt is more than an hour in the future"),
         }
     }
 }

@@ -15,6 +15,10 @@ use cdr_core::{Hour, Millis};
 /// Encoded size at which a batch is closed.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
+/// A batch of an older reading than this is not proposed any more. The ledger remembers messages for an hour longer than
+/// receipts may wait for their commit; half of it is kept for what differs between clocks.
+const MAX_AGE_MS: i64 = 30 * 60_000;
+
 /// A stretch of the stream, ready to be proposed.
 #[derive(Default)]
 pub struct Batch {
@@ -24,6 +28,8 @@ pub struct Batch {
     ignored: u64,
     missing: u64,
     drafts: DraftsBuffer,
+    /// The time at which its oldest message was read and held against the duplicate horizon.
+    read_at: Option<Millis>,
     /// Latest event time, by which a replay clock moves; none without records.
     pub latest_event: Option<Millis>,
     /// When the stream stored the batch's oldest message, milliseconds since the epoch.
@@ -43,6 +49,17 @@ impl Batch {
         self.last < self.first
     }
 
+    /// Counts the sequences before `sequence` that the batch has not seen as missing. There is no message at the end
+    /// of such a gap, hence no digest.
+    fn skip_to(&mut self, sequence: u64) {
+        let missing = sequence.saturating_sub(self.last + 1);
+        if missing > 0 {
+            self.missing += missing;
+            self.last += missing;
+            self.last_digest = [0; 32];
+        }
+    }
+
     /// The command that proposes the batch.
     pub fn command<'a>(&'a self, epoch: &'a str) -> Command<'a> {
         Command::Ingest(Ingest {
@@ -55,6 +72,11 @@ impl Batch {
             missing: self.missing,
             drafts: self.drafts.drafts(),
         })
+    }
+
+    /// True if the batch has waited so long that its age checks no longer hold at `now`.
+    pub fn is_stale(&self, now: Millis) -> bool {
+        self.read_at.is_some_and(|at| now.0 - at.0 > MAX_AGE_MS)
     }
 
     /// Sequences that the stream no longer holds.
@@ -109,9 +131,9 @@ impl Batcher {
     /// What could not be encoded or drawn.
     pub fn add(&mut self, delivery: &Delivery, state: &LedgerState) -> Result<Option<Batch>, String> {
         let own = *delivery.subject == *self.subject;
-        let parsed = if own { parse(&delivery.payload) } else { Parsed::Ignored("foreign subject") };
-        let closed = self.closes_before(&parsed).then(|| self.take()).flatten();
-        let now = self.now(&parsed);
+        let parsed = if own { self.parse(&delivery.payload) } else { Parsed::Ignored("foreign subject") };
+        let closed = self.close_before(delivery, &parsed);
+        let now = self.now(&parsed, state);
         let outcome = match &parsed {
             Parsed::Final(dlr) => {
                 let id = self.ids.next(now).map_err(|e| e.to_string())?;
@@ -123,11 +145,12 @@ impl Batcher {
         let batch = &mut self.batch;
         if batch.acks.is_empty() {
             batch.oldest_stored_ms = delivery.stored_ms;
+            batch.read_at = Some(now);
         }
-        batch.missing += delivery.sequence.saturating_sub(batch.last + 1);
+        batch.skip_to(delivery.sequence);
         match outcome {
             Ok(Some(draft)) => {
-                let offset = (delivery.sequence - batch.first) as u32;
+                let offset = u32::try_from(delivery.sequence - batch.first).map_err(|e| e.to_string())?;
                 batch.drafts.push(offset, &draft).map_err(|e| e.to_string())?;
             }
             Ok(None) => batch.ignored += 1,
@@ -157,6 +180,31 @@ impl Batcher {
         Some(std::mem::replace(&mut self.batch, next))
     }
 
+    /// Reads a receipt. One whose local time can't be written must not move a clock either.
+    fn parse<'a>(&self, payload: &'a [u8]) -> Parsed<'a> {
+        match parse(payload) {
+            Parsed::Final(dlr) => match self.projector.check_local_time(dlr.final_at) {
+                Ok(()) => Parsed::Final(dlr),
+                Err(reason) => Parsed::Malformed { reason },
+            },
+            other => other,
+        }
+    }
+
+    /// The batch before a delivery, if it has to be closed first.
+    fn close_before(&mut self, delivery: &Delivery, parsed: &Parsed<'_>) -> Option<Batch> {
+        if delivery.sequence - self.batch.first > u64::from(u32::MAX) {
+            // Drafts are numbered with 32 bits from the batch's first sequence, so a gap this wide gets a batch that
+            // ends with it.
+            if self.batch.acks.is_empty() {
+                self.batch.oldest_stored_ms = delivery.stored_ms;
+            }
+            self.batch.skip_to(delivery.sequence);
+            return self.take();
+        }
+        self.closes_before(parsed).then(|| self.take()).flatten()
+    }
+
     /// While events move the clock, a batch must not reach into the hour that its next event opens.
     fn closes_before(&self, parsed: &Parsed<'_>) -> bool {
         let Parsed::Final(dlr) = parsed else { return false };
@@ -164,10 +212,15 @@ impl Batcher {
         self.clock.follows_events() && !self.batch.is_empty() && dlr.final_at.hour() > hour
     }
 
-    fn now(&mut self, parsed: &Parsed<'_>) -> Millis {
-        if let (Parsed::Final(dlr), true) = (parsed, self.clock.follows_events()) {
+    /// The time that events are held against: never before what the ledger has recorded, whatever this clock shows.
+    fn now(&mut self, parsed: &Parsed<'_>, state: &LedgerState) -> Millis {
+        let now = self.clock.now().max(state.head.last_recorded_at);
+        if !self.clock.follows_events() {
+            return now;
+        }
+        if let Parsed::Final(dlr) = parsed {
             self.latest_event = self.latest_event.max(Some(dlr.final_at));
         }
-        self.latest_event.filter(|_| self.clock.follows_events()).unwrap_or_else(|| self.clock.now())
+        self.latest_event.map_or(now, |at| at.max(now))
     }
 }

@@ -5,7 +5,7 @@
 //! epoch at the stream's first sequence, in which `messageId` alone decides what is a duplicate. So neither a
 //! rewind nor a recreation can swallow a record.
 
-use crate::bus::{Bus, BusError, StreamInfo};
+use crate::bus::{Bus, BusError, StreamInfo, Subscription};
 use cdr_core::Millis;
 use cdr_core::hash::sha256;
 use cdr_core::state::{LedgerState, Stream, StreamRecord, stream_epoch};
@@ -27,6 +27,49 @@ pub enum Plan {
         /// True if the stream was lost or rewound (SEV1).
         is_loss: bool,
     },
+}
+
+/// What connecting gave.
+pub enum Connection {
+    /// Record this epoch first, then connect again.
+    Open {
+        /// The body of the `stream` row.
+        record: StreamRecord,
+        /// True if the stream was lost or rewound (SEV1).
+        is_loss: bool,
+    },
+    /// The stream is read on.
+    Reading {
+        /// The epoch.
+        epoch: String,
+        /// Its position, behind which the consumer was opened.
+        position: u64,
+        /// The open consumer.
+        subscription: Box<dyn Subscription>,
+    },
+}
+
+/// Opens the consumer behind the replicated position, if the stream is still the one that the position is of.
+///
+/// # Errors
+/// [`BusError`] if the bus can't be asked.
+pub async fn connect(
+    bus: &dyn Bus,
+    stream: &str,
+    durable: &str,
+    state: &LedgerState,
+) -> Result<Connection, BusError> {
+    let (epoch, position) = match plan(bus, stream, state).await? {
+        Plan::Open { record, is_loss } => return Ok(Connection::Open { record, is_loss }),
+        Plan::Resume { epoch, position } => (epoch, position),
+    };
+    let subscription = bus.open(stream, durable, position + 1).await?;
+    // A stream that was lost before the consumer was there would be read under the name and position of the one
+    // before. Whatever happens to it from now on ends the subscription.
+    Ok(match plan(bus, stream, state).await? {
+        Plan::Open { record, is_loss } => Connection::Open { record, is_loss },
+        Plan::Resume { .. } => Connection::Reading { epoch, position, subscription },
+    })
 }
 
 /// Compares the stream with the ledger.
@@ -88,3 +131,6 @@ fn open(epoch: &str, info: &StreamInfo, reason: String, is_loss: bool) -> Plan {
     let record = StreamRecord { created: created(info), first_sequence, reason, stream: epoch.to_owned() };
     Plan::Open { record, is_loss }
 }
+
+#[cfg(test)]
+mod tests;

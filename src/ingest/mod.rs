@@ -14,5 +14,7 @@ mod pump;
 
 pub use dead_letter::dead_letter_names;
 pub use ids::IdSource;
-pub use projection::Projector;
 pub use pump::{Ingest, IngestError, IngestSettings};
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,9 @@ use cdr_core::time::HOUR_MS;
 use cdr_core::{CdrId, Millis};
 use std::sync::Arc;
 
+/// How far an event may be ahead of the clock. The ledger remembers messages for as much longer than its horizon.
+const MOST_AHEAD_MS: i64 = HOUR_MS;
+
 /// What a projection needs besides the receipt and the state.
 #[derive(Clone)]
 pub struct Projector {
@@ -16,16 +19,31 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// A projector for a settlement zone.
+    /// A projector for the settlement zone that the ledger was begun with.
     ///
     /// # Errors
-    /// If the zone's name is unknown.
+    /// If this machine does not know the zone.
     pub fn new(zone: &str, pricing: Arc<dyn Pricing>) -> Result<Self, jiff::Error> {
         Ok(Self { zone: jiff::tz::TimeZone::get(zone)?, pricing })
     }
 
-    /// The draft of the record, or why the receipt can't become one: its operator is not in force, or it is
-    /// older than the horizon over which duplicates are recognised.
+    /// Refuses an event whose local time can't be written, at the very end of the year 9999.
+    ///
+    /// # Errors
+    /// [`Reason`] for the dead letter.
+    pub fn check_local_time(&self, event_at: Millis) -> Result<(), Reason> {
+        if event_at.has_local(self.offset_minutes(event_at)) {
+            return Ok(());
+        }
+        Err(Reason::Invalid {
+            field: "finalAt",
+            expected: "an instant with a local time before the year 10000",
+        })
+    }
+
+    /// The draft of the record, or why the receipt can't become one: its operator is not in force, or its event is
+    /// older than the horizon over which duplicates are recognised, or more than an hour ahead of `now`
+    /// (see [`LedgerState::dedup_since`]).
     ///
     /// # Errors
     /// [`Reason`] for the dead letter.
@@ -39,6 +57,9 @@ impl Projector {
         let horizon = state.cluster.as_ref().map_or(0, |c| i64::from(c.dedup_horizon_hours));
         if dlr.final_at.0 < now.0 - horizon * HOUR_MS {
             return Err(Reason::BeyondHorizon);
+        }
+        if dlr.final_at.0 > now.0 + MOST_AHEAD_MS {
+            return Err(Reason::AheadOfClock);
         }
         let partition = state.partition(&dlr.operator_id).ok_or(Reason::UnknownOperator)?;
         let operator = &state.registry[usize::from(state.partitions[partition].operator)];
@@ -81,7 +102,8 @@ impl Projector {
 
     /// Minutes east of UTC in the settlement zone at an instant.
     fn offset_minutes(&self, at: Millis) -> i16 {
-        let timestamp = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        // The library's last instant lies two days before the end of 9999.
+        let timestamp = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::MAX);
         (self.zone.to_offset(timestamp).seconds() / 60) as i16
     }
 }

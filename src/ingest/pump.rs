@@ -3,15 +3,16 @@
 //! that does not continue the position.
 
 use super::batch::{Batch, Batcher};
-use super::dead_letter::dead_letter_names;
-use super::epoch::{Plan, plan};
+use super::dead_letter::{dead_letter_names, inbound_limit_bytes, put_away};
+use super::epoch::{Connection, connect};
 use super::projection::Projector;
 use crate::bus::{AckHandle, Acker, Bus, BusError, StreamSpec, Subscription};
 use crate::metrics::Metrics;
+use crate::pricing::Pricing;
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::command::{Rejection, Reply};
 use cdr_core::row::SystemKind;
-use cdr_core::state::StreamRecord;
+use cdr_core::state::{LedgerState, StreamRecord};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use std::sync::Arc;
@@ -55,6 +56,19 @@ pub enum IngestError {
     /// The log refused a batch.
     #[error("the log refused a batch: {0}")]
     Refused(Rejection),
+    /// The ledger's settlement zone can't be used.
+    #[error(
+        "the ledger's settlement zone {zone:?} is unknown here: {source}; install the time zone database"
+    )]
+    Zone {
+        /// Its name; empty before the ledger has begun.
+        zone: String,
+        /// What is wrong with it.
+        source: jiff::Error,
+    },
+    /// A batch could not be proposed for so long that its messages must be held against the horizon again.
+    #[error("a batch waited for over half an hour to be proposed; its messages are read again")]
+    Stale,
     /// Something could not be encoded.
     #[error("a batch can't be made: {0}")]
     Batch(String),
@@ -67,8 +81,8 @@ pub struct Ingest {
     pub settings: IngestSettings,
     /// Where it is read from.
     pub bus: Arc<dyn Bus>,
-    /// What makes records of receipts.
-    pub projector: Projector,
+    /// What prices records.
+    pub pricing: Arc<dyn Pricing>,
     /// What counts.
     pub metrics: Arc<Metrics>,
 }
@@ -81,16 +95,18 @@ impl Ingest {
     pub async fn ensure_streams(&self) -> Result<(), BusError> {
         let settings = &self.settings;
         let (dead_subject, dead_stream) = dead_letter_names(&settings.subject, &settings.stream);
-        let spec = |name: &str, subject: &str, max_age| StreamSpec {
+        let limit = inbound_limit_bytes(self.bus.max_payload_bytes());
+        let spec = |name: &str, subject: &str, max_age, max_message_bytes| StreamSpec {
             name: name.to_owned(),
             subjects: vec![subject.to_owned()],
             max_age,
             replicas: settings.replicas,
             dedup_window: DEDUP_WINDOW,
-            max_message_bytes: None,
+            max_message_bytes,
         };
-        self.bus.ensure_stream(&spec(&settings.stream, &settings.subject, INBOUND_MAX_AGE)).await?;
-        self.bus.ensure_stream(&spec(&dead_stream, &dead_subject, DEAD_LETTER_MAX_AGE)).await
+        let inbound = spec(&settings.stream, &settings.subject, INBOUND_MAX_AGE, Some(limit));
+        self.bus.ensure_stream(&inbound).await?;
+        self.bus.ensure_stream(&spec(&dead_stream, &dead_subject, DEAD_LETTER_MAX_AGE, None)).await
     }
 
     /// Runs until something fails or the term is over.
@@ -99,8 +115,7 @@ impl Ingest {
     /// [`IngestError`]; starting anew continues exactly behind the replicated position.
     pub async fn run(&self, proposer: &Proposer) -> Result<(), IngestError> {
         self.ensure_streams().await?;
-        let (epoch, position) = self.resume(proposer).await?;
-        let subscription = self.bus.open(&self.settings.stream, &self.settings.durable, position + 1).await?;
+        let (epoch, position, subscription) = self.connect(proposer).await?;
         self.metrics.dependency("bus", Ok(()));
         tracing::info!(stream = epoch, position, "reading the inbound stream");
         let acker = subscription.acker();
@@ -109,7 +124,7 @@ impl Ingest {
             epoch.clone(),
             self.settings.subject.clone(),
             position,
-            self.projector.clone(),
+            self.projector(&proposer.state())?,
             proposer.clock().clone(),
             self.settings.batch_max,
         );
@@ -122,13 +137,24 @@ impl Ingest {
         }
     }
 
-    /// The epoch and position to read on from, recording a new epoch where one is needed.
-    async fn resume(&self, proposer: &Proposer) -> Result<(String, u64), IngestError> {
+    /// Local times are those of the replicated zone: every leader must write the same.
+    fn projector(&self, state: &LedgerState) -> Result<Projector, IngestError> {
+        let zone = state.cluster.as_ref().map(|cluster| cluster.zone.clone()).unwrap_or_default();
+        Projector::new(&zone, self.pricing.clone()).map_err(|source| IngestError::Zone { zone, source })
+    }
+
+    /// The epoch and position to read on from, and the consumer; records a new epoch where one is needed.
+    async fn connect(
+        &self,
+        proposer: &Proposer,
+    ) -> Result<(String, u64, Box<dyn Subscription>), IngestError> {
+        let IngestSettings { stream, durable, .. } = &self.settings;
         loop {
-            let state = proposer.state();
-            match plan(&*self.bus, &self.settings.stream, &state).await? {
-                Plan::Resume { epoch, position } => return Ok((epoch, position)),
-                Plan::Open { record, is_loss } => {
+            match connect(&*self.bus, stream, durable, &proposer.state()).await? {
+                Connection::Reading { epoch, position, subscription } => {
+                    return Ok((epoch, position, subscription));
+                }
+                Connection::Open { record, is_loss } => {
                     self.report_epoch(&record, is_loss);
                     record_epoch(proposer, &record).await?;
                 }
@@ -188,8 +214,13 @@ impl Ingest {
         epoch: &str,
         mut batch: Batch,
     ) -> Result<impl Future<Output = Outcome> + use<>, IngestError> {
+        let clock = proposer.clock();
         if let Some(at) = batch.latest_event {
-            proposer.clock().observe(at);
+            clock.observe(at);
+        }
+        // A clock that follows events stands still while a batch waits.
+        if !clock.follows_events() && batch.is_stale(clock.now()) {
+            return Err(IngestError::Stale);
         }
         let handles = std::mem::take(&mut batch.acks);
         let proposal = proposer.start(batch.command(epoch)).await?;
@@ -256,7 +287,7 @@ async fn hand_over(
     let Some(batch) = batch else { return Ok(()) };
     for (letter, reason) in &batch.dead_letters {
         tracing::info!(subject = letter.subject, %reason, "message goes to the dead letter");
-        ingest.bus.publish(letter.clone()).await?;
+        put_away(&*ingest.bus, letter).await?;
     }
     // The other half is gone only when the whole pump is.
     let _ = batches.send(batch).await;

@@ -142,6 +142,10 @@ impl Bus for Flaky {
         messages.then(|message| self.publish(message)).boxed()
     }
 
+    fn max_payload_bytes(&self) -> usize {
+        self.bus.max_payload_bytes()
+    }
+
     fn ensure_stream<'a>(&'a self, spec: &'a StreamSpec) -> BoxFuture<'a, Result<(), BusError>> {
         self.bus.ensure_stream(spec)
     }

@@ -2,7 +2,7 @@
 
 use crate::error::{StoreError, database};
 use crate::following::{self, Rows, StagedRow};
-use crate::generation::{Generation, Present, dedup_since, row_keys};
+use crate::generation::{Generation, Present, row_keys};
 use crate::hours::{Committed, HourSpan};
 use crate::index::{Index, Lookup};
 use crate::keys::{self, CF_LEAVES, CF_META, CF_ROWS, CF_SEALS, META_RAFT};
@@ -177,8 +177,8 @@ impl<'a> Write<'a> {
         let expired = self.stored.state.head.open_hour != self.ahead.state.head.open_hour;
         let (state, index) = (Arc::clone(&self.ahead.state), Arc::clone(&self.index));
         self.generation.publish(Present { committed: self.ahead, raft_meta: Some(raft_meta.into()) });
-        if expired && let Some(cluster) = &state.cluster {
-            index.expire(dedup_since(state.head.open_hour, cluster.dedup_horizon_hours));
+        if expired && state.cluster.is_some() {
+            index.expire(state.dedup_since());
         }
         Ok(())
     }

@@ -88,9 +88,8 @@ impl Generation {
         for span in spans.filter(|span| from < span.first_ordinal + span.rows) {
             self.rebuild_hour(&index, span, from, &mut damage)?;
         }
-        if let Some(cluster) = &committed.state.cluster {
-            let since = dedup_since(committed.state.head.open_hour, cluster.dedup_horizon_hours);
-            match index.restore_filter(since) {
+        if committed.state.cluster.is_some() {
+            match index.restore_filter(committed.state.dedup_since()) {
                 Ok(_) => {}
                 Err(error) if error.is_damage() => damage = Some(error.to_string()),
                 Err(error) => return Err(error),
@@ -176,11 +175,6 @@ fn open_index(db: &Arc<Db>, state: &LedgerState, options: &StoreOptions) -> Resu
         ..IndexOptions::default()
     };
     Index::open(Arc::clone(db), hash_key, index_options, state.head.row_count)
-}
-
-/// First hour whose messages may still be duplicated while `open_hour` is open, with an hour to spare.
-pub(crate) fn dedup_since(open_hour: Hour, horizon_hours: u32) -> Hour {
-    Hour(open_hour.0.saturating_sub(horizon_hours).saturating_sub(1))
 }
 
 /// What the indexes need to know of a row.

@@ -97,6 +97,10 @@ impl Bus for JetStream {
             .boxed()
     }
 
+    fn max_payload_bytes(&self) -> usize {
+        self.client.max_payload()
+    }
+
     fn ensure_stream<'a>(&'a self, spec: &'a StreamSpec) -> BoxFuture<'a, Result<(), BusError>> {
         async move {
             check_name(&spec.name)?;

@@ -113,16 +113,17 @@ pub(super) struct NatsSubscription {
 }
 
 /// What a message of the server is.
-enum Admitted {
+pub(super) enum Admitted {
     New(Delivery),
     /// Handed out before.
     Again(AckHandle),
 }
 
 impl NatsSubscription {
-    fn admit(&mut self, message: Message) -> Result<Admitted, BusError> {
+    pub(super) fn admit(&mut self, message: Message) -> Result<Admitted, BusError> {
         let info = message.info().map_err(|error| self.acker.lost(&error))?;
         let (sequence, delivery) = (info.stream_sequence, info.consumer_sequence);
+        let is_first = info.delivered <= 1;
         let stored_ms = (info.published.unix_timestamp_nanos() / 1_000_000) as i64;
         if delivery != self.deliveries + 1 {
             return Err(BusError::DeliveriesLost {
@@ -135,6 +136,11 @@ impl NatsSubscription {
         let reply = message.reply.as_deref().map(Box::from).unwrap_or_default();
         let ack = AckHandle { sequence, reply };
         if sequence <= self.handed_upto {
+            // Only what was delivered before can come again: anything else is new, at a place that was read already.
+            if is_first {
+                let (stream, read_upto) = (self.acker.stream.clone(), self.handed_upto);
+                return Err(BusError::StreamRewound { stream, sequence, read_upto });
+            }
             return Ok(Admitted::Again(ack));
         }
         self.handed_upto = sequence;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::Message;
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 
+use super::subscription::Admitted;
 use super::*;
 use crate::bus::suite::{self, handles, publish_numbers, read, spec};
 
@@ -62,6 +64,41 @@ async fn redeliveries_are_not_handed_out_again() {
     let info = stream.consumer_info("reader").await.unwrap();
     assert_eq!((info.num_ack_pending, info.ack_floor.stream_sequence), (0, 11));
     assert!(info.delivered.consumer_sequence > 11, "there were redeliveries");
+}
+
+/// A message as the server delivers it: its place is told by the subject that takes its acknowledgement.
+fn delivered(bus: &JetStream, deliveries: u64, sequence: u64, consumer_sequence: u64) -> Message {
+    let reply = format!("$JS.ACK.A.reader.{deliveries}.{sequence}.{consumer_sequence}.1776690000000000000.0");
+    let message = async_nats::Message {
+        subject: "a".into(),
+        reply: Some(reply.into()),
+        payload: bytes::Bytes::from_static(b"x"),
+        headers: None,
+        status: None,
+        description: None,
+        length: 1,
+    };
+    Message { message, context: bus.context.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_message_at_a_place_that_was_read_is_a_rewind() {
+    let server = NatsServer::start();
+    let bus = connect(&server).await;
+    bus.ensure_stream(&spec("A", "a")).await.unwrap();
+    let mut subscription = subscription::open(&bus, "A", "reader", 5, Duration::from_secs(30)).await.unwrap();
+    for (number, sequence) in [(1, 5), (2, 6)] {
+        assert!(matches!(subscription.admit(delivered(&bus, 1, sequence, number)), Ok(Admitted::New(_))));
+    }
+    let again = subscription.admit(delivered(&bus, 2, 5, 3));
+    assert!(matches!(again, Ok(Admitted::Again(_))), "a redelivery is no rewind");
+    let error = subscription.admit(delivered(&bus, 1, 6, 4)).err().unwrap();
+    let rewound = matches!(&error, BusError::StreamRewound { sequence: 6, read_upto: 6, .. });
+    assert!(rewound && error.is_transient(), "{error}");
+    // Before the start it can't be a redelivery either.
+    let mut subscription = subscription::open(&bus, "A", "reader", 5, Duration::from_secs(30)).await.unwrap();
+    let error = subscription.admit(delivered(&bus, 1, 3, 1)).err().unwrap();
+    assert!(matches!(error, BusError::StreamRewound { sequence: 3, read_upto: 4, .. }), "{error}");
 }
 
 /// Kills the server again and again while messages flow: published in order, read in order, each exactly once.

@@ -198,6 +198,10 @@ impl Bus for LocalBackend {
         queued.map(Queued::stored).buffered(in_flight.max(1)).boxed()
     }
 
+    fn max_payload_bytes(&self) -> usize {
+        DEFAULT_MAX_MESSAGE_BYTES as usize
+    }
+
     fn ensure_stream<'a>(&'a self, spec: &'a StreamSpec) -> BoxFuture<'a, Result<(), BusError>> {
         let (backend, spec) = (self.clone(), spec.clone());
         async move { reading::off_runtime(move || backend.ensure(&spec)).await }.boxed()

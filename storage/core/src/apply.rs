@@ -15,7 +15,7 @@ use crate::id::{CdrId, Uuid};
 use crate::row::{Place, Record, Row, SYSTEM_OPERATOR, Sms, SystemKind};
 use crate::seal::verify_signature;
 use crate::state::{ClosedHour, Cluster, LedgerState, Subtree};
-use crate::time::{HOUR_MS, Hour, Millis};
+use crate::time::{Hour, Millis};
 use std::collections::HashSet;
 
 /// The most hours that one command may seal: longer outages need a look at the clock first.
@@ -285,8 +285,7 @@ impl<'a> Step<'a> {
         let ids =
             message_ids(&items).ok_or_else(|| illegal("an inbound stream carries original CDRs only"))?;
         self.close_until(now)?;
-        let since = self.dedup_since(now);
-        let known = view.seen(&ids, since)?;
+        let known = view.seen(&ids, self.transition.state.dedup_since())?;
         let mut in_batch = HashSet::with_capacity(ids.len());
         let (mut appended, mut duplicate) = (0, 0);
         self.transition.rows.reserve(items.len());
@@ -336,12 +335,6 @@ impl<'a> Step<'a> {
             )));
         }
         state.stream(ingest.stream).ok_or_else(|| unknown().into())
-    }
-
-    /// First bucket in which a message's earlier record makes it a duplicate.
-    fn dedup_since(&self, now: Millis) -> Hour {
-        let horizon = self.transition.state.cluster.as_ref().map_or(0, |c| c.dedup_horizon_hours);
-        Millis((now.0 - i64::from(horizon) * HOUR_MS).max(0)).hour()
     }
 
     fn append(&mut self, view: &impl View, append: &Append<'a>, now: Millis) -> Result<Reply, Stop> {
@@ -405,6 +398,12 @@ impl<'a> Step<'a> {
         now: Millis,
         supersedes: Option<Superseded>,
     ) -> Result<(), Stop> {
+        if let Record::Sms(sms) = &item.draft.record
+            && !sms.event_at.has_local(sms.local_offset_minutes)
+        {
+            let (at, offset) = (sms.event_at, sms.local_offset_minutes);
+            return Err(illegal(format!("the event of {at} has no local time {offset} minutes off UTC")));
+        }
         let state = &mut self.transition.state;
         let at = state
             .partition(item.draft.operator_id)

@@ -231,6 +231,10 @@ pub fn stream_epoch(name: &str) -> Option<(&str, u32)> {
     }
 }
 
+/// Hours by which duplicates are recognised for longer than the horizon: one for events ahead of the clock, one for
+/// batches that cross the end of an hour.
+const DEDUP_SPARE_HOURS: u32 = 2;
+
 impl LedgerState {
     /// A ledger that begins in `first_hour`, with the system's own partition in force.
     pub fn begin(cluster: Cluster, fence_term: u64, now: Millis) -> Self {
@@ -259,6 +263,16 @@ impl LedgerState {
             recording_entity: String::new(),
         });
         state
+    }
+
+    /// First bucket in which a message's earlier record makes it a duplicate, while the open hour is open.
+    ///
+    /// A receipt is taken in unless its event is older than the horizon or more than an hour ahead of the clock. So a
+    /// message that was recorded up to one hour less the horizon ago may come again; and while its batch is on the way
+    /// into the log, the hour may end. Hence two hours to spare.
+    pub fn dedup_since(&self) -> Hour {
+        let horizon = self.cluster.as_ref().map_or(0, |cluster| cluster.dedup_horizon_hours);
+        Hour(self.head.open_hour.0.saturating_sub(horizon).saturating_sub(DEDUP_SPARE_HOURS))
     }
 
     /// SHA-256 over the whole state: equal on replicas that applied the same entries.

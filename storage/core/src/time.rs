@@ -38,7 +38,14 @@ impl Millis {
         out.extend_from_slice(&text);
     }
 
-    /// Appends `2026-04-20T17:30:00.123+04:30` for an offset of 270 minutes.
+    /// True if [`Millis::push_local`] can write this instant: local time too must lie in a year of four digits, and an
+    /// offset is less than a day. The last hours of 9999 have no local time east of Greenwich.
+    pub fn has_local(self, offset_minutes: i16) -> bool {
+        let local = self.0 + i64::from(offset_minutes) * 60_000;
+        offset_minutes.unsigned_abs() < 24 * 60 && local <= MAX_MILLIS
+    }
+
+    /// Appends `2026-04-20T17:30:00.123+04:30` for an offset of 270 minutes; [`Millis::has_local`] must hold.
     pub fn push_local(self, offset_minutes: i16, out: &mut Vec<u8>) {
         let mut text = *b"0000-00-00T00:00:00.000+00:00";
         write_date_time(&mut text, self.0 + i64::from(offset_minutes) * 60_000);
@@ -311,6 +318,20 @@ mod tests {
         }
         assert_eq!(Hour::parse("2026-04-20T13:00:00.001Z"), None);
         assert_eq!(Hour::parse("2026-04-20T17:30:00+04:30"), Hour::parse("2026-04-20T13:00:00Z"));
+    }
+
+    #[test]
+    fn the_last_hours_of_9999_have_no_local_time_in_the_east() {
+        let last = Millis(MAX_MILLIS - 270 * 60_000);
+        assert!(last.has_local(270) && !Millis(last.0 + 1).has_local(270));
+        let mut text = Vec::new();
+        last.push_local(270, &mut text);
+        assert_eq!(text, b"9999-12-31T23:59:59.999+04:30");
+        assert!(Millis(MAX_MILLIS).has_local(0) && Millis(MAX_MILLIS).has_local(-270));
+        let mut text = Vec::new();
+        Millis(0).push_local(-270, &mut text);
+        assert_eq!(text, b"1969-12-31T19:30:00.000-04:30");
+        assert!(!Millis(0).has_local(1_440) && !Millis(0).has_local(i16::MIN));
     }
 
     proptest! {

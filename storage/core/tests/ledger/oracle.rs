@@ -274,7 +274,8 @@ impl Oracle {
     /// Takes a stretch of a stream in; returns how many rows and how many duplicates it gave.
     pub fn ingest(&mut self, now: i64, stream: &str, fates: &[Fate]) -> (u64, u64) {
         let at = self.seal(now);
-        let since = (at - self.horizon_hours * HOUR_MS).max(0) / HOUR_MS;
+        // Two hours to spare: for events ahead of the clock, and for batches that cross the end of an hour.
+        let since = (at / HOUR_MS - self.horizon_hours - 2).max(0);
         let (mut appended, mut duplicate) = (0, 0);
         for fate in fates {
             let sequence = self.count(stream, None);

@@ -171,7 +171,7 @@ fn a_message_is_a_duplicate_in_any_epoch_and_operator() {
 
 #[test]
 fn the_dedup_horizon_is_counted_in_buckets() {
-    for (hours_later, is_duplicate) in [(0, true), (3, true), (4, false)] {
+    for (hours_later, is_duplicate) in [(0, true), (3, true), (5, true), (6, false)] {
         let mut world = World::begin(&["AWCC"], 3);
         world.ingest("SMS", &[Message::repeated(1, "AWCC", 10, START_MS)]);
         world.now += hours_later * HOUR_MS;
@@ -184,6 +184,26 @@ fn the_dedup_horizon_is_counted_in_buckets() {
             .count();
         assert_eq!(rows == 1, is_duplicate, "{hours_later} hours later");
         world.check();
+    }
+}
+
+#[test]
+fn an_event_without_a_local_time_is_refused() {
+    let end_of_9999 = 253_402_300_799_999;
+    for (offset, legal) in [(270, false), (1, false), (1_440, false), (0, true), (-270, true)] {
+        let mut world = World::begin(&["AWCC"], 24);
+        let mut sample = Sample::ordinary(1, "AWCC", end_of_9999);
+        sample.local_offset_minutes = offset;
+        let drafts = buffer([(0, sample.draft())]);
+        if legal {
+            let reply = world.send(Command::Ingest(ingest(1, 1, &drafts)));
+            assert!(matches!(reply, Reply::Ingested(_)), "{offset}: {reply:?}");
+            let local = last_row(&world)["localTimeStamp"].clone();
+            assert!(local.as_str().unwrap().starts_with("9999-12-31T"), "{local}");
+        } else {
+            let rejection = world.refused(Command::Ingest(ingest(1, 1, &drafts)));
+            assert!(matches!(rejection, Rejection::Illegal { .. }), "{offset}: {rejection}");
+        }
     }
 }
 
