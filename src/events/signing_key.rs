@@ -140,6 +140,16 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_the_same_in_either_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let pkcs8 = SigningKey::load_or_create(&folder.path().join("pkcs8.pem")).unwrap();
+        let path = folder.path().join("pkcs1.pem");
+        std::fs::write(&path, pem("RSA PRIVATE KEY", pkcs8.key.as_bytes())).unwrap();
+        let pkcs1 = SigningKey::load(&path).unwrap();
+        assert_eq!(pkcs1.public_pem(), pkcs8.public_pem());
+    }
+
+    #[test]
     fn a_missing_or_broken_key_is_refused_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("event-signing.pem");
