@@ -2,6 +2,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod built;
+mod carried;
+#[path = "../common/nats.rs"]
+mod nats;
 mod privacy;
 mod samples;
 mod schemas;
