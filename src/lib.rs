@@ -9,6 +9,7 @@
 //! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
 //! | [`signer`] | who signs seals |
 //! | [`proposer`] | the way into the log, in the name of one term |
+//! | [`events`] | what is told to others: payloads, ids, signatures |
 //! | [`api`], [`auth`] | the HTTP interface and who may use it |
 //! | [`config`], [`clock`], [`metrics`] | settings, time, figures |
 //! | [`replica`] | one replica put together |
@@ -23,6 +24,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod dlr;
+pub mod events;
 pub mod generate;
 pub mod ingest;
 pub mod metrics;

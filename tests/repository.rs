@@ -16,8 +16,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("raft_log", &["raft/src/", "raft/tests/"]),
     ("async_nats", &["src/bus/", "tests/", "benches/"]),
     ("axum", &["src/api/"]),
-    ("jsonwebtoken", &["src/auth/"]),
-    ("aws_lc_rs", &["src/auth/"]),
+    ("jsonwebtoken", &["src/auth/", "src/events/sign"]),
+    ("aws_lc_rs", &["src/auth/", "src/events/signing_key.rs"]),
     (
         "ed25519_dalek",
         &["src/signer/", "storage/core/", "tests/", "benches/", "storage/tests/", "storage/src/"],

@@ -96,7 +96,10 @@ mod tests {
         assert_eq!((tally.mo, tally.mt, tally.broadcast, tally.international_mt), (4, 4, 2, 2));
         assert_eq!((tally.rows(), tally.chargeable_micros, tally.free_micros), (12, 120, 0));
 
-        tally.add(&Sms { billing_indicator: BillingIndicator::Free, ..sms(ChargeType::P2p, Direction::Mo, Some(7)) });
+        tally.add(&Sms {
+            billing_indicator: BillingIndicator::Free,
+            ..sms(ChargeType::P2p, Direction::Mo, Some(7))
+        });
         tally.add(&sms(ChargeType::P2p, Direction::Mo, None));
         let adjustment = Adjustment {
             of: CdrId([2; 16]),
