@@ -6,17 +6,19 @@
 //! | [`dlr`] | delivery receipts: reading and checking them |
 //! | [`ingest`] | receipts become canonical CDRs in the log |
 //! | [`pricing`] | what a message costs |
+//! | [`acts`] | what people ask for: adjustments, bulk jobs, notes; taken in by any replica |
 //! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
 //! | [`signer`] | who signs seals |
 //! | [`proposer`] | the way into the log, in the name of one term |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
 //! | [`api`], [`auth`] | the HTTP interface and who may use it |
-//! | [`config`], [`clock`], [`metrics`] | settings, time, figures |
+//! | [`config`], [`clock`], [`zone`], [`metrics`] | settings, time, the settlement zone, figures |
 //! | [`replica`] | one replica put together |
 //! | [`generate`], [`publish`], [`commands`] | sample days, sending them, the subcommands |
 //!
 //! The modules do not call one another's work: they meet through commands to the log and watermarks in its state.
 
+pub mod acts;
 pub mod api;
 pub mod auth;
 pub mod bus;
@@ -34,3 +36,4 @@ pub mod publish;
 pub mod replica;
 pub mod signer;
 pub mod workers;
+pub mod zone;

@@ -30,6 +30,7 @@ pub mod state_machine;
 pub mod types;
 
 pub use machine::{Machine, MachineCommand, MachineError};
+pub use net::Answerer;
 pub use node::{
     AdminError, ClockError, Committed, Leadership, Node, NodeConfig, NodeMetrics, ProposeError, ReadError,
     StartError,

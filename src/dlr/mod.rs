@@ -7,6 +7,8 @@
 mod reader;
 mod rules;
 
+pub use rules::{is_e164, is_imsi, is_reference, is_sender};
+
 use std::borrow::Cow;
 use std::fmt;
 

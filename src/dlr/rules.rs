@@ -51,7 +51,7 @@ pub(super) fn check(raw: RawDlr<'_>) -> Result<Parsed<'_>, Reason> {
             "messageReference",
             raw.message_reference,
             "1-20 characters",
-            |text| fits(text, 20),
+            is_reference,
         )?,
         segment_count: segment_count(&raw.segment_count)?,
         encoding: required("encoding", raw.encoding, "a known encoding", Encoding::parse)?,
@@ -127,7 +127,7 @@ fn is_operator_id(text: &str) -> bool {
 }
 
 /// `^\+[1-9][0-9]{1,14}$`
-fn is_e164(text: &str) -> bool {
+pub fn is_e164(text: &str) -> bool {
     match text.as_bytes() {
         [b'+', b'1'..=b'9', rest @ ..] => {
             (1..=14).contains(&rest.len()) && rest.iter().all(u8::is_ascii_digit)
@@ -136,15 +136,21 @@ fn is_e164(text: &str) -> bool {
     }
 }
 
+/// The operator's reference of a message: 1-20 characters.
+pub fn is_reference(text: &str) -> bool {
+    fits(text, 20)
+}
+
 /// A number, or a name: what begins with `+` must be a number, so that no mistyped number passes for a name.
-fn is_sender(text: &str) -> bool {
+pub fn is_sender(text: &str) -> bool {
     if text.starts_with('+') {
         return is_e164(text);
     }
     fits(text, 11) && text.chars().any(char::is_alphanumeric) && !text.chars().any(char::is_control)
 }
 
-fn is_imsi(text: &str) -> bool {
+/// 6-15 digits.
+pub fn is_imsi(text: &str) -> bool {
     (6..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
 }
 

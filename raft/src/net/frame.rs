@@ -25,11 +25,12 @@ pub(crate) enum Kind {
     SnapshotChunk = 11,
     Answer = 12,
     Failed = 13,
+    Ask = 14,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> io::Result<Self> {
-        const ALL: [Kind; 13] = [
+        const ALL: [Kind; 14] = [
             Kind::Hello,
             Kind::Welcome,
             Kind::Append,
@@ -43,6 +44,7 @@ impl Kind {
             Kind::SnapshotChunk,
             Kind::Answer,
             Kind::Failed,
+            Kind::Ask,
         ];
         let found = ALL.into_iter().find(|kind| *kind as u8 == byte);
         found.ok_or_else(|| invalid(format!("frames of kind {byte} are not known")))

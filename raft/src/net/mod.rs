@@ -24,4 +24,5 @@ mod snapshot;
 pub(crate) use client::Network;
 pub(crate) use frame::Kind;
 pub(crate) use peers::Peers;
+pub use server::Answerer;
 pub(crate) use server::{ReadIndexAnswer, Server};

@@ -6,13 +6,14 @@ use super::snapshot::{Offer, receive_snapshot};
 use crate::codec::{self, MAX_ENCODED_BYTES};
 use crate::state_machine::StateMachine;
 use crate::types::{Raft, TypeConfig};
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::raft::AppendEntriesRequest;
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -45,7 +46,12 @@ pub(crate) struct Server {
     pub state_machine: StateMachine,
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     pub receiving: Mutex<()>,
+    /// Who answers questions that are not Raft's own.
+    pub questions: OnceLock<Answerer>,
 }
+
+/// Answers the questions that the other replicas' owners ask the leader's. What both mean is theirs alone.
+pub type Answerer = Arc<dyn Fn(Vec<u8>) -> BoxFuture<'static, Vec<u8>> + Send + Sync>;
 
 impl Server {
     /// Serves until dropped; then every connection is closed.
@@ -119,9 +125,16 @@ impl Server {
                 reply(writer, self.raft.handle_transfer_leader(codec::decode(body)?).await).await
             }
             Kind::ReadIndex => reply(writer, self.read_index().await).await,
+            Kind::Ask => reply(writer, self.ask(codec::decode(body)?).await).await,
             Kind::Clock => send(writer, Kind::Answer, &(self.clock)()).await,
             kind => Err(invalid(format!("{kind:?} is not a question"))),
         }
+    }
+
+    /// What this replica's owner answers.
+    pub(crate) async fn ask(&self, question: Vec<u8>) -> Result<Vec<u8>, String> {
+        let answerer = self.questions.get().ok_or("this replica answers no questions yet")?;
+        Ok(answerer(question).await)
     }
 
     /// The read index of a leader whose leadership a quorum has just confirmed.

@@ -10,6 +10,7 @@
 //! | `propose` | getting a command committed |
 //! | `read` | linearizable reads on any replica, clocks of the others |
 //! | `leadership` | who leads, as workers have to see it |
+//! | `ask` | questions of the owners' own to the leader's |
 //! | `admin` | membership, leader transfer, restriction |
 //! | `policy` | when to make a snapshot and purge the log |
 //! | `metrics` | numbers for the outside |
@@ -18,6 +19,7 @@
 //! and so do all later calls. The process goes on, so that its health check can tell.
 
 mod admin;
+mod ask;
 mod config;
 mod error;
 mod leadership;
@@ -41,7 +43,7 @@ use crate::state_machine::StateMachine;
 use crate::types::{LogId, Raft};
 use openraft::async_runtime::watch::WatchReceiver;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -98,6 +100,7 @@ impl Node {
             state_machine: state_machine.clone(),
             clock: Arc::clone(&config.clock),
             receiving: tokio::sync::Mutex::new(()),
+            questions: OnceLock::new(),
         });
         let (says, leadership) = watch::channel(Leadership::Follower { leader: None, term: 0 });
         let node = Self(Arc::new(Inner {

@@ -104,7 +104,7 @@ fn filled(plan: &[Planned]) -> (tempfile::TempDir, Generation) {
             };
             let row = Row::from_draft(item.draft, place);
             let (operator, row_hash, draft_bytes) = (0, [0; 32], item.bytes);
-            NewRow { ordinal, operator, leaf_index: ordinal, row_hash, row, draft_bytes }
+            NewRow { ordinal, operator, leaf_index: ordinal, row_hash, row, draft_bytes, supersedes: None }
         })
         .collect();
     let mut batch = WriteBatch::default();

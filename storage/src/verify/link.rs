@@ -124,8 +124,12 @@ fn check_signature(committed: &Committed, hour: Hour, stored: &StoredSeal, fault
         None => return,
         Some(signature) => {
             let named = |key_id: &String| committed.state.key(key_id);
-            let key =
-                stored.seal.signer_key_id.as_ref().and_then(named).and_then(cdr_core::seal::KeyRecord::public_key_bytes);
+            let key = stored
+                .seal
+                .signer_key_id
+                .as_ref()
+                .and_then(named)
+                .and_then(cdr_core::seal::KeyRecord::public_key_bytes);
             match key {
                 Some(key) if verify_signature(&stored.seal_hash, signature, &key) => return,
                 Some(_) => "it is not by the key that the seal names",

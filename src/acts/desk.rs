@@ -1,0 +1,250 @@
+//! Where acts are taken in: performed here while this replica leads, handed to the leader's desk otherwise.
+
+use super::adjust::{draft, line};
+use super::{Act, ActError, Wish, unconfirmed};
+use crate::proposer::{ProposalError, Proposer};
+use cdr_core::audit::{AuditRecord, RequestRecord};
+use cdr_core::canonical::to_jcs;
+use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
+use cdr_core::job::{JOB_PREFIX, JobStep};
+use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
+use cdr_core::{CdrId, LedgerState, Millis};
+use cdr_raft::Node;
+use cdr_storage::Store;
+use futures::FutureExt;
+use serde_json::{Map, Value, json};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+/// How long a leader is looked for, and may take.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Pause before the leader is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How often an adjustment is built anew because another one came in between.
+const ATTEMPTS: usize = 16;
+
+/// Takes acts in. Clones share it.
+#[derive(Clone)]
+pub struct Desk(Arc<Inner>);
+
+struct Inner {
+    node: Node,
+    store: Store,
+    /// The term in which this replica performs acts.
+    leading: RwLock<Option<Proposer>>,
+}
+
+impl Desk {
+    /// A desk that answers the other replicas' desks, too.
+    pub fn new(node: Node, store: Store) -> Self {
+        let desk = Self(Arc::new(Inner { node, store, leading: RwLock::default() }));
+        let answering = Arc::downgrade(&desk.0);
+        desk.0.node.answer_with(Arc::new(move |question| {
+            let desk = Weak::upgrade(&answering).map(Self);
+            async move {
+                let answer = match desk {
+                    Some(desk) => desk.answer(&question).await,
+                    None => Err(ActError::NotLeader { reason: "this replica is stopping".to_owned() }),
+                };
+                serde_json::to_vec(&answer).unwrap_or_default()
+            }
+            .boxed()
+        }));
+        desk
+    }
+
+    /// Acts are performed in the name of `proposer`'s term from now on.
+    pub fn open(&self, proposer: Proposer) {
+        *self.0.leading.write().unwrap_or_else(PoisonError::into_inner) = Some(proposer);
+    }
+
+    /// The term is over: acts go elsewhere.
+    pub fn close(&self) {
+        *self.0.leading.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Performs an act, here or at the leader's desk; the id of the row that answers it. An act that was taken in
+    /// before under its key gives that act's answer.
+    ///
+    /// # Errors
+    /// [`ActError`]
+    pub async fn perform(&self, act: &Act) -> Result<CdrId, ActError> {
+        let question =
+            serde_json::to_vec(act).map_err(|e| ActError::Unconfirmed { reason: e.to_string() })?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = match self.leading() {
+                Some(proposer) => self.perform_here(&proposer, act).await,
+                None => self.ask(question.clone()).await,
+            };
+            match answer {
+                // Both may pass, and an act bears to be repeated.
+                Err(ActError::NotLeader { .. } | ActError::Unconfirmed { .. })
+                    if Instant::now() + RETRY_PAUSE < deadline =>
+                {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn leading(&self) -> Option<Proposer> {
+        self.0.leading.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn ask(&self, question: Vec<u8>) -> Result<CdrId, ActError> {
+        let unavailable = |reason: String| ActError::NotLeader { reason };
+        let answer =
+            self.0.node.ask_leader(question, PATIENCE).await.map_err(|e| unavailable(e.to_string()))?;
+        let answer: Result<String, ActError> =
+            serde_json::from_slice(&answer).map_err(|e| unavailable(e.to_string()))?;
+        CdrId::parse(&answer?).ok_or_else(|| unavailable("the leader's answer can't be read".to_owned()))
+    }
+
+    async fn answer(&self, question: &[u8]) -> Result<String, ActError> {
+        let Some(proposer) = self.leading() else {
+            return Err(ActError::NotLeader { reason: "its term has not begun, or is over".to_owned() });
+        };
+        let act: Act =
+            serde_json::from_slice(question).map_err(|e| ActError::Unconfirmed { reason: e.to_string() })?;
+        Ok(self.perform_here(&proposer, &act).await?.to_string())
+    }
+
+    async fn perform_here(&self, proposer: &Proposer, act: &Act) -> Result<CdrId, ActError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(known) = self.0.store.request(&act.key).map_err(unconfirmed)? {
+                return if known.body == act.body {
+                    Ok(known.answer)
+                } else {
+                    Err(ActError::IdempotencyConflict)
+                };
+            }
+            let (id, drafts) = self.drafts(proposer, act)?;
+            let append = Append { source: Source::Api, drafts: drafts.drafts() };
+            match proposer.propose(Command::Append(append)).await.map_err(refused)? {
+                Reply::Appended { .. } => return Ok(id),
+                Reply::Repeated { answer } => {
+                    return CdrId::parse(&answer).ok_or_else(|| unconfirmed("its answer has no id"));
+                }
+                // Another adjustment came first: this one follows it.
+                Reply::Rejected(Rejection::Superseded { .. }) => {}
+                Reply::Rejected(Rejection::IdempotencyConflict) => return Err(ActError::IdempotencyConflict),
+                Reply::Rejected(Rejection::AlreadyVoided { cdr_id }) => {
+                    return Err(ActError::AlreadyVoided { cdr_id });
+                }
+                Reply::Rejected(Rejection::UnknownRecord { cdr_id }) => {
+                    return Err(ActError::NotFound { cdr_id });
+                }
+                other => return Err(unconfirmed(format!("{other:?}"))),
+            }
+        }
+        Err(unconfirmed("the record is being adjusted by many at once"))
+    }
+
+    /// The rows of an act, and the id of the one that answers it.
+    fn drafts(&self, proposer: &Proposer, act: &Act) -> Result<(CdrId, DraftsBuffer), ActError> {
+        let id = proposer.draw_id().map_err(unconfirmed)?;
+        let mut drafts = DraftsBuffer::default();
+        let state = proposer.state();
+        let audit = match &act.wish {
+            Wish::Correct { cdr_id, .. } | Wish::Void { cdr_id, .. } => {
+                let rows = line(&self.0.store, *cdr_id)?;
+                let Some(last) = rows.last() else {
+                    return Err(ActError::NotFound { cdr_id: cdr_id.to_string() });
+                };
+                let effective = last.row().map_err(unconfirmed)?;
+                let draft = draft(&effective, act, id, |at| offset_minutes(&state, at))?;
+                drafts.push(0, &draft).map_err(unconfirmed)?;
+                adjustment_issued(&draft)
+            }
+            Wish::ReRate(request) => {
+                let body = jcs(&JobStep::Requested(request.clone()))?;
+                drafts.push(0, &system(id, SystemKind::Job, &body, &act.trace_id)).map_err(unconfirmed)?;
+                AuditRecord {
+                    entry_type: "ADJUSTMENT_ISSUED".to_owned(),
+                    operator_id: request.operator_id.clone(),
+                    details: object(json!({
+                        "adjustmentType": "RE_RATE", "jobId": id.with_prefix(JOB_PREFIX),
+                        "estimatedImpact": request.estimated_impact,
+                        "newPricingTableId": request.new_pricing_table_id,
+                    })),
+                    ..AuditRecord::default()
+                }
+            }
+            Wish::Note { entry_type, bucket_hour, operator_id, details } => AuditRecord {
+                entry_type: entry_type.clone(),
+                bucket_hour: *bucket_hour,
+                operator_id: operator_id.clone(),
+                details: details.clone(),
+                ..AuditRecord::default()
+            },
+        };
+        let audit_id = match &act.wish {
+            Wish::Note { .. } => id,
+            _ => proposer.draw_id().map_err(unconfirmed)?,
+        };
+        let body = jcs(&signed_off(audit, act, id))?;
+        drafts.push(0, &system(audit_id, SystemKind::Audit, &body, &act.trace_id)).map_err(unconfirmed)?;
+        Ok((id, drafts))
+    }
+}
+
+/// Who, why, on which ticket; and the request, so that it may be repeated.
+fn signed_off(audit: AuditRecord, act: &Act, answer: CdrId) -> AuditRecord {
+    AuditRecord {
+        actor_user_id: Some(act.actor.clone()),
+        approver_user_id: act.approver.clone(),
+        reason: act.reason.clone(),
+        ticket_id: act.ticket_id.clone(),
+        request: Some(RequestRecord { answer: answer.to_string(), body: act.body, key: act.key }),
+        ..audit
+    }
+}
+
+fn adjustment_issued(draft: &Draft<'_>) -> AuditRecord {
+    let adjustment = match &draft.record {
+        Record::Sms(sms) => sms.adjustment.as_ref(),
+        Record::System(_) => None,
+    };
+    AuditRecord {
+        entry_type: "ADJUSTMENT_ISSUED".to_owned(),
+        operator_id: Some(draft.operator_id.to_owned()),
+        details: object(json!({
+            "adjustmentId": draft.cdr_id.with_prefix("adj_"),
+            "adjustmentOf": adjustment.map(|adjustment| adjustment.of.to_string()),
+            "adjustmentType": adjustment.map(|adjustment| adjustment.kind.as_str()),
+            "voidReason": adjustment.and_then(|adjustment| adjustment.void_reason),
+        })),
+        ..AuditRecord::default()
+    }
+}
+
+fn system<'a>(cdr_id: CdrId, kind: SystemKind, body: &'a str, trace_id: &'a str) -> Draft<'a> {
+    Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, record: Record::System(System { kind, body }) }
+}
+
+fn jcs<T: serde::Serialize>(value: &T) -> Result<String, ActError> {
+    String::from_utf8(to_jcs(value).map_err(unconfirmed)?).map_err(unconfirmed)
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn refused(error: ProposalError) -> ActError {
+    match error {
+        error @ (ProposalError::Deposed { .. } | ProposalError::ClockIsOff) => {
+            ActError::NotLeader { reason: error.to_string() }
+        }
+        error => unconfirmed(error),
+    }
+}
+
+/// Minutes east of UTC in the ledger's settlement zone at an instant.
+fn offset_minutes(state: &LedgerState, at: Millis) -> i16 {
+    crate::zone::offset_minutes(state.cluster.as_ref().map_or("UTC", |cluster| &cluster.zone), at)
+}

@@ -1,0 +1,51 @@
+//! The settlement zone's local time.
+
+use cdr_core::Millis;
+use jiff::Timestamp;
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+
+/// Minutes east of UTC in `zone` (an IANA name) at an instant; 0 in a zone that this machine does not know.
+pub fn offset_minutes(zone: &str, at: Millis) -> i16 {
+    TimeZone::get(zone).map_or(0, |zone| (zone.to_offset(timestamp(at)).seconds() / 60) as i16)
+}
+
+/// The next instant after `at` at which the clocks in `zone` show `time`.
+///
+/// # Errors
+/// If the zone is unknown, or the instant too late to be written.
+pub fn next_local(zone: &str, time: Time, at: Millis) -> Result<Millis, jiff::Error> {
+    let zone = TimeZone::get(zone)?;
+    let now = timestamp(at).to_zoned(zone.clone());
+    let mut day = now.date();
+    loop {
+        let candidate = day.to_datetime(time).to_zoned(zone.clone())?;
+        if candidate > now {
+            return Ok(Millis(candidate.timestamp().as_millisecond()));
+        }
+        day = day.tomorrow()?;
+    }
+}
+
+fn timestamp(at: Millis) -> Timestamp {
+    Timestamp::from_millisecond(at.0).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_cut_off() {
+        let next = |at: &str| {
+            let at = Millis::parse(at).unwrap();
+            next_local("Asia/Kabul", Time::constant(2, 30, 0, 0), at).unwrap().to_string()
+        };
+        assert_eq!(next("2026-04-21T09:10:00Z"), "2026-04-21T22:00:00.000Z");
+        assert_eq!(next("2026-04-21T21:59:59.999Z"), "2026-04-21T22:00:00.000Z");
+        assert_eq!(next("2026-04-21T22:00:00Z"), "2026-04-22T22:00:00.000Z");
+        assert_eq!(offset_minutes("Asia/Kabul", Millis(0)), 270);
+        assert_eq!(offset_minutes("Nowhere/Else", Millis(0)), 0);
+    }
+}
