@@ -71,6 +71,14 @@ impl Clock {
         }
     }
 
+    /// Sets the machine's clock forward, as far as this process can see.
+    #[cfg(test)]
+    pub fn skew(&self, by_ms: i64) {
+        if let Source::System { offset_ms } = &*self.0 {
+            offset_ms.fetch_add(by_ms, Ordering::Relaxed);
+        }
+    }
+
     /// Lets a replay clock tick on in real time.
     pub fn release(&self) {
         if let Source::Replay { released, .. } = &*self.0 {

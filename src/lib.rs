@@ -35,5 +35,8 @@ pub mod proposer;
 pub mod publish;
 pub mod replica;
 pub mod signer;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod test_node;
 pub mod workers;
 pub mod zone;

@@ -18,6 +18,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Instant;
 
+#[cfg(test)]
+mod tests;
+
 /// Proposes commands in the name of one term. Clones share it.
 #[derive(Clone)]
 pub struct Proposer(Arc<Inner>);
@@ -27,6 +30,7 @@ struct Inner {
     store: Store,
     clock: Clock,
     term: u64,
+    max_clock_offset_ms: i64,
     clock_is_right: AtomicBool,
     /// When the clock was last known to be right, and what it showed.
     compared: Mutex<(Instant, Millis)>,
@@ -48,31 +52,38 @@ pub enum ProposalError {
     /// The command could not be encoded.
     #[error(transparent)]
     Encode(#[from] CodecError),
+    /// Rows of the system's own could not be made.
+    #[error("system rows can't be made: {why}")]
+    Rows {
+        /// What is missing or wrong.
+        why: String,
+    },
+    /// The log took the command and refused it.
+    #[error("the log refuses it: {0}")]
+    Refused(Rejection),
     /// Raft refused it, or its outcome is unknown.
     #[error(transparent)]
     Raft(#[from] ProposeError),
 }
 
-/// A clock that ran further from the monotonic one than this since it was compared has been set.
-const LARGEST_JUMP_MS: i64 = 1_000;
-
 /// Kind of a system row, and its body as [`cdr_core::canonical::to_jcs`] gives it.
 pub type SystemRow = (SystemKind, Result<Vec<u8>, String>);
 
-/// System rows that can't be made.
-pub fn unusable(why: String) -> CodecError {
-    CodecError::Encode { what: "system rows", why }
+/// System rows that can't be made, and why.
+fn unusable(why: impl std::fmt::Display) -> ProposalError {
+    ProposalError::Rows { why: why.to_string() }
 }
 
 /// A proposal on its way.
 pub type Proposal = BoxFuture<'static, Result<Reply, ProposalError>>;
 
 impl Proposer {
-    /// A proposer for `term`; its clock counts as right until [`Proposer::set_clock_is_right`] says otherwise.
-    pub fn new(node: Node, store: Store, clock: Clock, term: u64) -> Self {
+    /// A proposer for `term`; its clock counts as right until [`Proposer::set_clock_is_right`] says otherwise, or
+    /// until it has been set: moved by more than `max_clock_offset_ms` against the monotonic one.
+    pub fn new(node: Node, store: Store, clock: Clock, term: u64, max_clock_offset_ms: i64) -> Self {
         let (clock_is_right, ids) = (AtomicBool::new(true), Mutex::default());
         let compared = Mutex::new((Instant::now(), clock.now()));
-        Self(Arc::new(Inner { node, store, clock, term, clock_is_right, compared, ids }))
+        Self(Arc::new(Inner { node, store, clock, term, max_clock_offset_ms, clock_is_right, compared, ids }))
     }
 
     /// The replicated state as this node has applied it.
@@ -100,6 +111,12 @@ impl Proposer {
         self.0.term
     }
 
+    /// The most that this node's clock may be off the median of the replicas', and the most that it may move
+    /// between two comparisons, milliseconds.
+    pub fn max_clock_offset_ms(&self) -> i64 {
+        self.0.max_clock_offset_ms
+    }
+
     /// Says whether this node's clock agrees with the other replicas'.
     pub fn set_clock_is_right(&self, right: bool) {
         if right {
@@ -125,7 +142,7 @@ impl Proposer {
         }
         let (at, showed) = *self.0.compared.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = self.0.clock.now().0 - showed.0;
-        (passed - at.elapsed().as_millis() as i64).abs() > LARGEST_JUMP_MS
+        (passed - at.elapsed().as_millis() as i64).abs() > self.0.max_clock_offset_ms
     }
 
     /// Starts a proposal: when this returns, it is on its way, behind every one that was started before.
@@ -145,8 +162,10 @@ impl Proposer {
                 reply => Ok(reply),
             }
         });
-        // The first poll puts the command into Raft's queue; that fixes the order.
-        match futures::poll!(&mut proposal) {
+        // The first poll puts the command into Raft's queue; that fixes the order. A task that has used up its share
+        // of time would be told to wait before it gets there, and commands started later would overtake it.
+        let first = std::future::poll_fn(|context| Poll::Ready(proposal.as_mut().poll(context)));
+        match tokio::task::unconstrained(first).await {
             Poll::Ready(outcome) => Ok(Box::pin(std::future::ready(outcome))),
             Poll::Pending => Ok(proposal),
         }
@@ -155,12 +174,12 @@ impl Proposer {
     /// Encodes rows of the system's own, with ids of their own.
     ///
     /// # Errors
-    /// [`ProposalError::Encode`].
+    /// [`ProposalError::Rows`], [`ProposalError::Encode`].
     pub fn system_drafts(&self, trace_id: &str, rows: Vec<SystemRow>) -> Result<DraftsBuffer, ProposalError> {
         let mut drafts = DraftsBuffer::default();
         for (kind, body) in rows {
-            let body = String::from_utf8(body.map_err(unusable)?).map_err(|e| unusable(e.to_string()))?;
-            let cdr_id = self.draw_id().map_err(|e| unusable(e.to_string()))?;
+            let body = String::from_utf8(body.map_err(unusable)?).map_err(unusable)?;
+            let cdr_id = self.draw_id().map_err(unusable)?;
             let record = Record::System(System { kind, body: &body });
             drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, record })?;
         }

@@ -1,18 +1,17 @@
 //! One replica: store, Raft, leader's work and API, put together.
 
 use crate::api;
-use crate::auth::TokenVerifier;
+use crate::auth::{KeySetError, TokenVerifier};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::ingest::{Ingest, IngestSettings};
 use crate::metrics::Metrics;
 use crate::pricing::TablePricing;
-use crate::signer::Signer;
+use crate::signer::{Signer, Voucher};
 use crate::workers::{Leadership, LedgerSettings, lead_when_elected};
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
-use cdr_core::seal::KeyRecord;
 use cdr_raft::{Node, NodeConfig};
 use cdr_storage::{Store, StoreOptions};
 use std::sync::Arc;
@@ -30,8 +29,8 @@ pub struct ReplicaParts {
     pub bus: Arc<dyn Bus>,
     /// Signer of seals.
     pub signer: Arc<dyn Signer>,
-    /// The signer's record, vouched for by the root key.
-    pub key: KeyRecord,
+    /// Where the record comes from with which the signer's key enters the ledger.
+    pub voucher: Arc<Voucher>,
     /// True if a ledger on a replay clock may be opened.
     pub allow_replay: bool,
 }
@@ -41,6 +40,7 @@ pub struct Replica {
     node: Node,
     store: Store,
     metrics: Arc<Metrics>,
+    tokens: Arc<TokenVerifier>,
     tasks: Vec<JoinHandle<()>>,
     _raft: RaftRuntime,
 }
@@ -62,10 +62,11 @@ impl Replica {
         refuse_foreign_ledger(&store, &parts)?;
         let (raft, node) = start_raft(config, &parts.clock, &store).await?;
         let metrics = Arc::new(Metrics::new()?);
-        let api = Self::start_api(&parts, &store, &node, &metrics).await?;
+        let tokens = Arc::new(TokenVerifier::from_config(&config.auth)?);
+        let api = Self::start_api(&parts, &store, &node, &metrics, &tokens).await?;
         let leadership = leadership(parts, &store, &node, &metrics);
         let tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
-        Ok(Self { node, store, metrics, tasks, _raft: raft })
+        Ok(Self { node, store, metrics, tokens, tasks, _raft: raft })
     }
 
     async fn start_api(
@@ -73,12 +74,13 @@ impl Replica {
         store: &Store,
         node: &Node,
         metrics: &Arc<Metrics>,
+        tokens: &Arc<TokenVerifier>,
     ) -> anyhow::Result<JoinHandle<()>> {
         let address = &parts.config.api.listen;
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("the API can't listen on {address}: is another process there?"))?;
-        let auth = Arc::new(TokenVerifier::from_config(&parts.config.auth)?);
+        let auth = tokens.clone();
         let ledger = api::Ledger::new(
             store.clone(),
             node.clone(),
@@ -101,6 +103,14 @@ impl Replica {
     /// The replicated store.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Reads the key set of bearer tokens again; if that fails, the keys in use stay.
+    ///
+    /// # Errors
+    /// [`KeySetError`].
+    pub fn reload_token_keys(&self) -> Result<(), KeySetError> {
+        self.tokens.reload()
     }
 
     /// What counts.
@@ -202,13 +212,14 @@ fn leadership(parts: ReplicaParts, store: &Store, node: &Node, metrics: &Arc<Met
         clock: parts.clock,
         ingest: Ingest { settings, bus: parts.bus, pricing, metrics: metrics.clone() },
         signer: parts.signer,
-        key: parts.key,
+        voucher: parts.voucher,
         ledger: LedgerSettings {
             cluster_id: config.cluster.id,
             zone,
             dedup_horizon_hours: config.ingest.dedup_horizon_hours,
             operators,
         },
+        max_clock_offset_ms: config.cluster.max_clock_offset_ms as i64,
         metrics: metrics.clone(),
     }
 }

@@ -9,11 +9,10 @@ use crate::config::{Config, Operator, Pricing, Tariff, TariffTable};
 use crate::dlr::{Parsed, parse};
 use crate::publish::{PublishOptions, publish_file};
 use crate::replica::{Replica, ReplicaParts};
-use crate::signer::{DevKey, DevRoot, Signer};
+use crate::signer::{DevKey, DevRoot, Signer, Voucher};
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
 use cdr_core::row::BillingIndicator;
-use cdr_core::seal::KeyRecord;
 use cdr_core::{Hour, LedgerState, Millis, Money};
 use cdr_storage::Depth;
 use std::collections::BTreeMap;
@@ -86,7 +85,7 @@ impl Cluster {
     async fn start(options: &DevOptions, bus: Arc<dyn Bus>) -> anyhow::Result<Self> {
         let dir = &options.data;
         DevIssuer::load_or_create(dir)?;
-        let (signer, key) = dev_signer(dir)?;
+        let (signer, voucher) = dev_signer(dir)?;
         let clock = choose_clock(options)?;
         let peers: BTreeMap<u64, String> =
             (1..).zip(ports(options.raft_port)).map(|(id, port)| (id, format!("127.0.0.1:{port}"))).collect();
@@ -105,7 +104,7 @@ impl Cluster {
                     clock: clock.clone(),
                     bus: bus.clone(),
                     signer: signer.clone(),
-                    key: key.clone(),
+                    voucher: voucher.clone(),
                     allow_replay: true,
                 })
                 .await?,
@@ -268,14 +267,13 @@ fn first_event(file: &Path) -> anyhow::Result<Millis> {
     bail!("{} holds no final receipt", file.display())
 }
 
-fn dev_signer(dir: &Path) -> anyhow::Result<(Arc<dyn Signer>, KeyRecord)> {
+fn dev_signer(dir: &Path) -> anyhow::Result<(Arc<dyn Signer>, Arc<Voucher>)> {
     let signer = DevKey::load_or_create(&dir.join("signer.key"), "seal")?;
     let root = DevRoot::load_or_create(&dir.join("root.key"))?;
     let public = dir.join("root.pub");
     std::fs::write(&public, root.public_key_hex())
         .with_context(|| format!("{} can't be written", public.display()))?;
-    let record = root.vouch(&signer, CLUSTER, Hour(0))?;
-    Ok((Arc::new(signer), record))
+    Ok((Arc::new(signer), Arc::new(Voucher::DevRoot(root))))
 }
 
 /// The seven operators of the sample day, with recording entities of MCC, MNC and sequence.

@@ -5,11 +5,8 @@ use crate::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsAuth, NatsOptio
 use crate::clock::Clock;
 use crate::config::{BusKind, Config};
 use crate::replica::{Replica, ReplicaParts};
-use crate::signer::{DevKey, DevRoot, Signer};
+use crate::signer::{DevKey, DevRoot, Signer, Voucher};
 use anyhow::{Context, bail};
-use cdr_core::seal::KeyRecord;
-use cdr_core::time::Hour;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Runs a replica until it is told to stop.
@@ -19,9 +16,9 @@ use std::sync::Arc;
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let clock = Clock::system();
     let bus = open_bus(&config).await?;
-    let (signer, key) = open_signer(&config)?;
+    let (signer, voucher) = open_signer(&config)?;
     let replica =
-        Replica::start(ReplicaParts { config, clock, bus, signer, key, allow_replay: false }).await?;
+        Replica::start(ReplicaParts { config, clock, bus, signer, voucher, allow_replay: false }).await?;
     tracing::info!(node = replica.node().node_id(), "replica started");
     stop_signal().await.context("signals can't be received")?;
     tracing::info!("stopping");
@@ -53,7 +50,7 @@ async fn open_bus(config: &Config) -> anyhow::Result<Arc<dyn Bus>> {
     })
 }
 
-fn open_signer(config: &Config) -> anyhow::Result<(Arc<dyn Signer>, KeyRecord)> {
+fn open_signer(config: &Config) -> anyhow::Result<(Arc<dyn Signer>, Arc<Voucher>)> {
     let settings = &config.signer;
     if !settings.allow_dev {
         bail!(
@@ -64,16 +61,9 @@ fn open_signer(config: &Config) -> anyhow::Result<(Arc<dyn Signer>, KeyRecord)> 
         bail!("signer.key_file is missing: name the file of the signing key")
     };
     let signer = DevKey::load_or_create(path, "seal")?;
-    let record = if let Some(file) = &settings.key_record_file {
-        read_record(file)?
-    } else {
-        let root = DevRoot::load_or_create(&path.with_extension("root"))?;
-        root.vouch(&signer, &config.cluster.id, Hour(0))?
+    let voucher = match &settings.key_record_file {
+        Some(file) => Voucher::from_file(file, &signer, &config.cluster.id)?,
+        None => Voucher::DevRoot(DevRoot::load_or_create(&path.with_extension("root"))?),
     };
-    Ok((Arc::new(signer), record))
-}
-
-fn read_record(file: &Path) -> anyhow::Result<KeyRecord> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} holds no key record", file.display()))
+    Ok((Arc::new(signer), Arc::new(voucher)))
 }

@@ -46,6 +46,9 @@ section! {
         election_min_ms: u64 = 1_000,
         /// Longest such silence, milliseconds.
         election_max_ms: u64 = 2_000,
+        /// The most that the leader's clock may be off the median of the replicas', or may be moved at once,
+        /// milliseconds; beyond it, it proposes nothing and gives up leadership.
+        max_clock_offset_ms: u64 = 1_000,
     }
 }
 

@@ -93,6 +93,7 @@ fn every_problem_is_named_by_its_key() {
         peers = { 1 = "nowhere" }
         listen = "localhost"
         election_max_ms = 500
+        max_clock_offset_ms = 5000
         [ingest]
         batch_max = 0
         subject = "sms.*"
@@ -106,6 +107,7 @@ fn every_problem_is_named_by_its_key() {
         "cluster.peers.1",
         "cluster.listen",
         "cluster.election_max_ms",
+        "cluster.max_clock_offset_ms",
         "storage.data_dir",
         "ingest.nats_urls",
         "ingest.batch_max",

@@ -91,6 +91,7 @@ fn cluster(config: &Config, check: &mut Check) {
         cluster.election_min_ms.saturating_add(1),
         120_000,
     );
+    check.range("cluster.max_clock_offset_ms", cluster.max_clock_offset_ms, 100, 1_000);
 }
 
 fn storage(config: &Config, check: &mut Check) {

@@ -1,7 +1,7 @@
-//! Keys in files, for development: made on first use with mode 0600, named `dev-…`.
+//! Keys in files, for development: made on first use with mode 0600, named `dev-…` and after their public key.
 
 use super::{SignError, Signer};
-use cdr_core::hash::{from_hex, to_hex};
+use cdr_core::hash::{from_hex, sha256, to_hex};
 use cdr_core::seal::KeyRecord;
 use cdr_core::time::Hour;
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -21,12 +21,15 @@ pub struct DevRoot {
 }
 
 impl DevKey {
-    /// Loads the key of `path`, making it first if there is none; `dev-` is put before its name.
+    /// Loads the key of `path`, making it first if there is none. Its name is `dev-`, `name`, and the first 8 hexadecimal
+    /// digits of its public key's SHA-256: two keys never have one name.
     ///
     /// # Errors
     /// [`SignError`].
     pub fn load_or_create(path: &Path, name: &str) -> Result<Self, SignError> {
-        Ok(Self { key_id: format!("dev-{name}"), key: load_or_create(path)? })
+        let key = load_or_create(path)?;
+        let print = to_hex(&sha256(key.verifying_key().as_bytes())[..4]);
+        Ok(Self { key_id: format!("dev-{name}-{print}"), key })
     }
 }
 
@@ -159,7 +162,10 @@ mod tests {
         let first = DevKey::load_or_create(&path, "seal").unwrap();
         let again = DevKey::load_or_create(&path, "seal").unwrap();
         assert_eq!(first.public_key(), again.public_key());
-        assert_eq!(first.key_id(), "dev-seal");
+        let print = to_hex(&sha256(&first.public_key()));
+        assert_eq!(first.key_id(), format!("dev-seal-{}", &print[..8]));
+        let other = DevKey::load_or_create(&dir.path().join("other.key"), "seal").unwrap();
+        assert_ne!(first.key_id(), other.key_id());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 
         let root = DevRoot::load_or_create(&dir.path().join("root.key")).unwrap();

@@ -1,8 +1,10 @@
 //! Who signs seals: one trait, with a key file for development behind it.
 
 mod dev_key;
+mod voucher;
 
 pub use dev_key::{DevKey, DevRoot};
+pub use voucher::{Voucher, VoucherError};
 
 /// Signs in the name of one key. Implementations may block.
 pub trait Signer: Send + Sync + 'static {

@@ -1,15 +1,12 @@
 //! Compares this node's clock with the other replicas': a wrong clock must not seal future hours.
 //!
-//! A leader whose clock is more than a second off the median of the replicas does not propose, and gives up
-//! leadership (ledger format 1, "Buckets and time").
+//! A leader whose clock is further off the median of the replicas than `cluster.max_clock_offset_ms` (at most a
+//! second: ledger format 1, "Buckets and time") does not propose, and gives up leadership.
 
 use crate::metrics::Metrics;
 use crate::proposer::Proposer;
 use cdr_core::command::ClockKind;
 use std::time::Duration;
-
-/// The most that a leader's clock may be off.
-pub const TOLERANCE_MS: i64 = 1_000;
 
 /// How often clocks are compared.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -24,7 +21,7 @@ pub async fn is_right(proposer: &Proposer, metrics: &Metrics) -> Result<bool, St
     }
     let offset_ms = proposer.node().clock_offset_ms().await.map_err(|e| e.to_string())?;
     metrics.clock_offset(offset_ms);
-    if offset_ms.abs() > TOLERANCE_MS {
+    if offset_ms.abs() > proposer.max_clock_offset_ms() {
         tracing::error!(
             severity = "SEV1",
             offset_ms,

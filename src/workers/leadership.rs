@@ -1,16 +1,12 @@
 //! From election to deposition: compare clocks, fence, begin the ledger if there is none, run the workers.
 
-use super::{RETRY_PAUSE, clock_watch, seal, sign};
+use super::{RETRY_PAUSE, clock_watch, registry, seal, sign};
 use crate::clock::Clock;
 use crate::ingest::{Ingest, IngestError};
 use crate::metrics::Metrics;
-use crate::proposer::{ProposalError, Proposer, SystemRow, unusable};
-use crate::signer::Signer;
-use cdr_core::canonical::to_jcs;
+use crate::proposer::{ProposalError, Proposer};
+use crate::signer::{Signer, Voucher};
 use cdr_core::command::{Command, Initialize, Rejection, Reply};
-use cdr_core::row::SystemKind;
-use cdr_core::seal::KeyRecord;
-use cdr_core::state::Operator;
 use cdr_core::{Hour, LedgerState};
 use cdr_raft::{Leadership as RaftLeadership, Node};
 use cdr_storage::Store;
@@ -41,19 +37,22 @@ pub struct Leadership {
     pub clock: Clock,
     /// The inbound stream.
     pub ingest: Ingest,
-    /// Who signs seals, and what a verifier needs to trust it.
+    /// Who signs seals.
     pub signer: Arc<dyn Signer>,
-    /// The signer's record.
-    pub key: KeyRecord,
+    /// Where the record comes from with which the signer's key enters the ledger.
+    pub voucher: Arc<Voucher>,
     /// With what a ledger begins.
     pub ledger: LedgerSettings,
+    /// The most that this node's clock may be off while it leads, milliseconds.
+    pub max_clock_offset_ms: i64,
     /// What counts.
     pub metrics: Arc<Metrics>,
 }
 
 impl Leadership {
     async fn lead(&self, term: u64) {
-        let proposer = Proposer::new(self.node.clone(), self.store.clone(), self.clock.clone(), term);
+        let (node, store, clock) = (self.node.clone(), self.store.clone(), self.clock.clone());
+        let proposer = Proposer::new(node, store, clock, term, self.max_clock_offset_ms);
         if !self.open_term(&proposer).await {
             return;
         }
@@ -115,15 +114,18 @@ impl Leadership {
         }
         // A replay clock stood still while nobody led.
         self.clock.observe(state.head.last_recorded_at);
-        self.join(proposer, &state).await
+        registry::register_key(proposer, &*self.signer, &self.voucher).await?;
+        registry::join(proposer, &self.ledger.operators).await
     }
 
     async fn begin(&self, proposer: &Proposer) -> Result<(), ProposalError> {
-        let mut rows = self.operator_rows(&LedgerState::default(), self.clock.now().hour());
-        rows.push((SystemKind::Key, to_jcs(&self.key)));
+        let ledger = &self.ledger;
+        let mut rows =
+            registry::operator_rows(&ledger.operators, &LedgerState::default(), self.clock.now().hour());
+        rows.push(registry::key_row(&*self.signer, &self.voucher, &ledger.cluster_id, Hour(0))?);
         let drafts = proposer.system_drafts("initialize", rows)?;
         let mut hash_key = [0u8; 16];
-        getrandom::fill(&mut hash_key).map_err(|e| unusable(e.to_string()))?;
+        getrandom::fill(&mut hash_key).map_err(|e| ProposalError::Rows { why: e.to_string() })?;
         let initialize = Initialize {
             cluster_id: &self.ledger.cluster_id,
             zone: &self.ledger.zone,
@@ -134,37 +136,10 @@ impl Leadership {
         };
         match proposer.propose(Command::Initialize(initialize)).await? {
             Reply::Rejected(rejection @ Rejection::AlreadyInitialized { .. }) => tracing::info!(%rejection),
-            Reply::Rejected(rejection) => return Err(unusable(rejection.to_string()).into()),
+            Reply::Rejected(rejection) => return Err(ProposalError::Refused(rejection)),
             reply => tracing::info!(cluster = self.ledger.cluster_id, ?reply, "the ledger begins"),
         }
         Ok(())
-    }
-
-    /// Operators that were added to the configuration join with the next hour.
-    async fn join(&self, proposer: &Proposer, state: &LedgerState) -> Result<(), ProposalError> {
-        let open = state.head.open_hour.max(self.clock.now().hour());
-        let rows = self.operator_rows(state, open.next());
-        if rows.is_empty() {
-            return Ok(());
-        }
-        match proposer.append_rows("operators", rows).await? {
-            Reply::Rejected(rejection) => tracing::error!(%rejection, "configured operators can't join"),
-            reply => tracing::info!(?reply, "new operators join with the next hour"),
-        }
-        Ok(())
-    }
-
-    /// Rows of the configured operators that a ledger does not know yet.
-    fn operator_rows(&self, state: &LedgerState, effective_from: Hour) -> Vec<SystemRow> {
-        let known = |id: &str| state.registry.iter().any(|operator| operator.operator_id == id);
-        let new = self.ledger.operators.iter().filter(|(id, _)| !known(id));
-        new.map(|(operator_id, recording_entity)| Operator {
-            effective_from,
-            operator_id: operator_id.clone(),
-            recording_entity: recording_entity.clone(),
-        })
-        .map(|operator| (SystemKind::Operator, to_jcs(&operator)))
-        .collect()
     }
 
     async fn give_up(&self) {

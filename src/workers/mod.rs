@@ -4,6 +4,7 @@
 
 mod clock_watch;
 mod leadership;
+mod registry;
 mod seal;
 mod sign;
 

@@ -1,0 +1,142 @@
+//! Where the record of the signing key comes from: the root key's word that a cluster may use it from an hour on.
+
+use super::{DevRoot, SignError, Signer};
+use cdr_core::hash::to_hex;
+use cdr_core::seal::KeyRecord;
+use cdr_core::time::Hour;
+use std::path::Path;
+
+/// Vouches for the signing key.
+pub enum Voucher {
+    /// A record that the offline root key has signed: it says from which hour on the key may be used.
+    Record(KeyRecord),
+    /// The development root, which vouches anew whenever it is asked.
+    DevRoot(DevRoot),
+}
+
+/// A key record can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VoucherError {
+    /// The file can't be read.
+    #[error("signer.key_record_file {path} can't be read: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file holds no key record.
+    #[error("signer.key_record_file {path} holds no key record: {source}")]
+    Syntax {
+        /// The file.
+        path: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The record is of something else than this node signs with.
+    #[error(
+        "signer.key_record_file {path}: its {field} is {found}, this node's is {expected}: have the root key sign a \
+         record for this node's key, or configure the key that the record names"
+    )]
+    Differs {
+        /// The file.
+        path: String,
+        /// Field of the record.
+        field: &'static str,
+        /// What the record says.
+        found: String,
+        /// What it has to say.
+        expected: String,
+    },
+}
+
+impl Voucher {
+    /// Reads the record of `file` and checks that it is of `signer`'s key in `cluster_id`.
+    ///
+    /// # Errors
+    /// [`VoucherError`].
+    pub fn from_file(file: &Path, signer: &dyn Signer, cluster_id: &str) -> Result<Self, VoucherError> {
+        let path = file.display().to_string();
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| VoucherError::File { path: path.clone(), source })?;
+        let record: KeyRecord = serde_json::from_str(&text)
+            .map_err(|source| VoucherError::Syntax { path: path.clone(), source })?;
+        let public_key = to_hex(&signer.public_key());
+        for (field, found, expected) in [
+            ("clusterId", record.cluster_id.as_str(), cluster_id),
+            ("algorithm", &record.algorithm, "Ed25519"),
+            ("keyId", &record.key_id, signer.key_id()),
+            ("publicKey", &record.public_key, &public_key),
+        ] {
+            if found != expected {
+                let (found, expected) = (found.to_owned(), expected.to_owned());
+                return Err(VoucherError::Differs { path, field, found, expected });
+            }
+        }
+        Ok(Self::Record(record))
+    }
+
+    /// The record with which `signer`'s key enters the ledger. The development root vouches for it from `from_hour`
+    /// on; a record that the root key has signed stays as it is.
+    ///
+    /// # Errors
+    /// [`SignError::Record`].
+    pub fn record(
+        &self,
+        signer: &dyn Signer,
+        cluster_id: &str,
+        from_hour: Hour,
+    ) -> Result<KeyRecord, SignError> {
+        match self {
+            Self::Record(record) => Ok(record.clone()),
+            Self::DevRoot(root) => root.vouch(signer, cluster_id, from_hour),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::signer::DevKey;
+
+    #[test]
+    fn a_record_of_another_key_or_cluster_is_refused_by_field() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = DevRoot::load_or_create(&dir.path().join("root.key")).unwrap();
+        let signer = DevKey::load_or_create(&dir.path().join("signer.key"), "seal").unwrap();
+        let other = DevKey::load_or_create(&dir.path().join("other.key"), "seal").unwrap();
+        let file = dir.path().join("record.json");
+        let good = root.vouch(&signer, "one", Hour(5)).unwrap();
+        let refused = |record: &KeyRecord| {
+            std::fs::write(&file, serde_json::to_string(record).unwrap()).unwrap();
+            Voucher::from_file(&file, &signer, "one").map(|_| ()).map_err(|e| e.to_string())
+        };
+        assert_eq!(refused(&good), Ok(()));
+        let of_other_key = root.vouch(&other, "one", Hour(5)).unwrap();
+        let other_public = KeyRecord { public_key: of_other_key.public_key.clone(), ..good.clone() };
+        for (record, field) in [
+            (root.vouch(&signer, "two", Hour(5)).unwrap(), "clusterId"),
+            (of_other_key, "keyId"),
+            (other_public, "publicKey"),
+            (KeyRecord { algorithm: "RSA".to_owned(), ..good.clone() }, "algorithm"),
+        ] {
+            let why = refused(&record).unwrap_err();
+            assert!(why.contains(&format!("its {field} is")) && why.contains("record.json"), "{why}");
+        }
+        std::fs::write(&file, "{}").unwrap();
+        let why = Voucher::from_file(&file, &signer, "one").map(|_| ()).unwrap_err().to_string();
+        assert!(why.contains("no key record"), "{why}");
+    }
+
+    #[test]
+    fn the_development_root_vouches_from_any_hour_and_a_signed_record_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = DevRoot::load_or_create(&dir.path().join("root.key")).unwrap();
+        let signer = DevKey::load_or_create(&dir.path().join("signer.key"), "seal").unwrap();
+        let signed = root.vouch(&signer, "one", Hour(5)).unwrap();
+        let record = |voucher: Voucher| voucher.record(&signer, "one", Hour(9)).unwrap();
+        assert_eq!(record(Voucher::Record(signed.clone())), signed);
+        assert_eq!(record(Voucher::DevRoot(root)).from_hour, Hour(9));
+    }
+}
