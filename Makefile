@@ -16,6 +16,7 @@ RECORDS ?= 100000
 
 BINARY := target/release/cdr-mediation
 PYTHON := .venv/bin/python
+ALERTS := deploy/prometheus
 
 .PHONY: help deps build run test lint bench compare clean
 
@@ -39,11 +40,17 @@ test: build ## Every test
 	@$(CARGO) test --release --workspace $(LOCKED)
 	$(PYTHON) tests/golden/check.py
 
-lint: deps ## Formatting, clippy and documentation, warnings as errors; cargo-deny where it is installed
+lint: deps ## Formatting, clippy and documentation, warnings as errors; cargo-deny, promtool where they are installed
 	@$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets $(LOCKED) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps --document-private-items --workspace $(LOCKED)
 	if $(CARGO) deny --version > /dev/null 2>&1; then $(CARGO) deny check; else echo "cargo-deny is not installed: skipped"; fi
+	if command -v promtool > /dev/null; then
+	    promtool check config $(ALERTS)/cdr-mediation.scrape.yml
+	    promtool test rules $(ALERTS)/cdr-mediation.rules.test.yml
+	else
+	    echo "promtool (Debian package prometheus) is not installed: skipped"
+	fi
 
 bench: build ## Every benchmark
 	@$(CARGO) bench --profile release --workspace --bench '*' $(LOCKED)

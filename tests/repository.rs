@@ -239,6 +239,27 @@ fn exceptions_have_a_reason() {
     }
 }
 
+/// Names of metrics in an expression of an alert.
+fn metrics_in(expression: &str) -> impl Iterator<Item = &str> {
+    expression
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| word.starts_with("cdr_"))
+}
+
+#[test]
+fn alerts_watch_metrics_that_exist() {
+    let rules = fs::read_to_string(root().join("deploy/prometheus/cdr-mediation.rules.yml")).unwrap();
+    let served = fs::read_to_string(root().join("src/metrics.rs")).unwrap();
+    let expressions = rules.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
+    let named: Vec<&str> = expressions.flat_map(metrics_in).collect();
+    assert!(named.len() >= 15, "{named:?}");
+    for name in named {
+        let stem = ["_bucket", "_count", "_sum"].iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name);
+        let is_served = [name, stem].iter().any(|name| served.contains(&format!("\"{name}\"")));
+        assert!(is_served, "an alert watches {name}, which src/metrics.rs does not serve");
+    }
+}
+
 #[test]
 fn the_changelog_knows_this_version() {
     let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();

@@ -11,6 +11,7 @@
 //! | `access` | who asks, with which scopes |
 //! | `input`, `cursor` | parameters, fields, cursors |
 //! | `answer`, `error`, `record` | what is written |
+//! | `paths`, `openapi` | which paths there are, and the document that describes them |
 //! | `records`, `proof`, `rollups`, `hours`, `verify`, `chain`, `health` | the endpoints |
 
 mod access;
@@ -23,6 +24,8 @@ mod hours;
 mod input;
 mod layer;
 mod ledger;
+mod openapi;
+mod paths;
 mod proof;
 mod record;
 mod records;
@@ -34,8 +37,8 @@ pub use ledger::Ledger;
 
 use crate::auth::TokenVerifier;
 use axum::Router;
-use axum::routing::{get, post};
 use error::ApiError;
+use paths::{Paths, get, post};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -54,10 +57,9 @@ pub async fn serve(listener: TcpListener, ledger: Ledger, tokens: Arc<TokenVerif
     axum::serve(listener, router(ledger, tokens)).await
 }
 
-/// Every path.
-fn router(ledger: Ledger, tokens: Arc<TokenVerifier>) -> Router {
-    let service = Service { ledger: Arc::new(ledger), tokens };
-    Router::new()
+/// Every path. What is added here belongs into `docs/openapi.json`, too.
+fn paths() -> Paths {
+    Paths::default()
         .route("/v1/cdr/records", get(records::list))
         .route("/v1/cdr/records/{cdrId}", get(records::one))
         .route("/v1/cdr/records/{cdrId}/proof", get(proof::of_record))
@@ -68,9 +70,17 @@ fn router(ledger: Ledger, tokens: Arc<TokenVerifier>) -> Router {
         .route("/v1/cdr/verify", post(verify::record))
         .route("/v1/cdr/chain/verify", post(chain::hour))
         .route("/v1/cdr/chain/verify/range", post(chain::range))
+        .route("/v1/cdr/openapi.json", get(openapi::document))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
+}
+
+/// Every path, with what is around every request.
+fn router(ledger: Ledger, tokens: Arc<TokenVerifier>) -> Router {
+    let service = Service { ledger: Arc::new(ledger), tokens };
+    paths()
+        .into_router()
         .fallback(|| async { ApiError::UnknownPath })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(axum::middleware::from_fn_with_state(service.clone(), layer::around))

@@ -15,7 +15,8 @@ use cdr_core::{CdrId, Hour, LedgerState, Uuid};
 use cdr_storage::{RecordFilter, RecordPage, Store, StoredRow};
 use std::time::{Duration, Instant};
 
-const PARAMETERS: &[&str] = &[
+/// What the list can be narrowed and paged by.
+pub(super) const PARAMETERS: &[&str] = &[
     "tenantId",
     "operatorId",
     "bucketHourFrom",

@@ -16,7 +16,8 @@ use cdr_core::{Hash, Hour, Millis, Seal};
 use cdr_storage::Store;
 use serde::Serialize;
 
-const PARAMETERS: &[&str] = &["operatorId", "bucketHourFrom", "bucketHourTo", "cursor", "limit"];
+/// What the list can be narrowed and paged by.
+pub(super) const PARAMETERS: &[&str] = &["operatorId", "bucketHourFrom", "bucketHourTo", "cursor", "limit"];
 
 /// An operator's sealed hour, the system's own partition included.
 #[derive(Serialize)]

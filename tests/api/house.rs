@@ -160,11 +160,18 @@ impl House {
         self.get_with(path, &[("Authorization", &format!("Bearer {}", self.token(scopes)))])
     }
 
+    /// POST with the headers given.
+    pub fn post_with(&self, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.post(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        read(request.send(body))
+    }
+
     /// POST with these scopes.
     pub fn post_as(&self, path: &str, body: &[u8], scopes: &[&str]) -> Answer {
-        let request =
-            self.agent.post(self.url(path)).header("Authorization", format!("Bearer {}", self.token(scopes)));
-        read(request.send(body))
+        self.post_with(path, body, &[("Authorization", &format!("Bearer {}", self.token(scopes)))])
     }
 
     /// POST with every right to verify.

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod house;
+mod openapi;
 mod quorum;
+mod verify_record;
 
 use cdr_core::merkle::InclusionProof;
 use cdr_core::proof::{PortableProof, Trust};

@@ -1,0 +1,50 @@
+//! Paths and their methods, known by name: the router is made of them, and the OpenAPI document is held against them.
+
+use super::Service;
+use axum::Router;
+use axum::handler::Handler;
+use axum::routing::MethodRouter;
+
+/// Every path that is served.
+#[derive(Default)]
+pub(super) struct Paths {
+    router: Router<Service>,
+    known: Vec<(&'static str, &'static str)>,
+}
+
+/// What a path does under one method.
+pub(super) struct Method {
+    name: &'static str,
+    router: MethodRouter<Service>,
+}
+
+/// What `GET` does.
+pub(super) fn get<T: 'static>(handler: impl Handler<T, Service>) -> Method {
+    Method { name: "get", router: axum::routing::get(handler) }
+}
+
+/// What `POST` does.
+pub(super) fn post<T: 'static>(handler: impl Handler<T, Service>) -> Method {
+    Method { name: "post", router: axum::routing::post(handler) }
+}
+
+impl Paths {
+    /// Adds a method of a path; a path with two methods is added twice.
+    pub(super) fn route(mut self, path: &'static str, method: Method) -> Self {
+        self.router = self.router.route(path, method.router);
+        self.known.push((path, method.name));
+        self
+    }
+
+    /// Every path with every method, lower-case.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> &[(&'static str, &'static str)] {
+        &self.known
+    }
+
+    /// The router.
+    pub(super) fn into_router(self) -> Router<Service> {
+        tracing::debug!(paths = self.known.len(), "the API's paths are routed");
+        self.router
+    }
+}

@@ -1,0 +1,107 @@
+//! `verify-record` on proofs that the API gives.
+
+use crate::HOUSE;
+use crate::house::{RECORDS, cdr_id};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A proof file and the root's public key.
+fn files(dir: &Path) -> (String, String) {
+    let proof = HOUSE.get(&format!("/v1/cdr/records/{}/proof", cdr_id(RECORDS))).text;
+    let (file, root) = (dir.join("proof.json"), dir.join("root.pub"));
+    std::fs::write(&file, proof).unwrap();
+    std::fs::write(&root, hex::encode(HOUSE.root_public_key)).unwrap();
+    (file.to_str().unwrap().to_owned(), root.to_str().unwrap().to_owned())
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_cdr-mediation"))
+        .arg("verify-record")
+        .args(arguments)
+        .output()
+        .unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn change(file: &str, change: impl FnOnce(&mut Value)) {
+    let mut proof: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    change(&mut proof);
+    std::fs::write(file, proof.to_string()).unwrap();
+}
+
+#[test]
+fn a_proof_is_verified_with_and_without_a_root_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, root) = files(dir.path());
+    let (code, said, _) = run(&["--cluster", "test", "--trust", &root, &file]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&cdr_id(RECORDS).to_string()) && !said.contains("NOT CHECKED"), "{said}");
+    let (code, said, _) = run(&[&file]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("NOT CHECKED: whether that key") && said.contains("--trust"), "{said}");
+    let (code, said, _) = run(&["--json", &file]);
+    let answer: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &answer["verified"], &answer["trustChecked"]), (Some(0), &json!(true), &json!(false)));
+    assert_eq!((&answer["clusterId"], &answer["violation"]), (&json!("test"), &Value::Null));
+    let (_, said, _) = run(&["--json", "--cluster", "test", "--trust", &root, &file]);
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["trustChecked"], true);
+}
+
+/// What a change of a proof is answered with, and the change.
+type Change<'a> = (&'a str, Box<dyn Fn(&mut Value) + 'a>);
+
+#[test]
+fn what_does_not_hold_is_named_with_exit_code_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, root) = files(dir.path());
+    let good = std::fs::read_to_string(&file).unwrap();
+    let other_root = dir.path().join("other.pub");
+    std::fs::write(&other_root, hex::encode([9; 32])).unwrap();
+    let (code, _, said) = run(&["--cluster", "test", "--trust", other_root.to_str().unwrap(), &file]);
+    assert!(code == Some(1) && said.contains("does not vouch"), "{code:?} {said}");
+    let (code, _, said) = run(&["--cluster", "another", "--trust", &root, &file]);
+    assert!(code == Some(1) && said.contains("another cluster"), "{code:?} {said}");
+    // None of these needs a root key to be seen.
+    let flipped = |text: &Value| {
+        let text = text.as_str().unwrap();
+        let first = if text.starts_with('A') { 'B' } else { 'A' };
+        json!(format!("{first}{}", &text[1..]))
+    };
+    let changes: [Change<'_>; 5] = [
+        ("the row was changed", Box::new(|proof| proof["row"]["chargeAmount"] = json!("0.000000"))),
+        ("the seal was changed", Box::new(|proof| proof["seal"]["recordCount"] = json!(1))),
+        ("not by the signing key", Box::new(|proof| proof["signature"] = flipped(&proof["signature"]))),
+        ("not signed yet", Box::new(|proof| proof["signature"] = Value::Null)),
+        ("does not vouch", Box::new(|proof| proof["key"]["clusterId"] = json!("another"))),
+    ];
+    for (expected, tamper) in changes {
+        std::fs::write(&file, &good).unwrap();
+        change(&file, |proof| tamper(proof));
+        let (code, _, said) = run(&[&file]);
+        assert!(code == Some(1) && said.contains(expected), "{expected}: {code:?} {said}");
+        let (code, answer, _) = run(&["--json", &file]);
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!((code, &answer["verified"]), (Some(1), &json!(false)));
+        assert!(answer["violation"].as_str().unwrap().contains(expected), "{answer}");
+    }
+}
+
+#[test]
+fn what_can_not_be_checked_is_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, root) = files(dir.path());
+    let missing = dir.path().join("none");
+    let missing = missing.to_str().unwrap();
+    for arguments in [
+        &[missing][..],
+        &[&root],
+        &["--cluster", "test", "--trust", missing, &file],
+        &["--cluster", "test", "--trust", &file, &file],
+        &["--cluster", "test", &file],
+        &["--trust", &root, &file],
+    ] {
+        let (code, said, why) = run(arguments);
+        assert!(code == Some(2) && said.is_empty() && !why.is_empty(), "{arguments:?}: {code:?} {said}{why}");
+    }
+}
