@@ -13,6 +13,7 @@
 //! | [`state`] | the fold over rows: open bucket, partitions, streams, keys |
 //! | [`command`], [`mod@apply`] | what can be asked, and what follows from it |
 //! | [`proof`] | portable proofs and the one verifier that everything shares |
+//! | [`tariff`] | price lists, and the proof that a row's charge follows from one |
 //! | [`codec`] | the compact encoding of drafts and commands, with its version byte |
 
 // Purity is enforced: `clippy.toml` beside this crate's manifest lists what is banned and why.
@@ -38,6 +39,7 @@ pub mod proof;
 pub mod row;
 pub mod seal;
 pub mod state;
+pub mod tariff;
 pub mod time;
 
 pub use apply::{NewRow, Transition, View, ViewError, apply};
