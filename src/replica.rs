@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::ingest::{Ingest, IngestSettings, Projector};
 use crate::metrics::Metrics;
-use crate::pricing::TablePricing;
+use crate::pricing::{EntitySource, Pricing, Sources};
 use crate::signer::Signer;
 use crate::workers::{Leadership, LedgerSettings, lead_when_elected};
 use anyhow::{Context, bail};
@@ -41,6 +41,8 @@ pub struct Replica {
     node: Node,
     store: Store,
     metrics: Arc<Metrics>,
+    pricing: Arc<dyn Pricing>,
+    entities: Arc<dyn EntitySource>,
     tasks: Vec<JoinHandle<()>>,
     _raft: RaftRuntime,
 }
@@ -63,9 +65,13 @@ impl Replica {
         let (raft, node) = start_raft(config, &parts.clock, &store).await?;
         let metrics = Arc::new(Metrics::new()?);
         let api = Self::start_api(&parts, &store, &node, &metrics).await?;
-        let leadership = leadership(parts, &store, &node, &metrics)?;
-        let tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
-        Ok(Self { node, store, metrics, tasks, _raft: raft })
+        let sources = Sources::new(&parts.config, &parts.clock, &metrics)
+            .context("prices can't be taken from where the configuration says")?;
+        let Sources { pricing, entities, background } = sources;
+        let leadership = leadership(parts, &store, &node, &metrics, pricing.clone())?;
+        let mut tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
+        tasks.extend(background.into_iter().map(tokio::spawn));
+        Ok(Self { node, store, metrics, pricing, entities, tasks, _raft: raft })
     }
 
     async fn start_api(
@@ -106,6 +112,16 @@ impl Replica {
     /// What counts.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Where prices come from.
+    pub fn pricing(&self) -> &Arc<dyn Pricing> {
+        &self.pricing
+    }
+
+    /// Where recording entities come from.
+    pub fn entities(&self) -> &Arc<dyn EntitySource> {
+        &self.entities
     }
 
     /// Stops serving, leading and replicating, and closes everything.
@@ -188,10 +204,10 @@ fn leadership(
     store: &Store,
     node: &Node,
     metrics: &Arc<Metrics>,
+    pricing: Arc<dyn Pricing>,
 ) -> anyhow::Result<Leadership> {
     let config = parts.config;
     let zone = config.settlement.zone;
-    let pricing = Arc::new(TablePricing::new(config.pricing.tables));
     let projector = Projector::new(&zone, pricing)
         .with_context(|| format!("settlement.zone {zone} is no IANA time zone"))?;
     let settings = IngestSettings {

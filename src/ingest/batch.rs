@@ -112,10 +112,11 @@ impl Batcher {
         let parsed = if own { parse(&delivery.payload) } else { Parsed::Ignored("foreign subject") };
         let closed = self.closes_before(&parsed).then(|| self.take()).flatten();
         let now = self.now(&parsed);
+        let mut price = None;
         let outcome = match &parsed {
             Parsed::Final(dlr) => {
                 let id = self.ids.next(now).map_err(|e| e.to_string())?;
-                self.projector.project(dlr, state, id, now).map(Some)
+                self.projector.project(dlr, state, id, now, &mut price).map(Some)
             }
             Parsed::Ignored(_) => Ok(None),
             Parsed::Malformed { reason } => Err(*reason),
