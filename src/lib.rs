@@ -5,7 +5,7 @@
 //! | [`bus`] | inbound and outbound messages: NATS JetStream, or durable files for development |
 //! | [`dlr`] | delivery receipts: reading and checking them |
 //! | [`ingest`] | receipts become canonical CDRs in the log |
-//! | [`pricing`] | what a message costs |
+//! | [`pricing`] | what a message costs: price lists of the configuration, or services over gRPC |
 //! | [`acts`] | what people ask for: adjustments, bulk jobs, notes; taken in by any replica |
 //! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
 //! | [`signer`] | who signs seals |

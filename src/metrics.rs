@@ -63,6 +63,9 @@ pub struct Metrics {
     requests: HistogramVec,
     mismatches: IntCounterVec,
     panics: IntCounter,
+    pricing_calls: IntCounterVec,
+    pricing_breaker: IntGaugeVec,
+    pricing_answered_at: IntGaugeVec,
     dependency_up: IntGaugeVec,
     dependencies: Mutex<BTreeMap<&'static str, Result<(), String>>>,
     figures: Mutex<Figures>,
@@ -196,6 +199,21 @@ impl Metrics {
                 &["what"],
             )?,
             panics: add.counter("cdr_api_panics_total", "Requests that ended in a programming error")?,
+            pricing_calls: add.counters(
+                "cdr_pricing_calls_total",
+                "Attempts to call the billing service and the operator registry, by how they went",
+                &["service", "method", "outcome"],
+            )?,
+            pricing_breaker: add.gauges(
+                "cdr_pricing_breaker",
+                "0 while a service is called, 2 while it is left alone, 1 while it is tried again",
+                &["service"],
+            )?,
+            pricing_answered_at: add.gauges(
+                "cdr_pricing_answered_at_ms",
+                "When the service last gave or confirmed what is in force, ms since the epoch",
+                &["dependency"],
+            )?,
             dependency_up: add.gauges(
                 "cdr_dependency_up",
                 "1 while an outside part answers",
@@ -254,6 +272,21 @@ impl Metrics {
     /// This node's clock is `offset_ms` off the median of the replicas.
     pub fn clock_offset(&self, offset_ms: i64) {
         self.clock_offset_ms.set(offset_ms);
+    }
+
+    /// An attempt to call a service ended as `outcome`, which is one of a fixed set of texts.
+    pub fn pricing_call(&self, service: &str, method: &str, outcome: &str) {
+        self.pricing_calls.with_label_values(&[service, method, outcome]).inc();
+    }
+
+    /// The breaker of a service is closed (0), half-open (1) or open (2).
+    pub fn pricing_breaker(&self, service: &str, state: i64) {
+        self.pricing_breaker.with_label_values(&[service]).set(state);
+    }
+
+    /// A service gave or confirmed at `now` what is in force.
+    pub fn pricing_answered(&self, dependency: &str, now: Millis) {
+        self.pricing_answered_at.with_label_values(&[dependency]).set(now.0);
     }
 
     /// An outside part, such as `bus` or `signer`, answered, or did not for a reason.

@@ -7,7 +7,8 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::ingest::{Ingest, IngestSettings};
 use crate::metrics::Metrics;
-use crate::pricing::TablePricing;
+use crate::acts::Desk;
+use crate::pricing::{EntitySource, Pricing, Sources};
 use crate::signer::{Signer, Voucher};
 use crate::workers::{Leadership, LedgerSettings, lead_when_elected};
 use anyhow::{Context, bail};
@@ -41,6 +42,8 @@ pub struct Replica {
     store: Store,
     metrics: Arc<Metrics>,
     tokens: Arc<TokenVerifier>,
+    pricing: Arc<dyn Pricing>,
+    entities: Arc<dyn EntitySource>,
     tasks: Vec<JoinHandle<()>>,
     _raft: RaftRuntime,
 }
@@ -63,10 +66,15 @@ impl Replica {
         let (raft, node) = start_raft(config, &parts.clock, &store).await?;
         let metrics = Arc::new(Metrics::new()?);
         let tokens = Arc::new(TokenVerifier::from_config(&config.auth)?);
-        let api = Self::start_api(&parts, &store, &node, &metrics, &tokens).await?;
-        let leadership = leadership(parts, &store, &node, &metrics);
-        let tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
-        Ok(Self { node, store, metrics, tokens, tasks, _raft: raft })
+        let desk = Desk::new(node.clone(), store.clone());
+        let api = Self::start_api(&parts, &store, &node, &metrics, &tokens, &desk).await?;
+        let sources = Sources::new(&parts.config, &parts.clock, &metrics)
+            .context("prices can't be taken from where the configuration says")?;
+        let Sources { pricing, entities, background } = sources;
+        let leadership = leadership(parts, &store, &node, &metrics, pricing.clone(), desk);
+        let mut tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
+        tasks.extend(background.into_iter().map(tokio::spawn));
+        Ok(Self { node, store, metrics, tokens, pricing, entities, tasks, _raft: raft })
     }
 
     async fn start_api(
@@ -75,6 +83,7 @@ impl Replica {
         node: &Node,
         metrics: &Arc<Metrics>,
         tokens: &Arc<TokenVerifier>,
+        desk: &Desk,
     ) -> anyhow::Result<JoinHandle<()>> {
         let address = &parts.config.api.listen;
         let listener = TcpListener::bind(address)
@@ -86,6 +95,7 @@ impl Replica {
             node.clone(),
             parts.clock.clone(),
             metrics.clone(),
+            desk.clone(),
             &parts.config,
         );
         Ok(tokio::spawn(async move {
@@ -116,6 +126,16 @@ impl Replica {
     /// What counts.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Where prices come from.
+    pub fn pricing(&self) -> &Arc<dyn Pricing> {
+        &self.pricing
+    }
+
+    /// Where recording entities come from.
+    pub fn entities(&self) -> &Arc<dyn EntitySource> {
+        &self.entities
     }
 
     /// Stops serving, leading and replicating, and closes everything.
@@ -193,10 +213,16 @@ fn store_options(storage: &config::Storage) -> StoreOptions {
     }
 }
 
-fn leadership(parts: ReplicaParts, store: &Store, node: &Node, metrics: &Arc<Metrics>) -> Leadership {
+fn leadership(
+    parts: ReplicaParts,
+    store: &Store,
+    node: &Node,
+    metrics: &Arc<Metrics>,
+    pricing: Arc<dyn Pricing>,
+    desk: Desk,
+) -> Leadership {
     let config = parts.config;
     let zone = config.settlement.zone;
-    let pricing = Arc::new(TablePricing::new(config.pricing.tables));
     let settings = IngestSettings {
         subject: config.ingest.subject,
         stream: config.ingest.stream,
@@ -211,6 +237,7 @@ fn leadership(parts: ReplicaParts, store: &Store, node: &Node, metrics: &Arc<Met
         store: store.clone(),
         clock: parts.clock,
         ingest: Ingest { settings, bus: parts.bus, pricing, metrics: metrics.clone() },
+        desk,
         signer: parts.signer,
         voucher: parts.voucher,
         ledger: LedgerSettings {

@@ -27,6 +27,11 @@ pub fn next_local(zone: &str, time: Time, at: Millis) -> Result<Millis, jiff::Er
     }
 }
 
+/// A time of day, `HH:MM`.
+pub fn time_of_day(text: &str) -> Option<Time> {
+    Time::strptime("%H:%M", text).ok()
+}
+
 fn timestamp(at: Millis) -> Timestamp {
     Timestamp::from_millisecond(at.0).unwrap_or(Timestamp::MAX)
 }

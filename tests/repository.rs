@@ -23,6 +23,8 @@ const OWNERS: &[(&str, &[&str])] = &[
         &["src/signer/", "storage/core/", "tests/", "benches/", "storage/tests/", "storage/src/"],
     ),
     ("prometheus", &["src/metrics"]),
+    ("tonic", &["src/pricing/grpc/", "tests/pricing"]),
+    ("rcgen", &["tests/"]),
     ("clap", &["src/main.rs", "src/bin/"]),
     ("indicatif", &["src/commands/"]),
 ];

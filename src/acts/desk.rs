@@ -34,6 +34,15 @@ struct Inner {
     leading: RwLock<Option<Proposer>>,
 }
 
+/// As long as this is there, acts are performed here.
+pub struct OpenDesk(Desk);
+
+impl Drop for OpenDesk {
+    fn drop(&mut self) {
+        *self.0.0.leading.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 impl Desk {
     /// A desk that answers the other replicas' desks, too.
     pub fn new(node: Node, store: Store) -> Self {
@@ -53,14 +62,11 @@ impl Desk {
         desk
     }
 
-    /// Acts are performed in the name of `proposer`'s term from now on.
-    pub fn open(&self, proposer: Proposer) {
+    /// Acts are performed here, in the name of `proposer`'s term, until what this returns is dropped.
+    #[must_use]
+    pub fn open(&self, proposer: Proposer) -> OpenDesk {
         *self.0.leading.write().unwrap_or_else(PoisonError::into_inner) = Some(proposer);
-    }
-
-    /// The term is over: acts go elsewhere.
-    pub fn close(&self) {
-        *self.0.leading.write().unwrap_or_else(PoisonError::into_inner) = None;
+        OpenDesk(self.clone())
     }
 
     /// Performs an act, here or at the leader's desk; the id of the row that answers it. An act that was taken in

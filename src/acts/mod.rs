@@ -10,7 +10,7 @@ mod desk;
 
 pub use adjust::{Adjusted, adjusted};
 pub use correction::{CORRECTABLE, FieldError, corrected};
-pub use desk::Desk;
+pub use desk::{Desk, OpenDesk};
 
 use cdr_core::hash::{hex_string, sha256};
 use cdr_core::job::JobRequest;

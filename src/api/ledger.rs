@@ -7,6 +7,7 @@ use super::access::Caller;
 use super::answer::Answer;
 use super::error::ApiError;
 use super::input::Input;
+use crate::acts::Desk;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -18,12 +19,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
+/// When adjustments are cut off for the RAP file unless the configuration says otherwise (US-CDR-008).
+const RAP_CUT_OFF: jiff::civil::Time = jiff::civil::Time::constant(2, 30, 0, 0);
+
 /// A replica's ledger, as the API reads it.
 pub struct Ledger {
     pub(super) store: Store,
     pub(super) node: Node,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) desk: Desk,
+    pub(super) rap_cut_off: jiff::civil::Time,
     pub(super) max_body_bytes: usize,
     /// How long a list looks for more before it answers what it found.
     pub(super) scan_budget: Duration,
@@ -69,7 +75,14 @@ impl Consistency {
 
 impl Ledger {
     /// A replica's store and node, read within the bounds of `config.api`.
-    pub fn new(store: Store, node: Node, clock: Clock, metrics: Arc<Metrics>, config: &Config) -> Self {
+    pub fn new(
+        store: Store,
+        node: Node,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        desk: Desk,
+        config: &Config,
+    ) -> Self {
         let api = &config.api;
         let lane = |at_once: u32, patience_ms: u64| Lane {
             permits: Arc::new(Semaphore::new(at_once as usize)),
@@ -80,6 +93,8 @@ impl Ledger {
             node,
             clock,
             metrics,
+            desk,
+            rap_cut_off: crate::zone::time_of_day(&config.settlement.rap_cut_off).unwrap_or(RAP_CUT_OFF),
             max_body_bytes: api.max_body_bytes as usize,
             scan_budget: Duration::from_millis(api.scan_budget_ms),
             reads: lane(api.max_concurrent_reads, api.request_timeout_ms),

@@ -317,6 +317,7 @@ fn prices() -> anyhow::Result<Pricing> {
                 tariff(None, "0.4200", "AFN", "A040")?,
             ],
         }],
+        ..Pricing::default()
     })
 }
 

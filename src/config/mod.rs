@@ -4,6 +4,7 @@
 //! sections and keys are refused with the nearest known one, so that a slip never means a silent default. Secrets are
 //! given by file path or environment only, and never printed.
 
+mod pricing;
 mod reader;
 mod sections;
 mod tariff;
@@ -12,11 +13,13 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub use cdr_core::tariff::{Tariff, TariffTable};
+pub use pricing::{Pricing, PricingSource};
 pub use sections::{
     Api, Auth, BusKind, Cluster, Ingest, LogFormat, Observability, Peers, Settlement, Signer, SignerKind,
     Storage,
 };
-pub use tariff::{Operator, Operators, Pricing, Tariff, TariffTable};
+pub use tariff::{Operator, Operators};
 
 use reader::Reader;
 use serde::Serialize;
@@ -53,7 +56,7 @@ pub struct Config {
     pub storage: Storage,
     /// The bus.
     pub ingest: Ingest,
-    /// Price lists.
+    /// Price lists, or the services that have them.
     pub pricing: Pricing,
     /// Operators.
     pub operators: Operators,

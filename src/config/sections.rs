@@ -103,6 +103,8 @@ section! {
     Settlement {
         /// IANA name of the zone of local times and settlement days; fixed when the ledger begins.
         zone: String = "Asia/Kabul".to_owned(),
+        /// Local time at which the day's adjustments are cut off for the RAP file, `HH:MM`.
+        rap_cut_off: String = "02:30".to_owned(),
     }
 }
 

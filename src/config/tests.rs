@@ -151,6 +151,7 @@ fn tariffs_are_read_exactly() {
         tap_tariff_class = 'A001'"
     );
     let config = parse(&text, &[]).unwrap();
+    assert_eq!(parse(&config.effective_toml().unwrap(), &[]).unwrap().pricing, config.pricing);
     let line = &config.pricing.tables[0].tariffs[0];
     assert_eq!(line.per_segment.micros(), 12_800);
     assert_eq!(config.pricing.tables[0].valid_from.to_string(), "2026-04-01T00:00:00.000Z");
@@ -161,6 +162,65 @@ fn tariffs_are_read_exactly() {
     );
     let unknown = problems(&text.replace("operator_id = 'AWCC'", "operator_id = 'ROSHAN'"), &[]);
     assert_eq!(unknown, ["pricing.tables[0].tariffs[0].operator_id: no such operator in operators.list"]);
+}
+
+const SERVICES: &str = "
+    [pricing]
+    source = 'grpc'
+    endpoint = 'https://billing.example.net:7443'
+    ca_file = '/etc/cdr/services-ca.pem'
+    cert_file = '/etc/cdr/client.pem'
+    key_file = '/etc/cdr/client.key'";
+
+#[test]
+fn a_line_that_could_not_price_is_refused_by_its_key() {
+    let line = "per_segment='0.5'\ncurrency='AFN'\ntap_tariff_class='A040'\n";
+    let table = format!(
+        "{SMALLEST}\n[[pricing.tables]]\nversion='1'\nvalid_from='2026-01-01T00:00:00Z'\n[[pricing.tables.tariffs]]\n"
+    );
+    parse(&format!("{table}{line}"), &[]).unwrap();
+    for (from, to, key) in [
+        ("0.5", "-0.5", "per_segment"),
+        ("0.5", "0.1234567", "per_segment"),
+        ("0.5", "3921568628", "per_segment"),
+        ("AFN", "afn", "currency"),
+        ("A040", "A1", "tap_tariff_class"),
+        ("currency", "billing_indicator='UNKNOWN'\ncurrency", "billing_indicator"),
+    ] {
+        let found = problems(&format!("{table}{}", line.replace(from, to)), &[]);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].starts_with(&format!("pricing.tables[0].tariffs[0].{key}: ")), "{found:#?}");
+    }
+}
+
+#[test]
+fn pricing_services_need_addresses_and_certificates() {
+    let config = parse(&format!("{SMALLEST}{SERVICES}"), &[]).unwrap();
+    assert_eq!((config.pricing.source, config.pricing.retries), (PricingSource::Grpc, 3));
+    assert_eq!(parse(&config.effective_toml().unwrap(), &[]).unwrap().pricing, config.pricing);
+
+    let found =
+        problems(&format!("{SMALLEST}\n[pricing]\nsource = 'grpc'\nrefresh_ms = 1\nretries = 99"), &[]);
+    for key in ["refresh_ms", "retries", "endpoint", "ca_file", "cert_file", "key_file"] {
+        assert!(
+            found.iter().any(|p| p.starts_with(&format!("pricing.{key}: "))),
+            "{key} is missing in {found:#?}"
+        );
+    }
+    for endpoint in
+        ["http://billing:1", "https://billing", "https://:7443", "billing:7443", "https://a:1/path"]
+    {
+        let text = format!("{SMALLEST}{SERVICES}").replace("https://billing.example.net:7443", endpoint);
+        let found = problems(&text, &[]);
+        assert!(found.len() == 1 && found[0].contains("is not https://HOST:PORT"), "{endpoint}: {found:#?}");
+    }
+    let tables = "\n[[pricing.tables]]\nversion='1'\nvalid_from='2026-01-01T00:00:00Z'";
+    let found = problems(&format!("{SMALLEST}{SERVICES}{tables}"), &[]);
+    assert!(found.len() == 1 && found[0].starts_with("pricing.tables: "), "{found:#?}");
+    let found = problems(&format!("{SMALLEST}{}", SERVICES.replace("'grpc'", "'tables'")), &[]);
+    assert!(found.len() == 1 && found[0].starts_with("pricing.endpoint: "), "{found:#?}");
+    let found = problems(&format!("{SMALLEST}{}", SERVICES.replace("'grpc'", "'rest'")), &[]);
+    assert!(found[0].starts_with("pricing.source: "), "{found:#?}");
 }
 
 #[test]

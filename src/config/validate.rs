@@ -1,6 +1,6 @@
 //! What values must satisfy before a node starts with them.
 
-use super::{BusKind, Config, Problem, SignerKind, Tariff};
+use super::{BusKind, Config, Problem, SignerKind, pricing};
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
 use std::collections::BTreeSet;
@@ -8,16 +8,22 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Collects what is wrong.
-struct Check(Vec<Problem>);
+pub(super) struct Check(Vec<Problem>);
 
 impl Check {
-    fn that(&mut self, holds: bool, key: &str, why: &str) {
+    pub(super) fn that(&mut self, holds: bool, key: &str, why: &str) {
         if !holds {
             self.0.push(Problem { key: key.to_owned(), why: why.to_owned() });
         }
     }
 
-    fn range<T: Copy + PartialOrd + std::fmt::Display>(&mut self, key: &str, value: T, from: T, upto: T) {
+    pub(super) fn range<T: Copy + PartialOrd + std::fmt::Display>(
+        &mut self,
+        key: &str,
+        value: T,
+        from: T,
+        upto: T,
+    ) {
         let why = format!("{value} is out of range, {from} to {upto} can be used");
         self.that(value >= from && value <= upto, key, &why);
     }
@@ -34,7 +40,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     storage(config, &mut check);
     ingest(config, &mut check);
     operators(config, &mut check);
-    pricing(config, &mut check);
+    pricing::check(config, &mut check);
     signer(config, &mut check);
     let zone = &config.settlement.zone;
     let why = format!("{zone:?} is not an IANA time zone, such as Asia/Kabul");
@@ -151,31 +157,6 @@ fn operators(config: &Config, check: &mut Check) {
         let entity = (1..=15).contains(&operator.recording_entity.chars().count());
         check.that(entity, &key("recording_entity"), "1 to 15 characters");
     }
-}
-
-fn pricing(config: &Config, check: &mut Check) {
-    let known: BTreeSet<&str> = config.operators.list.iter().map(|operator| operator.id.as_str()).collect();
-    let mut versions = BTreeSet::new();
-    for (i, table) in config.pricing.tables.iter().enumerate() {
-        let key = |name: &str| format!("pricing.tables[{i}].{name}");
-        check.that(!table.version.is_empty(), &key("version"), "it can't be empty");
-        check.that(versions.insert(&table.version), &key("version"), "another table has the same version");
-        let ends = table.valid_to.is_none_or(|to| to > table.valid_from);
-        check.that(ends, &key("valid_to"), "it must be later than valid_from");
-        for (j, line) in table.tariffs.iter().enumerate() {
-            tariff(line, &key(&format!("tariffs[{j}]")), &known, check);
-        }
-    }
-}
-
-fn tariff(line: &Tariff, path: &str, known: &BTreeSet<&str>, check: &mut Check) {
-    let operator = line.operator_id.as_deref().is_none_or(|id| known.contains(id));
-    check.that(operator, &format!("{path}.operator_id"), "no such operator in operators.list");
-    check.that(line.per_segment.micros() >= 0, &format!("{path}.per_segment"), "a price can't be negative");
-    let currency = line.currency.len() == 3 && line.currency.bytes().all(|b| b.is_ascii_uppercase());
-    check.that(currency, &format!("{path}.currency"), "three capital letters (ISO 4217)");
-    let class = (1..=4).contains(&line.tap_tariff_class.chars().count());
-    check.that(class, &format!("{path}.tap_tariff_class"), "1 to 4 characters");
 }
 
 fn signer(config: &Config, check: &mut Check) {

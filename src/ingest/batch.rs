@@ -134,10 +134,11 @@ impl Batcher {
         let parsed = if own { self.parse(&delivery.payload) } else { Parsed::Ignored("foreign subject") };
         let closed = self.close_before(delivery, &parsed);
         let now = self.now(&parsed, state);
+        let mut price = None;
         let outcome = match &parsed {
             Parsed::Final(dlr) => {
                 let id = self.ids.next(now).map_err(|e| e.to_string())?;
-                self.projector.project(dlr, state, id, now).map(Some)
+                self.projector.project(dlr, state, id, now, &mut price).map(Some)
             }
             Parsed::Ignored(_) => Ok(None),
             Parsed::Malformed { reason } => Err(*reason),

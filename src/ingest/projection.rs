@@ -1,7 +1,7 @@
 //! From a receipt to the draft of a canonical CDR (US-CDR-001).
 
 use crate::dlr::{Dlr, Reason};
-use crate::pricing::{PriceQuery, Pricing};
+use crate::pricing::{Price, PriceQuery, Pricing};
 use cdr_core::row::{BillingIndicator, Draft, Record, Sms};
 use cdr_core::state::LedgerState;
 use cdr_core::time::HOUR_MS;
@@ -43,7 +43,8 @@ impl Projector {
 
     /// The draft of the record, or why the receipt can't become one: its operator is not in force, or its event is
     /// older than the horizon over which duplicates are recognised, or more than an hour ahead of `now`
-    /// (see [`LedgerState::dedup_since`]).
+    /// (see [`LedgerState::dedup_since`]). `price` is where the price is kept as long as
+    /// the draft borrows from it.
     ///
     /// # Errors
     /// [`Reason`] for the dead letter.
@@ -53,6 +54,7 @@ impl Projector {
         state: &'a LedgerState,
         cdr_id: CdrId,
         now: Millis,
+        price: &'a mut Option<Price>,
     ) -> Result<Draft<'a>, Reason> {
         let horizon = state.cluster.as_ref().map_or(0, |c| i64::from(c.dedup_horizon_hours));
         if dlr.final_at.0 < now.0 - horizon * HOUR_MS {
@@ -63,7 +65,7 @@ impl Projector {
         }
         let partition = state.partition(&dlr.operator_id).ok_or(Reason::UnknownOperator)?;
         let operator = &state.registry[usize::from(state.partitions[partition].operator)];
-        let price = self.pricing.price(&PriceQuery {
+        *price = self.pricing.price(&PriceQuery {
             operator_id: &dlr.operator_id,
             tenant_id: dlr.tenant_id,
             charge_type: dlr.charge_type,
@@ -71,6 +73,7 @@ impl Projector {
             segment_count: dlr.segment_count,
             event_at: dlr.final_at,
         });
+        let price = price.as_ref();
         let sms = Sms {
             message_id: dlr.message_id,
             tenant_id: dlr.tenant_id,
@@ -83,12 +86,12 @@ impl Projector {
             event_at: dlr.final_at,
             local_offset_minutes: self.offset_minutes(dlr.final_at),
             submitted_at: dlr.submitted_at,
-            charge_amount: price.map(|p| p.amount),
-            charge_currency: price.map(|p| p.currency),
-            tap_tariff_class: price.map(|p| p.tap_tariff_class),
-            tariff_version: price.map(|p| p.tariff_version),
+            charge_amount: price.map(Price::amount),
+            charge_currency: price.map(Price::currency),
+            tap_tariff_class: price.map(Price::tap_tariff_class),
+            tariff_version: price.map(Price::tariff_version),
             charge_type: dlr.charge_type,
-            billing_indicator: price.map_or(BillingIndicator::Unknown, |p| p.billing_indicator),
+            billing_indicator: price.map_or(BillingIndicator::Unknown, Price::billing_indicator),
             direction: dlr.direction,
             encoding: dlr.encoding,
             final_state: dlr.final_state,

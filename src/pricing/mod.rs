@@ -1,133 +1,92 @@
-//! What a message costs: tariff tables behind a trait (US-CDR-001; a price is taken when the CDR is made).
+//! What a message costs, and which recording entity an operator has (US-CDR-001; a price is taken when the CDR is
+//! made).
+//!
+//! Whoever asks for a price reads the [`PriceBook`] that is at hand and never waits: what has no price now is recorded
+//! without one and corrected later. Where the book comes from, the configuration says: its own tables, or the billing
+//! service over gRPC, which is asked in the background. The rule that prices, and the proof of a price, are
+//! [`cdr_core::tariff`].
 
-use crate::config::{Tariff, TariffTable};
-use cdr_core::row::{BillingIndicator, ChargeType, Direction};
-use cdr_core::{Millis, Money, Uuid};
+mod book;
+mod entities;
+mod error;
+mod grpc;
+mod index;
+mod shared;
+mod source;
 
-/// What a price depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct PriceQuery<'a> {
-    /// Operator of the record.
-    pub operator_id: &'a str,
-    /// Submitter, where there is one.
-    pub tenant_id: Option<Uuid>,
-    /// What is charged for.
-    pub charge_type: ChargeType,
-    /// Direction at the operator.
-    pub direction: Direction,
-    /// Segments, 1 to 255.
-    pub segment_count: u8,
-    /// When the event happened.
-    pub event_at: Millis,
-}
+#[cfg(test)]
+mod tests;
 
-/// A price and where it comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Price<'a> {
-    /// The charge for all segments.
-    pub amount: Money,
-    /// Currency, ISO 4217.
-    pub currency: &'a str,
-    /// The regulator's tariff class.
-    pub tap_tariff_class: &'a str,
-    /// Who pays.
-    pub billing_indicator: BillingIndicator,
-    /// Price list that gave it.
-    pub tariff_version: &'a str,
-}
+pub use book::{BookError, Price, PriceBook};
+pub use cdr_core::tariff::PriceQuery;
+pub use entities::{ConfiguredEntities, EntitySource};
+pub use error::PricingError;
+pub use grpc::{
+    BreakerSettings, BreakerState, CallSettings, GrpcEntities, GrpcPricing, GrpcSettings, ServiceStatus,
+    TlsFiles,
+};
+pub use source::Sources;
 
-/// Source of prices. Never in the way of ingest: what has no price now is recorded without one.
+use cdr_core::tariff::TariffTable;
+use futures::future::BoxFuture;
+use std::sync::Arc;
+
+/// Source of prices. Asking it for a price never waits, neither for a network nor for a lock that somebody holds
+/// while waiting.
 pub trait Pricing: Send + Sync + 'static {
-    /// The price, or `None` if there is none yet.
-    fn price(&self, query: &PriceQuery<'_>) -> Option<Price<'_>>;
+    /// The price lists at hand. A book never changes; a newer one takes its place.
+    fn book(&self) -> Arc<PriceBook>;
+
+    /// The price of an event by the version that holds at it, or `None` if there is none yet.
+    fn price(&self, query: &PriceQuery<'_>) -> Option<Price> {
+        self.book().price(query)
+    }
+
+    /// The price by a named version, whether or not it holds at the event; for re-rating.
+    fn price_in(&self, version: &str, query: &PriceQuery<'_>) -> Option<Price> {
+        self.book().price_in(version, query)
+    }
+
+    /// Asks the source now, and returns once the book is as new as the source.
+    fn refresh_now(&self) -> BoxFuture<'_, Result<(), PricingError>>;
+
+    /// The table of a version, in force or not, asking the source where the book lacks it; it is in the book
+    /// afterwards. `None` if the source knows no such version.
+    fn fetch_table<'a>(
+        &'a self,
+        version: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Arc<TariffTable>>, PricingError>>;
 }
 
-/// Tables from the configuration; of the tables that hold at the event, the one that began last decides.
+/// Prices from a book that never changes: the tables of the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct TablePricing {
-    tables: Vec<TariffTable>,
+    book: Arc<PriceBook>,
 }
 
 impl TablePricing {
     /// From tables in any order.
-    pub fn new(mut tables: Vec<TariffTable>) -> Self {
-        tables.sort_by_key(|table| std::cmp::Reverse(table.valid_from));
-        Self { tables }
+    ///
+    /// # Errors
+    /// [`BookError`] if a table can't be used.
+    pub fn new(tables: Vec<TariffTable>) -> Result<Self, BookError> {
+        Ok(Self { book: Arc::new(PriceBook::new(tables)?) })
     }
 }
 
 impl Pricing for TablePricing {
-    fn price(&self, query: &PriceQuery<'_>) -> Option<Price<'_>> {
-        let table = self.tables.iter().find(|table| {
-            table.valid_from <= query.event_at && table.valid_to.is_none_or(|to| query.event_at < to)
-        })?;
-        let tariff = table.tariffs.iter().find(|tariff| matches(tariff, query))?;
-        let micros = tariff.per_segment.micros().checked_mul(i64::from(query.segment_count))?;
-        Some(Price {
-            amount: Money::from_micros(micros)?,
-            currency: &tariff.currency,
-            tap_tariff_class: &tariff.tap_tariff_class,
-            billing_indicator: tariff.billing_indicator,
-            tariff_version: &table.version,
-        })
-    }
-}
-
-/// True if every condition of the line fits.
-fn matches(tariff: &Tariff, query: &PriceQuery<'_>) -> bool {
-    tariff.operator_id.as_deref().is_none_or(|id| id == query.operator_id)
-        && tariff.tenant_id.is_none_or(|id| Some(id) == query.tenant_id)
-        && tariff.charge_type.is_none_or(|kind| kind == query.charge_type)
-        && tariff.direction.is_none_or(|direction| direction == query.direction)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn tariff(operator: Option<&str>, price: &str) -> Tariff {
-        Tariff {
-            operator_id: operator.map(str::to_owned),
-            tenant_id: None,
-            charge_type: None,
-            direction: None,
-            per_segment: Money::parse(price).unwrap(),
-            currency: "AFN".to_owned(),
-            tap_tariff_class: "A001".to_owned(),
-            billing_indicator: BillingIndicator::Chargeable,
-        }
+    fn book(&self) -> Arc<PriceBook> {
+        self.book.clone()
     }
 
-    fn query(operator_id: &str, at: i64) -> PriceQuery<'_> {
-        PriceQuery {
-            operator_id,
-            tenant_id: None,
-            charge_type: ChargeType::A2p,
-            direction: Direction::Mt,
-            segment_count: 3,
-            event_at: Millis(at),
-        }
+    fn refresh_now(&self) -> BoxFuture<'_, Result<(), PricingError>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
-    #[test]
-    fn the_latest_table_and_the_first_matching_line_decide() {
-        let table = |version: &str, from, to: Option<i64>, tariffs| TariffTable {
-            version: version.to_owned(),
-            valid_from: Millis(from),
-            valid_to: to.map(Millis),
-            tariffs,
-        };
-        let pricing = TablePricing::new(vec![
-            table("1", 0, Some(1000), vec![tariff(None, "0.5")]),
-            table("2", 500, None, vec![tariff(Some("AWCC"), "0.0128"), tariff(None, "1")]),
-        ]);
-        let price = |operator, at| {
-            pricing.price(&query(operator, at)).map(|p| (p.amount.to_string(), p.tariff_version.to_owned()))
-        };
-        assert_eq!(price("AWCC", 499), Some(("1.500000".to_owned(), "1".to_owned())));
-        assert_eq!(price("AWCC", 500), Some(("0.038400".to_owned(), "2".to_owned())));
-        assert_eq!(price("ETS", 2000), Some(("3.000000".to_owned(), "2".to_owned())));
-        assert_eq!(pricing.price(&query("ETS", -1)), None);
+    fn fetch_table<'a>(
+        &'a self,
+        version: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Arc<TariffTable>>, PricingError>> {
+        Box::pin(std::future::ready(Ok(self.book.table(version).cloned())))
     }
 }

@@ -1,6 +1,7 @@
 //! From election to deposition: compare clocks, fence, begin the ledger if there is none, run the workers.
 
 use super::{RETRY_PAUSE, clock_watch, registry, seal, sign};
+use crate::acts::Desk;
 use crate::clock::Clock;
 use crate::ingest::{Ingest, IngestError};
 use crate::metrics::Metrics;
@@ -37,6 +38,8 @@ pub struct Leadership {
     pub clock: Clock,
     /// The inbound stream.
     pub ingest: Ingest,
+    /// Where acts are taken in.
+    pub desk: Desk,
     /// Who signs seals.
     pub signer: Arc<dyn Signer>,
     /// Where the record comes from with which the signer's key enters the ledger.
@@ -57,6 +60,7 @@ impl Leadership {
             return;
         }
         tracing::info!(term, "this node leads");
+        let _open = self.desk.open(proposer.clone());
         tokio::select! {
             () = self.work(&proposer) => tracing::info!(term, "this node no longer leads"),
             () = clock_watch::until_wrong(&proposer, &self.metrics) => self.give_up().await,

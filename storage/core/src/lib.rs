@@ -14,6 +14,7 @@
 //! | [`adjust`], [`job`], [`audit`] | which adjustments may follow a row; bulk jobs; who did what |
 //! | [`command`], [`mod@apply`] | what can be asked, and what follows from it |
 //! | [`proof`] | portable proofs and the one verifier that everything shares |
+//! | [`tariff`] | price lists, and the proof that a row's charge follows from one |
 //! | [`codec`] | the compact encoding of drafts and commands, with its version byte |
 
 // Purity is enforced: `clippy.toml` beside this crate's manifest lists what is banned and why.
@@ -43,6 +44,7 @@ pub mod row;
 pub mod seal;
 pub mod state;
 mod tally;
+pub mod tariff;
 pub mod time;
 
 pub use apply::{NewRow, Transition, View, ViewError, apply};
