@@ -2,7 +2,7 @@
 //!
 //! The document is kept by hand, beside the code, and held against it: the tests below compare its paths, methods and
 //! parameters with what is routed and read, those of `tests/api` its schemas and scopes with real answers. A new
-//! endpoint is a line in [`super::paths`] and an entry in the document; a test names whichever is missing.
+//! endpoint is a line in [`mod@super::paths`] and an entry in the document; a test names whichever is missing.
 
 use super::Service;
 use super::access::Caller;
