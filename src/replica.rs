@@ -1,5 +1,6 @@
 //! One replica: store, Raft, leader's work and API, put together.
 
+use crate::acts::Desk;
 use crate::api;
 use crate::auth::{KeySetError, TokenVerifier};
 use crate::bus::Bus;
@@ -7,7 +8,6 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::ingest::{Ingest, IngestSettings};
 use crate::metrics::Metrics;
-use crate::acts::Desk;
 use crate::pricing::{EntitySource, Pricing, Sources};
 use crate::signer::{Signer, Voucher};
 use crate::workers::{Leadership, LedgerSettings, lead_when_elected};
@@ -236,8 +236,9 @@ fn leadership(
         node: node.clone(),
         store: store.clone(),
         clock: parts.clock,
-        ingest: Ingest { settings, bus: parts.bus, pricing, metrics: metrics.clone() },
+        ingest: Ingest { settings, bus: parts.bus, pricing: pricing.clone(), metrics: metrics.clone() },
         desk,
+        pricing,
         signer: parts.signer,
         voucher: parts.voucher,
         ledger: LedgerSettings {

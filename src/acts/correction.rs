@@ -100,7 +100,7 @@ fn set<'a>(sms: &mut Sms<'a>, name: &str, value: &'a Value) -> Result<(), FieldE
         "encoding" => sms.encoding = field.parsed("GSM7, UCS2 or GSM8_LATIN", Encoding::parse)?,
         "eventTimeStamp" => sms.event_at = field.parsed(INSTANT, Millis::parse)?,
         "failureCode" => {
-            sms.failure_code = field.optional_text("a text or null", |text| text.len() <= 100)?
+            sms.failure_code = field.optional_text("up to 100 bytes or null", |text| text.len() <= 100)?;
         }
         "finalState" => sms.final_state = field.parsed("DELIVERED, FAILED or EXPIRED", FinalState::parse)?,
         "imsi" => sms.imsi = field.optional_text("6-15 digits or null", is_imsi)?,

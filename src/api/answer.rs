@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Response, header};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
 
@@ -16,12 +16,13 @@ pub(super) const CDR_APPLIED_INDEX: HeaderName = HeaderName::from_static("cdr-ap
 pub(super) struct Answer {
     json: Vec<u8>,
     applied_index: u64,
+    status: StatusCode,
 }
 
 impl Answer {
     /// A body that is JSON already.
     pub(super) fn raw(json: Vec<u8>, applied_index: u64) -> Self {
-        Self { json, applied_index }
+        Self { json, applied_index, status: StatusCode::OK }
     }
 
     /// A body from a value.
@@ -30,13 +31,19 @@ impl Answer {
     /// 500 if the value can't be written.
     pub(super) fn of<T: Serialize>(value: &T, applied_index: u64) -> Result<Self, ApiError> {
         let json = serde_json::to_vec(value).map_err(ApiError::internal)?;
-        Ok(Self { json, applied_index })
+        Ok(Self::raw(json, applied_index))
+    }
+
+    /// The same answer with another status.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
     }
 }
 
 impl IntoResponse for Answer {
     fn into_response(self) -> axum::response::Response {
         let mut response = Response::new(Body::from(self.json));
+        *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CDR_APPLIED_INDEX, HeaderValue::from(self.applied_index));

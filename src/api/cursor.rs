@@ -18,6 +18,10 @@ pub enum List {
     Records = 1,
     /// Rollups: number is the position among the hour's operators, from 1.
     Rollups = 2,
+    /// Adjustments: number is `cdrSequence`.
+    Adjustments = 3,
+    /// Audit rows: number is `cdrSequence`.
+    Audit = 4,
 }
 
 /// The cursor of a place.

@@ -2,6 +2,7 @@
 //!
 //! A handler returns an [`ApiError`]; the outermost layer, which knows the trace id, writes the envelope.
 
+use crate::acts::ActError;
 use crate::auth::AuthError;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
@@ -34,6 +35,29 @@ pub enum ApiError {
     RecordNotFound {
         /// What was asked for.
         what: String,
+    },
+    /// There is no such job.
+    JobNotFound {
+        /// Its id.
+        job: String,
+    },
+    /// An adjustment has to name the ticket that asks for it.
+    TicketRequired,
+    /// The record counts no more.
+    AlreadyVoided {
+        /// The VOID.
+        cdr_id: String,
+    },
+    /// The key was used for another request.
+    IdempotencyConflict,
+    /// A second person has to approve.
+    FourEyesRequired {
+        /// Records that are concerned.
+        impact: u64,
+        /// Records that need no approval.
+        limit: u64,
+        /// What is missing.
+        why: String,
     },
     /// There is no such path.
     UnknownPath,
@@ -88,11 +112,16 @@ impl ApiError {
         match self {
             Self::Validation { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Self::InsufficientScope { .. } => StatusCode::FORBIDDEN,
-            Self::RecordNotFound { .. } | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::InsufficientScope { .. } | Self::FourEyesRequired { .. } => StatusCode::FORBIDDEN,
+            Self::RecordNotFound { .. } | Self::JobNotFound { .. } | Self::UnknownPath => {
+                StatusCode::NOT_FOUND
+            }
+            Self::TicketRequired => StatusCode::UNPROCESSABLE_ENTITY,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BucketNotSealed { .. } => StatusCode::CONFLICT,
+            Self::AlreadyVoided { .. } | Self::IdempotencyConflict | Self::BucketNotSealed { .. } => {
+                StatusCode::CONFLICT
+            }
             Self::NotLeader { .. } | Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -105,6 +134,11 @@ impl ApiError {
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::InsufficientScope { .. } => "INSUFFICIENT_SCOPE",
             Self::RecordNotFound { .. } => "CDR_NOT_FOUND",
+            Self::JobNotFound { .. } => "JOB_NOT_FOUND",
+            Self::TicketRequired => "TICKET_REQUIRED",
+            Self::AlreadyVoided { .. } => "ALREADY_VOIDED",
+            Self::IdempotencyConflict => "IDEMPOTENCY_CONFLICT",
+            Self::FourEyesRequired { .. } => "FOUR_EYES_REQUIRED",
             Self::UnknownPath => "NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::BucketNotSealed { .. } => "BUCKET_NOT_SEALED",
@@ -120,6 +154,17 @@ impl ApiError {
             Self::Unauthenticated(why) => why.to_string(),
             Self::InsufficientScope { required } => format!("this needs the scope {required}"),
             Self::RecordNotFound { what } => format!("{what} does not exist"),
+            Self::JobNotFound { job } => {
+                format!("job {job} does not exist, or ended so long ago that only its rows tell of it")
+            }
+            Self::TicketRequired => "ticketId: an adjustment names the ticket that asks for it".to_owned(),
+            Self::AlreadyVoided { cdr_id } => format!("the record is voided already, by {cdr_id}"),
+            Self::IdempotencyConflict => {
+                "this Idempotency-Key was used for another request: use a new one".to_owned()
+            }
+            Self::FourEyesRequired { impact, limit, why } => {
+                format!("{impact} records are concerned, more than {limit} need a second person: {why}")
+            }
             Self::UnknownPath => "there is no such path".to_owned(),
             Self::MethodNotAllowed => "this path has other methods: see the header Allow".to_owned(),
             Self::TooLarge { limit_bytes } => format!("body: it is larger than {limit_bytes} bytes"),
@@ -138,6 +183,12 @@ impl ApiError {
             Self::TooLarge { limit_bytes } => json!({ "field": "body", "limitBytes": limit_bytes }),
             Self::InsufficientScope { required } => json!({ "requiredScope": required }),
             Self::RecordNotFound { what } => json!({ "what": what }),
+            Self::JobNotFound { job } => json!({ "jobId": job }),
+            Self::TicketRequired => json!({ "field": "ticketId" }),
+            Self::AlreadyVoided { cdr_id } => json!({ "cdrId": cdr_id }),
+            Self::FourEyesRequired { impact, limit, .. } => {
+                json!({ "estimatedImpact": impact, "approvalAbove": limit })
+            }
             Self::BucketNotSealed { hour, operator_id } => {
                 let by = cdr_core::Millis(hour.end().0 + SEAL_WITHIN_MS);
                 let by = by.to_string().replace(".000Z", "Z");
@@ -195,6 +246,21 @@ impl From<StoreError> for ApiError {
                 Self::internal(error)
             }
             error => Self::Unavailable { dependency: "storage", reason: error.to_string() },
+        }
+    }
+}
+
+impl From<ActError> for ApiError {
+    fn from(error: ActError) -> Self {
+        match error {
+            ActError::NotFound { cdr_id } => Self::RecordNotFound { what: format!("record {cdr_id}") },
+            ActError::AlreadyVoided { cdr_id } => Self::AlreadyVoided { cdr_id },
+            ActError::IdempotencyConflict => Self::IdempotencyConflict,
+            ActError::Field { field, message } => Self::Validation { field, message },
+            ActError::NotLeader { reason } => Self::NotLeader { leader: None, reason },
+            error @ ActError::Unconfirmed { .. } => {
+                Self::Unavailable { dependency: "raft", reason: error.to_string() }
+            }
         }
     }
 }

@@ -13,8 +13,12 @@ use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
+/// The trace of the request in hand.
+#[derive(Clone, Debug)]
+pub(super) struct TraceId(pub(super) String);
+
 /// Answers a request whatever happens inside.
-pub(super) async fn around(State(service): State<Service>, request: Request, next: Next) -> Response {
+pub(super) async fn around(State(service): State<Service>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let ledger = &service.ledger;
     let trace_id = trace_id(request.headers());
@@ -24,6 +28,7 @@ pub(super) async fn around(State(service): State<Service>, request: Request, nex
         .get::<MatchedPath>()
         .map_or_else(|| "unmatched".to_owned(), |m| m.as_str().to_owned());
     let applied_index = ledger.node.applied_index();
+    request.extensions_mut().insert(TraceId(trace_id.clone()));
     let response = caught(next.run(request), || ledger.metrics.panicked()).await;
     let mut response = with_envelope(response, &trace_id, &route);
     let headers = response.headers_mut();

@@ -9,13 +9,16 @@
 //! | `ledger` | what handlers read from, and the bounds on how many do at once |
 //! | `layer` | around every request: trace id, time, panics, the error envelope |
 //! | `access` | who asks, with which scopes |
-//! | `input`, `cursor` | parameters, fields, cursors |
+//! | `input`, `body`, `cursor` | parameters, fields, cursors |
 //! | `answer`, `error`, `record` | what is written |
 //! | `paths`, `openapi` | which paths there are, and the document that describes them |
-//! | `records`, `proof`, `rollups`, `hours`, `verify`, `chain`, `health` | the endpoints |
+//! | `records`, `adjustments`, `rerate`, `audit`, `proof`, `rollups`, `hours`, `verify`, `chain`, `health` | the endpoints |
 
 mod access;
+mod adjustments;
 mod answer;
+mod audit;
+mod body;
 mod chain;
 mod cursor;
 mod error;
@@ -29,6 +32,7 @@ mod paths;
 mod proof;
 mod record;
 mod records;
+mod rerate;
 mod rollups;
 mod trace;
 mod verify;
@@ -63,6 +67,12 @@ fn paths() -> Paths {
         .route("/v1/cdr/records", get(records::list))
         .route("/v1/cdr/records/{cdrId}", get(records::one))
         .route("/v1/cdr/records/{cdrId}/proof", get(proof::of_record))
+        .route("/v1/cdr/{cdrId}/adjustments", post(adjustments::issue))
+        .route("/v1/cdr/{cdrId}/adjustments", get(adjustments::of_record))
+        .route("/v1/cdr/adjustments", get(adjustments::list))
+        .route("/v1/cdr/adjustments/rerate", post(rerate::start))
+        .route("/v1/cdr/adjustments/jobs/{jobId}", get(rerate::job))
+        .route("/v1/cdr/audit", get(audit::list))
         .route("/v1/cdr/rollups", get(rollups::list))
         .route("/v1/cdr/rollups/{bucketHour}/{operatorId}", get(rollups::one))
         .route("/v1/cdr/completeness", get(hours::completeness))

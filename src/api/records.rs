@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::Uri;
 use cdr_core::row::{AdjustmentType, FinalState, SYSTEM_OPERATOR};
 use cdr_core::{CdrId, Hour, LedgerState, Uuid};
-use cdr_storage::{RecordFilter, RecordPage, Store, StoredRow};
+use cdr_storage::{RecordFilter, RecordPage, RowKind, Store, StoredRow};
 use std::time::{Duration, Instant};
 
 /// What the list can be narrowed and paged by.
@@ -45,7 +45,7 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Answer, ApiError> {
     let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, PARAMETERS)?;
-    let request = ListRequest::parse(input, caller.has(SCOPE_PII))?;
+    let request = ListRequest::parse(input, caller.has(SCOPE_PII), List::Records, None)?;
     let budget = service.ledger.scan_budget;
     read.raw(move |store| request.answer(store, budget)).await
 }
@@ -76,7 +76,7 @@ pub(super) fn find(store: &Store, cdr_id: CdrId) -> Result<StoredRow, ApiError> 
     store.row_by_id(cdr_id)?.ok_or_else(|| ApiError::RecordNotFound { what: format!("record {cdr_id}") })
 }
 
-fn push_stored(
+pub(super) fn push_stored(
     store: &Store,
     stored: &StoredRow,
     sees_addresses: bool,
@@ -87,7 +87,8 @@ fn push_stored(
 }
 
 /// What a caller wants listed. Operators are looked up when the ledger is.
-struct ListRequest {
+pub(super) struct ListRequest {
+    list: List,
     input: Input,
     filter: RecordFilter,
     after: Option<(Hour, u64)>,
@@ -96,7 +97,16 @@ struct ListRequest {
 }
 
 impl ListRequest {
-    fn parse(input: Input, sees_addresses: bool) -> Result<Self, ApiError> {
+    /// Reads the parameters of a list of rows, of one kind or all.
+    ///
+    /// # Errors
+    /// 400 naming the parameter.
+    pub(super) fn parse(
+        input: Input,
+        sees_addresses: bool,
+        list: List,
+        of_kind: Option<RowKind>,
+    ) -> Result<Self, ApiError> {
         let parse_bool = |text: &str| text.parse::<bool>().ok();
         let (bucket_hour_from, bucket_hour_to) = input.hours("bucketHourFrom", "bucketHourTo")?;
         let filter = RecordFilter {
@@ -118,6 +128,7 @@ impl ListRequest {
             state: input.parsed("state", "DELIVERED, FAILED or EXPIRED", FinalState::parse)?,
             event_from: input.instant("eventFrom")?,
             event_to: input.instant("eventTo")?,
+            of_kind,
             latest_only: input.parsed("net", "true or false", parse_bool)?.unwrap_or(false),
             ..RecordFilter::default()
         };
@@ -127,7 +138,8 @@ impl ListRequest {
             return Err(ApiError::invalid("eventTo", "it is before eventFrom"));
         }
         Ok(Self {
-            after: input.text("cursor").map(|text| cursor::decode(List::Records, text)).transpose()?,
+            after: input.text("cursor").map(|text| cursor::decode(list, text)).transpose()?,
+            list,
             limit: input.limit()?,
             input,
             filter,
@@ -135,7 +147,11 @@ impl ListRequest {
         })
     }
 
-    fn answer(&self, store: &Store, budget: Duration) -> Result<Vec<u8>, ApiError> {
+    /// The list, after at most about `budget` of looking.
+    ///
+    /// # Errors
+    /// 400 for an unknown operator, 503 if the rows can't be read.
+    pub(super) fn answer(&self, store: &Store, budget: Duration) -> Result<Vec<u8>, ApiError> {
         let state = store.state();
         self.input.operator("operatorId", &state)?;
         let page = page(store, &self.filter, self.after, self.limit, budget)?;
@@ -143,7 +159,7 @@ impl ListRequest {
         for stored in &page.rows {
             list.item(|out| push_stored(store, stored, self.sees_addresses, out))?;
         }
-        let next = page.next.map(|place| cursor::encode(List::Records, place));
+        let next = page.next.map(|place| cursor::encode(self.list, place));
         let total = match (self.after, &next) {
             (None, None) => Some(list.len() as u64),
             (None, Some(_)) => self.count(store, &state)?,
@@ -166,7 +182,10 @@ impl ListRequest {
         let head = &state.head;
         let from = self.filter.bucket_hour_from.unwrap_or(head.first_hour).max(head.first_hour);
         let to = self.filter.bucket_hour_to.unwrap_or(head.open_hour).min(head.open_hour);
-        if !self.narrowing().all(countable) || to.0.saturating_sub(from.0) >= MAX_COUNTED_HOURS {
+        if self.filter.of_kind.is_some()
+            || !self.narrowing().all(countable)
+            || to.0.saturating_sub(from.0) >= MAX_COUNTED_HOURS
+        {
             return Ok(None);
         }
         let wanted = |id: &str| {
@@ -220,7 +239,7 @@ mod tests {
 
     fn parse(query: &str) -> Result<ListRequest, ApiError> {
         let uri = format!("/v1/cdr/records?{query}").parse().unwrap();
-        ListRequest::parse(Input::of_query(&uri, PARAMETERS)?, false)
+        ListRequest::parse(Input::of_query(&uri, PARAMETERS)?, false, List::Records, None)
     }
 
     fn refused_field(query: &str) -> String {

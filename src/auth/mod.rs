@@ -26,8 +26,10 @@ pub const SCOPE_PII: &str = "cdr:pii";
 pub const SCOPE_WRITE: &str = "cdr:write";
 /// Operates exports and schemas.
 pub const SCOPE_ADMIN: &str = "cdr:admin";
+/// Reads the audit log, without any other right.
+pub const SCOPE_AUDIT: &str = "regulator-auditor";
 /// Every scope there is.
-pub const ALL_SCOPES: &[&str] = &[SCOPE_READ, SCOPE_VERIFY, SCOPE_PII, SCOPE_WRITE, SCOPE_ADMIN];
+pub const ALL_SCOPES: &[&str] = &[SCOPE_READ, SCOPE_VERIFY, SCOPE_PII, SCOPE_WRITE, SCOPE_ADMIN, SCOPE_AUDIT];
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]

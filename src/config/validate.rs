@@ -45,6 +45,9 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let zone = &config.settlement.zone;
     let why = format!("{zone:?} is not an IANA time zone, such as Asia/Kabul");
     check.that(jiff::tz::TimeZone::get(zone).is_ok(), "settlement.zone", &why);
+    let cut_off = &config.settlement.rap_cut_off;
+    let why = format!("{cut_off:?} is not a time of day, such as 02:30");
+    check.that(crate::zone::time_of_day(cut_off).is_some(), "settlement.rap_cut_off", &why);
     check.listens("api.listen", &config.api.listen);
     check.range("api.max_concurrent_reads", config.api.max_concurrent_reads, 1, 1024);
     check.range("api.max_concurrent_verifications", config.api.max_concurrent_verifications, 1, 64);

@@ -1,10 +1,11 @@
 //! From election to deposition: compare clocks, fence, begin the ledger if there is none, run the workers.
 
-use super::{RETRY_PAUSE, clock_watch, registry, seal, sign};
+use super::{RETRY_PAUSE, clock_watch, registry, rerate, seal, sign};
 use crate::acts::Desk;
 use crate::clock::Clock;
 use crate::ingest::{Ingest, IngestError};
 use crate::metrics::Metrics;
+use crate::pricing::Pricing;
 use crate::proposer::{ProposalError, Proposer};
 use crate::signer::{Signer, Voucher};
 use cdr_core::command::{Command, Initialize, Rejection, Reply};
@@ -40,6 +41,8 @@ pub struct Leadership {
     pub ingest: Ingest,
     /// Where acts are taken in.
     pub desk: Desk,
+    /// Where prices come from.
+    pub pricing: Arc<dyn Pricing>,
     /// Who signs seals.
     pub signer: Arc<dyn Signer>,
     /// Where the record comes from with which the signer's key enters the ledger.
@@ -72,6 +75,7 @@ impl Leadership {
             () = repeat("ingest", || self.take_in(proposer)) => (),
             () = repeat("seal", || seal::run(proposer)) => (),
             () = repeat("sign", || sign::run(proposer, &self.signer)) => (),
+            () = repeat("rerate", || rerate::run(proposer, &self.pricing)) => (),
         }
     }
 
@@ -190,6 +194,12 @@ impl EndsTerm for ProposalError {
 }
 
 impl EndsTerm for IngestError {
+    fn ends_term(&self) -> bool {
+        matches!(self, Self::Proposal(error) if error.ends_term())
+    }
+}
+
+impl EndsTerm for rerate::ReRateError {
     fn ends_term(&self) -> bool {
         matches!(self, Self::Proposal(error) if error.ends_term())
     }

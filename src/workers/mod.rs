@@ -4,7 +4,9 @@
 
 mod clock_watch;
 mod leadership;
+mod rating;
 mod registry;
+mod rerate;
 mod seal;
 mod sign;
 

@@ -45,7 +45,7 @@ pub use metrics::StoreMetrics;
 pub use options::StoreOptions;
 pub use outbox::OutboxEntry;
 pub use page::StoredRow;
-pub use query::{RecordFilter, RecordPage};
+pub use query::{RecordFilter, RecordPage, RowKind};
 pub use schema::DISK_FORMAT;
 pub use seals::StoredSeal;
 pub use store::Store;

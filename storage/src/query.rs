@@ -9,11 +9,11 @@
 
 use crate::error::StoreError;
 use crate::generation::Generation;
-use crate::index::{Index, Lookup, PostingKey};
+use crate::index::{Index, Lookup, PostingKey, kind};
 use crate::page::StoredRow;
 use crate::rows::RowReader;
 use cdr_core::hash::sha256;
-use cdr_core::row::{AdjustmentType, FinalState, Row, Sms};
+use cdr_core::row::{AdjustmentType, FinalState, Record, Row, Sms, SystemKind};
 use cdr_core::{CdrId, Hour, LedgerState, Millis, Uuid};
 use std::ops::Range;
 
@@ -45,11 +45,24 @@ pub struct RecordFilter {
     pub event_to: Option<Millis>,
     /// Adjustments whose direct predecessor is this row.
     pub adjustment_of: Option<CdrId>,
+    /// Rows of this kind only; system rows of another kind than this never fit.
+    pub of_kind: Option<RowKind>,
     /// System rows too: they fit unless a field is asked for that only CDRs have.
     pub include_system: bool,
     /// Net effect: of the rows that fit, only those that no adjustment names as its predecessor. An adjusted CDR is left
     /// out even if its last adjustment does not fit.
     pub latest_only: bool,
+}
+
+/// What kind of rows is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowKind {
+    /// CDRs as they came, without adjustments.
+    Original,
+    /// Adjustments of every kind.
+    Adjustment,
+    /// System rows of one kind.
+    System(SystemKind),
 }
 
 /// Rows that fit a filter.
@@ -68,12 +81,21 @@ impl RecordFilter {
         self.operator_id.as_deref().is_none_or(|id| id == frame.operator_id)
             && self.bucket_hour_from.is_none_or(|from| from <= frame.bucket_hour)
             && self.bucket_hour_to.is_none_or(|to| frame.bucket_hour <= to)
-            && row.sms().map_or_else(|| self.include_system && !self.asks_for_sms(), |sms| self.fits_sms(sms))
+            && match &row.record {
+                Record::Sms(sms) => self.fits_sms(sms),
+                Record::System(system) => self.fits_system(system.kind) && !self.asks_for_sms(),
+            }
+    }
+
+    fn fits_system(&self, kind: SystemKind) -> bool {
+        self.of_kind.map_or(self.include_system, |wanted| wanted == RowKind::System(kind))
     }
 
     fn fits_sms(&self, sms: &Sms<'_>) -> bool {
         let adjustment = sms.adjustment.as_ref();
-        self.tenant_id.is_none_or(|id| sms.tenant_id == Some(id))
+        let kind = if adjustment.is_some() { RowKind::Adjustment } else { RowKind::Original };
+        self.of_kind.is_none_or(|wanted| wanted == kind)
+            && self.tenant_id.is_none_or(|id| sms.tenant_id == Some(id))
             && self.message_id.is_none_or(|id| sms.message_id == id)
             && self.state.is_none_or(|state| sms.final_state == state)
             && self.event_from.is_none_or(|from| from <= sms.event_at)
@@ -111,7 +133,13 @@ impl RecordFilter {
                 Some(PostingKey::Operator(number.ok_or(UnknownOperator)? as u16))
             }
         };
-        Ok(self.tenant_id.map(PostingKey::Tenant).or(operator))
+        // Adjustments and system rows are few: their lists are the shortest.
+        let kind = match self.of_kind {
+            Some(RowKind::Adjustment) => Some(PostingKey::Kind(kind::ADJUSTMENT)),
+            Some(RowKind::System(system)) => Some(PostingKey::Kind(kind::system(system))),
+            Some(RowKind::Original) | None => None,
+        };
+        Ok(kind.or(self.tenant_id.map(PostingKey::Tenant)).or(operator))
     }
 }
 

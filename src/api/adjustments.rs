@@ -1,0 +1,175 @@
+//! `POST` and `GET /v1/cdr/{cdrId}/adjustments`, `GET /v1/cdr/adjustments` (US-CDR-016, US-CDR-017).
+
+use super::Service;
+use super::access::{Caller, PathInput};
+use super::answer::{Answer, ListWriter};
+use super::body::{Body, Headers};
+use super::cursor::List;
+use super::error::ApiError;
+use super::ledger::{Consistency, Work};
+use super::records::{ListRequest, PARAMETERS, push_stored};
+use crate::acts::{Act, Wish, adjusted};
+use crate::auth::{SCOPE_PII, SCOPE_READ, SCOPE_WRITE};
+use crate::zone;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use cdr_core::{CdrId, Millis};
+use cdr_storage::{RowKind, Store};
+use serde_json::{Map, Value, json};
+
+const RECORD_ID: &str = "a record id, `cdr_` or `adj_` and 26 characters";
+/// Longest reason, ticket and code, in bytes.
+const MAX_TEXT: usize = 1_000;
+
+/// Issues a CORRECTION or a VOID.
+pub(super) async fn issue(
+    State(service): State<Service>,
+    caller: Caller,
+    path: PathInput,
+    headers: Headers,
+    body: Body,
+) -> Result<Answer, ApiError> {
+    caller.require(SCOPE_WRITE)?;
+    let cdr_id = path.parsed("cdrId", RECORD_ID, record_id)?;
+    let body = body.object(&["type", "correctedFields", "voidReason", "reason", "ticketId"])?;
+    let wish = wish(cdr_id, &body)?;
+    let reason = text(&body, "reason")?;
+    if reason.is_none() && matches!(wish, Wish::Correct { .. }) {
+        return Err(ApiError::invalid("reason", "a CORRECTION says why"));
+    }
+    let ticket_id = text(&body, "ticketId")?.ok_or(ApiError::TicketRequired)?;
+    let actor = caller.0.subject;
+    let act = Act {
+        key: headers.request_key(&actor)?,
+        body: body.hash(&format!("adjustment of {cdr_id}"))?,
+        wish,
+        approver: None,
+        reason,
+        ticket_id: Some(ticket_id),
+        trace_id: headers.trace_id,
+        actor,
+    };
+    let adjustment = service.ledger.desk.perform(&act).await?;
+    // The leader has it; this replica may still be behind.
+    let applied_index = service.ledger.barrier(Consistency::Linearizable).await?;
+    let cut_off = service.ledger.rap_cut_off;
+    let answer = move |store: &Store| {
+        let told = adjusted(store, adjustment)?;
+        let zone = store.state().cluster.as_ref().map_or("UTC".to_owned(), |cluster| cluster.zone.clone());
+        let rap = zone::next_local(&zone, cut_off, told.recorded_at).map_err(ApiError::internal)?;
+        Ok(json!({
+            "adjustmentId": told.cdr_id.with_prefix("adj_"),
+            "originalCdrId": told.original.to_string(),
+            "bucketHour": told.bucket_hour,
+            "rapBatchExpected": whole_seconds(rap),
+        }))
+    };
+    let answer = service.ledger.on_store(Work::Read, answer).await?;
+    Ok(Answer::of(&answer, applied_index)?.with_status(StatusCode::CREATED))
+}
+
+/// The adjustments of a record, oldest first.
+pub(super) async fn of_record(
+    State(service): State<Service>,
+    caller: Caller,
+    path: PathInput,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
+    let cdr_id = path.parsed("cdrId", RECORD_ID, record_id)?;
+    let sees_addresses = caller.has(SCOPE_PII);
+    read.raw(move |store| {
+        let not_found = || ApiError::RecordNotFound { what: format!("record {cdr_id}") };
+        let row = store.row_by_id(cdr_id)?.ok_or_else(not_found)?;
+        let message = row.row()?.sms().map(|sms| sms.message_id).ok_or_else(not_found)?;
+        let mut list = ListWriter::new();
+        let rows = store.rows_of_message(message)?;
+        let original = rows.first().map(|stored| stored.row().map(|row| row.frame.cdr_id)).transpose()?;
+        for stored in rows.iter().skip(1) {
+            let adjustment_id = stored.row()?.frame.cdr_id.with_prefix("adj_");
+            list.item(|out| {
+                push_stored(store, stored, sees_addresses, out)?;
+                out.pop();
+                let original = original.map(|id| id.to_string()).unwrap_or_default();
+                out.extend_from_slice(
+                    format!(",\"adjustmentId\":\"{adjustment_id}\",\"originalCdrId\":\"{original}\"}}")
+                        .as_bytes(),
+                );
+                Ok::<_, ApiError>(())
+            })?;
+        }
+        let total = list.len() as u64;
+        Ok(list.finish(None, Some(total)))
+    })
+    .await
+}
+
+/// Lists adjustments, with the filters of records.
+pub(super) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, PARAMETERS)?;
+    let sees_addresses = caller.has(SCOPE_PII);
+    let request = ListRequest::parse(input, sees_addresses, List::Adjustments, Some(RowKind::Adjustment))?;
+    let budget = service.ledger.scan_budget;
+    read.raw(move |store| request.answer(store, budget)).await
+}
+
+/// A record's id, or that of an adjustment as events and answers write it.
+fn record_id(text: &str) -> Option<CdrId> {
+    CdrId::parse(text).or_else(|| CdrId::parse_prefixed("adj_", text))
+}
+
+fn wish(cdr_id: CdrId, body: &Map<String, Value>) -> Result<Wish, ApiError> {
+    match text(body, "type")?.as_deref() {
+        Some("CORRECTION") => {
+            refuse(body, "voidReason", "only a VOID has it")?;
+            let fields = body.get("correctedFields").and_then(Value::as_object).cloned();
+            let fields =
+                fields.ok_or_else(|| ApiError::invalid("correctedFields", "an object is required"))?;
+            Ok(Wish::Correct { cdr_id, fields })
+        }
+        Some("VOID") => {
+            refuse(body, "correctedFields", "a VOID corrects nothing")?;
+            let code = text(body, "voidReason")?.filter(|code| is_code(code));
+            let void_reason = code.ok_or_else(|| {
+                ApiError::invalid("voidReason", "a code of A-Z, 0-9 and _ is required, such as DUPLICATE_DLR")
+            })?;
+            Ok(Wish::Void { cdr_id, void_reason })
+        }
+        Some("RE_RATE") => Err(ApiError::invalid("type", "re-rate by POST /v1/cdr/adjustments/rerate")),
+        _ => Err(ApiError::invalid("type", "CORRECTION or VOID is required")),
+    }
+}
+
+fn refuse(body: &Map<String, Value>, name: &str, why: &str) -> Result<(), ApiError> {
+    match body.get(name) {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => Err(ApiError::invalid(name, why)),
+    }
+}
+
+/// A text of a body; null and blank ones count as absent.
+///
+/// # Errors
+/// 400 naming it.
+pub(super) fn text(body: &Map<String, Value>, name: &str) -> Result<Option<String>, ApiError> {
+    match body.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+        Some(Value::String(text)) if text.len() <= MAX_TEXT => Ok(Some(text.clone())),
+        Some(Value::String(_)) => Err(ApiError::invalid(name, format!("it is longer than {MAX_TEXT} bytes"))),
+        Some(_) => Err(ApiError::invalid(name, "a text is expected")),
+    }
+}
+
+fn is_code(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(plain)
+}
+
+fn whole_seconds(at: Millis) -> String {
+    at.to_string().replace(".000Z", "Z")
+}

@@ -1,0 +1,29 @@
+//! `GET /v1/cdr/audit`: who did what (the audit rows of the chain).
+
+use super::Service;
+use super::access::Caller;
+use super::answer::Answer;
+use super::cursor::List;
+use super::error::ApiError;
+use super::records::ListRequest;
+use crate::auth::{SCOPE_ADMIN, SCOPE_AUDIT};
+use axum::extract::State;
+use axum::http::Uri;
+use cdr_core::row::SystemKind;
+use cdr_storage::RowKind;
+
+/// What the list can be narrowed and paged by.
+pub(super) const PARAMETERS: &[&str] = &["bucketHourFrom", "bucketHourTo", "cursor", "limit"];
+
+/// Lists audit rows, oldest first.
+pub(super) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    let scope = if caller.has(SCOPE_AUDIT) { SCOPE_AUDIT } else { SCOPE_ADMIN };
+    let (input, read) = service.ledger.read(&caller, scope, &uri, PARAMETERS)?;
+    let request = ListRequest::parse(input, true, List::Audit, Some(RowKind::System(SystemKind::Audit)))?;
+    let budget = service.ledger.scan_budget;
+    read.raw(move |store| request.answer(store, budget)).await
+}

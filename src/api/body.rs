@@ -1,0 +1,112 @@
+//! Bodies of requests that change something, and the headers that go with them.
+
+use super::Service;
+use super::error::ApiError;
+use super::layer::TraceId;
+use super::verify::read_body;
+use crate::acts::Act;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use cdr_core::Hash;
+use cdr_core::canonical::to_jcs;
+use cdr_core::hash::{sha256, to_hex};
+use serde_json::{Map, Value};
+
+/// Longest key that a client may choose, in bytes.
+const MAX_KEY_BYTES: usize = 255;
+
+/// A whole body.
+pub(super) struct Body(axum::body::Bytes);
+
+impl FromRequest<Service> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, service: &Service) -> Result<Self, ApiError> {
+        Ok(Self(read_body(&service.ledger, request.into_body()).await?))
+    }
+}
+
+/// The fields of a body.
+pub(super) struct Object(Map<String, Value>);
+
+impl std::ops::Deref for Object {
+    type Target = Map<String, Value>;
+
+    fn deref(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+impl Body {
+    /// The body as a JSON object with `known` fields only.
+    ///
+    /// # Errors
+    /// 400 naming the field, or `body`.
+    pub(super) fn object(&self, known: &[&str]) -> Result<Object, ApiError> {
+        let fields: Map<String, Value> = serde_json::from_slice(&self.0)
+            .map_err(|e| ApiError::invalid("body", format!("a JSON object is expected: {e}")))?;
+        match fields.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(name) => {
+                Err(ApiError::invalid(name, format!("unknown field; known here: {}", known.join(", "))))
+            }
+            None => Ok(Object(fields)),
+        }
+    }
+}
+
+impl Object {
+    /// Hash of what is asked: `what`, and the fields whatever their order.
+    ///
+    /// # Errors
+    /// 400 if the fields have no canonical form.
+    pub(super) fn hash(&self, what: &str) -> Result<Hash, ApiError> {
+        let fields = to_jcs(&self.0).map_err(|e| ApiError::invalid("body", e))?;
+        Ok(sha256(&[what.as_bytes(), &[0], &fields].concat()))
+    }
+}
+
+/// Headers of a request that changes something.
+pub(super) struct Headers {
+    /// Trace of the request.
+    pub(super) trace_id: String,
+    headers: HeaderMap,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Headers {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let trace_id = parts.extensions.get::<TraceId>().map_or_else(String::new, |trace| trace.0.clone());
+        Ok(Self { trace_id, headers: parts.headers.clone() })
+    }
+}
+
+impl Headers {
+    /// Text of a header.
+    ///
+    /// # Errors
+    /// 400 naming it if it is no text.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        self.headers
+            .get(name)
+            .map(|value| value.to_str().map_err(|_| ApiError::invalid(name, "it is not plain ASCII")))
+            .transpose()
+    }
+
+    /// Key under which `actor`'s request may be repeated: from `Idempotency-Key`, or one of its own.
+    ///
+    /// # Errors
+    /// 400 for a key that is empty or too long.
+    pub(super) fn request_key(&self, actor: &str) -> Result<Hash, ApiError> {
+        match self.text("Idempotency-Key")? {
+            Some(key) if (1..=MAX_KEY_BYTES).contains(&key.len()) => Ok(Act::key_of(actor, key)),
+            Some(_) => Err(ApiError::invalid("Idempotency-Key", format!("1 to {MAX_KEY_BYTES} characters"))),
+            None => {
+                let mut random = [0u8; 32];
+                getrandom::fill(&mut random).map_err(ApiError::internal)?;
+                Ok(Act::key_of("", &to_hex(&random)))
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Rows that give an effective row a price: shared by re-rating and by late pricing.
+
+use crate::pricing::Price;
+use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, Row, Sms};
+use cdr_core::{CdrId, Money};
+
+/// Who issues an adjustment, and why.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cause<'a> {
+    pub kind: AdjustmentType,
+    pub reason: Option<&'a str>,
+    pub ticket_id: &'a str,
+    pub issued_by: &'a str,
+    pub approver: Option<&'a str>,
+    pub trace_id: &'a str,
+}
+
+/// A price as a row holds it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Charge<'a> {
+    pub amount: Money,
+    pub currency: &'a str,
+    pub tap_tariff_class: &'a str,
+    pub billing_indicator: cdr_core::row::BillingIndicator,
+    pub tariff_version: &'a str,
+}
+
+impl<'a> Charge<'a> {
+    pub fn of(price: &'a Price) -> Self {
+        Self {
+            amount: price.amount(),
+            currency: price.currency(),
+            tap_tariff_class: price.tap_tariff_class(),
+            billing_indicator: price.billing_indicator(),
+            tariff_version: price.tariff_version(),
+        }
+    }
+
+    /// True if the row has this very charge from this very list.
+    pub fn is_that_of(&self, sms: &Sms<'_>) -> bool {
+        sms.charge_amount == Some(self.amount)
+            && sms.charge_currency == Some(self.currency)
+            && sms.tap_tariff_class == Some(self.tap_tariff_class)
+            && sms.billing_indicator == self.billing_indicator
+            && sms.tariff_version == Some(self.tariff_version)
+    }
+}
+
+/// The row that follows `effective` with another charge.
+pub(super) fn charged<'a>(
+    effective: &Row<'a>,
+    before: &Sms<'a>,
+    charge: &Charge<'a>,
+    cause: &Cause<'a>,
+    cdr_id: CdrId,
+) -> Draft<'a> {
+    let sms = Sms {
+        charge_amount: Some(charge.amount),
+        charge_currency: Some(charge.currency),
+        tap_tariff_class: Some(charge.tap_tariff_class),
+        billing_indicator: charge.billing_indicator,
+        tariff_version: Some(charge.tariff_version),
+        adjustment: Some(Adjustment {
+            of: effective.frame.cdr_id,
+            kind: cause.kind,
+            reason: cause.reason,
+            void_reason: None,
+            ticket_id: Some(cause.ticket_id),
+            issued_by: Some(cause.issued_by),
+            approver: cause.approver,
+        }),
+        ..before.clone()
+    };
+    Draft {
+        cdr_id,
+        operator_id: effective.frame.operator_id,
+        trace_id: cause.trace_id,
+        record: Record::Sms(sms),
+    }
+}
