@@ -4,6 +4,7 @@ pub mod dev;
 pub mod generate;
 pub mod node;
 pub mod publish;
+pub mod reload;
 pub mod verify_record;
 
 use std::time::Duration;
