@@ -224,7 +224,7 @@ impl House {
     }
 }
 
-fn sms<'a>(message_id: Uuid, called: &'a str, at: Millis) -> Sms<'a> {
+fn sms(message_id: Uuid, called: &str, at: Millis) -> Sms<'_> {
     Sms {
         message_id,
         tenant_id: None,

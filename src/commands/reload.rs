@@ -15,7 +15,7 @@ pub fn reload(file: &Path, running: &mut Config, replica: &Replica, set_log_filt
             let file = file.display();
             tracing::error!(%file, %error, "SIGHUP: the configuration can't be used; the one in force stays");
         }
-        Ok(new) => apply(new, running, set_log_filter),
+        Ok(new) => apply(&new, running, set_log_filter),
     }
     match replica.reload_token_keys() {
         Ok(()) => tracing::info!("SIGHUP: the key set of bearer tokens is read again"),
@@ -25,7 +25,7 @@ pub fn reload(file: &Path, running: &mut Config, replica: &Replica, set_log_filt
     }
 }
 
-fn apply(new: Config, running: &mut Config, set_log_filter: &SetLogFilter) {
+fn apply(new: &Config, running: &mut Config, set_log_filter: &SetLogFilter) {
     let level = new.observability.log_level.clone();
     if level != running.observability.log_level {
         match set_log_filter(&level) {

@@ -83,7 +83,9 @@ fn an_hour_whose_seal_names_no_key_is_whole_without_a_signature() {
     let (mut ledger, mut log) = (MemoryLedger::default(), world.beginning());
     world.now = Millis(Hour(START.0 + 2).start().0 + 500);
     log.push(world.seal());
-    log.iter().for_each(|entry| drop(ledger.apply_bytes(entry).unwrap()));
+    for entry in &log {
+        ledger.apply_bytes(entry).unwrap();
+    }
     world.next_unsigned = ledger.state.head.next_unsigned;
     log.extend(world.sign(&ledger));
     let dir = tempfile::tempdir().unwrap();
