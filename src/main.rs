@@ -2,12 +2,14 @@
 
 use anyhow::Context;
 use cdr_mediation::commands;
+use cdr_mediation::commands::reload::SetLogFilter;
 use cdr_mediation::config::{self, Config, LogFormat};
 use cdr_mediation::generate::GenerateOptions;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, reload};
 
 /// System of record for call detail records: replicated, hash-chained, provable.
 #[derive(Parser)]
@@ -117,13 +119,14 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let outcome: anyhow::Result<()> = match command {
-        Command::Node { config } => {
-            let config = config::load(&config)?;
-            log_to_stderr(&config.observability.log_level, config.observability.log_format)?;
-            runtime()?.block_on(commands::node::run(config))
+        Command::Node { config: file } => {
+            let config = config::load(&file)?;
+            let set = log_to_stderr(&config.observability.log_level, config.observability.log_format)?;
+            runtime()?.block_on(commands::node::run(&file, config, &set))
         }
         Command::Dev { data, replay, exit_when_done, api_port, raft_port } => {
-            log_to_stderr("warn", LogFormat::Text)?;
+            // Elections of three replicas that start at once are no news.
+            let _ = log_to_stderr("warn,openraft=error", LogFormat::Text)?;
             runtime()?.block_on(commands::dev::run(commands::dev::DevOptions {
                 data,
                 replay,
@@ -136,7 +139,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             commands::generate::run(&generate_options(&day, records, seed)?)
         }
         Command::Publish { nats, json, file } => {
-            log_to_stderr("warn", LogFormat::Text)?;
+            let _ = log_to_stderr("warn", LogFormat::Text)?;
             runtime()?.block_on(commands::publish::run(&nats, &file, json))
         }
         Command::VerifyRecord { cluster, trust, json, file } => {
@@ -162,15 +165,25 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime can't be started")
 }
 
-/// Logs go to standard error; `RUST_LOG` overrides the level.
-fn log_to_stderr(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env()
-        .or_else(|_| EnvFilter::try_new(level))
+/// Logs go to standard error; `RUST_LOG` overrides the level. Gives what sets another level later.
+fn log_to_stderr(level: &str, format: LogFormat) -> anyhow::Result<SetLogFilter> {
+    let from_environment = EnvFilter::try_from_default_env().ok();
+    let overridden = from_environment.is_some();
+    let filter = from_environment
+        .map_or_else(|| EnvFilter::try_new(level), Ok)
         .with_context(|| format!("observability.log_level {level} is no filter"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (filter, handle) = reload::Layer::new(filter);
+    let subscriber = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => subscriber.with(lines).init(),
+        LogFormat::Json => subscriber.with(lines.json()).init(),
     }
-    Ok(())
+    if overridden {
+        return Ok(Box::new(|_| Err("the environment variable RUST_LOG decides".to_owned())));
+    }
+    Ok(Box::new(move |level| {
+        let filter = EnvFilter::try_new(level).map_err(|e| e.to_string())?;
+        handle.reload(filter).map_err(|e| e.to_string())
+    }))
 }

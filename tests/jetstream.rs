@@ -225,3 +225,54 @@ fn a_leader_with_a_wrong_clock_seals_nothing_and_steps_down() {
     let bucket = cdr_core::Hour::parse(records["items"][0]["bucketHour"].as_str().unwrap()).unwrap();
     assert!(bucket <= now.hour(), "a row went into a future hour");
 }
+
+#[test]
+fn a_leader_whose_clock_is_set_while_it_leads_stops_proposing_and_steps_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start();
+    let runtime = runtime();
+    let mut cluster = Cluster::start_with_movable_clocks(dir.path(), &nats.url());
+    let leader = cluster.leader();
+    let (text, first, _) = lines(1_000, 11);
+    publish(&runtime, &nats.url(), &text);
+    wait_for_rows(&cluster, first.len());
+
+    let url = nats.url();
+    let (text, second, _) = lines(20_000, 12);
+    let publishing = runtime.spawn(async move {
+        let bus = connect(&url).await;
+        publish_file(&bus, &text[..], &PublishOptions::default(), |_| ()).await.unwrap()
+    });
+    cluster.set_clock(leader, ClockOffset(7_200));
+    let off = "off the median";
+    wait_until("it says that its clock is off", 60, || cluster.log(leader).contains(off));
+    wait_until("another leader", 60, || {
+        (1..=3).any(|id| id != leader && cluster.metric(id, "cdr_raft_is_leader") == Some(1.0))
+    });
+    runtime.block_on(publishing).unwrap();
+    wait_for_rows(&cluster, first.len() + second.len());
+    assert!(
+        (1..=3).filter(|id| *id != leader).all(|id| !cluster.log(id).contains(off)),
+        "the others are right"
+    );
+
+    // Nothing was stamped with the time that the clock was set to, on any replica.
+    let now = cdr_core::Millis(unix_seconds() * 1000);
+    for id in 1..=3 {
+        let path = format!("/v1/cdr/rollups?limit=100&bucketHourFrom={}&consistency=stale", now.hour());
+        let early = cluster.get_ok(id, &path);
+        assert_eq!(early["items"].as_array().unwrap().len(), 0, "an hour was sealed early: {early}");
+        let path = format!("/v1/cdr/records?limit=1&bucketHourFrom={}&consistency=stale", now.hour().next());
+        let future = cluster.get_ok(id, &path);
+        assert_eq!(future["items"].as_array().unwrap().len(), 0, "a row went into a future hour: {future}");
+    }
+    // With its clock right again it may lead again, and everything goes on.
+    cluster.set_clock(leader, ClockOffset(0));
+    let other = cluster.leader();
+    cluster.kill(other);
+    cluster.leader();
+    cluster.restart(other);
+    let (text, third, _) = lines(1_000, 13);
+    publish(&runtime, &nats.url(), &text);
+    wait_for_rows(&cluster, first.len() + second.len() + third.len());
+}

@@ -5,6 +5,7 @@ pub mod generate;
 pub mod node;
 mod progress;
 pub mod publish;
+pub mod reload;
 pub mod verify_record;
 
 use std::time::Duration;

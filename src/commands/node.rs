@@ -1,5 +1,6 @@
 //! `node`: one replica in production.
 
+use super::reload::{SetLogFilter, reload};
 use super::stop_signal;
 use crate::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsAuth, NatsOptions, NatsTls};
 use crate::clock::Clock;
@@ -7,20 +8,30 @@ use crate::config::{BusKind, Config};
 use crate::replica::{Replica, ReplicaParts};
 use crate::signer::{DevKey, DevRoot, Signer, Voucher};
 use anyhow::{Context, bail};
+use std::path::Path;
 use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs a replica until it is told to stop.
+/// Runs a replica until it is told to stop. `config` is what `file` said; at SIGHUP it is read again.
 ///
 /// # Errors
 /// What can't be opened or started.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(file: &Path, config: Config, set_log_filter: &SetLogFilter) -> anyhow::Result<()> {
+    // Before anything else: the signal's default is to end the process.
+    let mut hangups = signal(SignalKind::hangup()).context("signals can't be received")?;
+    let mut running = config.clone();
     let clock = Clock::system();
     let bus = open_bus(&config).await?;
     let (signer, voucher) = open_signer(&config)?;
     let replica =
         Replica::start(ReplicaParts { config, clock, bus, signer, voucher, allow_replay: false }).await?;
     tracing::info!(node = replica.node().node_id(), "replica started");
-    stop_signal().await.context("signals can't be received")?;
+    loop {
+        tokio::select! {
+            stopped = stop_signal() => break stopped.context("signals can't be received")?,
+            _ = hangups.recv() => reload(file, &mut running, &replica, set_log_filter),
+        }
+    }
     tracing::info!("stopping");
     replica.stop().await;
     Ok(())

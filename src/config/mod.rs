@@ -189,6 +189,25 @@ impl Config {
         validate::problems(self)
     }
 
+    /// Names of the sections that are not the same in `other`.
+    pub fn sections_that_differ(&self, other: &Self) -> Vec<&'static str> {
+        [
+            ("cluster", self.cluster == other.cluster),
+            ("storage", self.storage == other.storage),
+            ("ingest", self.ingest == other.ingest),
+            ("pricing", self.pricing == other.pricing),
+            ("operators", self.operators == other.operators),
+            ("settlement", self.settlement == other.settlement),
+            ("signer", self.signer == other.signer),
+            ("api", self.api == other.api),
+            ("auth", self.auth == other.auth),
+            ("observability", self.observability == other.observability),
+        ]
+        .into_iter()
+        .filter_map(|(name, same)| (!same).then_some(name))
+        .collect()
+    }
+
     /// The configuration in force, as TOML, without secrets.
     ///
     /// # Errors

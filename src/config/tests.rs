@@ -241,3 +241,28 @@ fn a_development_node_needs_nothing_more() {
     assert_eq!(config.problems(), []);
     assert_eq!(parse(&config.effective_toml().unwrap(), &[]).unwrap(), config);
 }
+
+#[test]
+fn sections_that_differ_are_named() {
+    let before = parse(SMALLEST, &[]).unwrap();
+    assert_eq!(before.sections_that_differ(&before), Vec::<&str>::new());
+    // Every section takes part: none can change unnoticed.
+    for (variable, section) in [
+        ("CDR__CLUSTER__HEARTBEAT_MS", "cluster"),
+        ("CDR__STORAGE__DEDUP_FILTER_MB", "storage"),
+        ("CDR__INGEST__BATCH_MAX", "ingest"),
+        ("CDR__API__MAX_CONCURRENT_READS", "api"),
+        ("CDR__AUTH__LEEWAY_SECONDS", "auth"),
+    ] {
+        let after = parse(SMALLEST, &[(variable, "101")]).unwrap();
+        assert_eq!(after.sections_that_differ(&before), [section]);
+    }
+    let text = format!(
+        "{SMALLEST}\n[settlement]\nzone = 'UTC'\n[observability]\nlog_level = 'warn'\n\
+         [[operators.list]]\nid = 'A'\nrecording_entity = '1'\n\
+         [[pricing.tables]]\nversion = '1'\nvalid_from = '2026-01-01T00:00:00Z'\n"
+    )
+    .replace("signer.key", "other.key");
+    let named = parse(&text, &[]).unwrap().sections_that_differ(&before);
+    assert_eq!(named, ["pricing", "operators", "settlement", "signer", "observability"]);
+}

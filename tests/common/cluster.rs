@@ -18,6 +18,8 @@ pub struct Cluster {
     nodes: Vec<Node>,
     token: String,
     agent: ureq::Agent,
+    /// True if the clocks can be set while the replicas run.
+    movable_clocks: bool,
 }
 
 struct Node {
@@ -47,8 +49,23 @@ impl Cluster {
         cluster
     }
 
+    /// Starts three replicas whose clocks are right, and can be set by [`Cluster::set_clock`] while they run.
+    pub fn start_with_movable_clocks(dir: &Path, nats_url: &str) -> Self {
+        let mut cluster = Self::configure(dir, nats_url, [ClockOffset(0); 3]);
+        cluster.movable_clocks = true;
+        (1..=3).for_each(|id| cluster.restart(id));
+        cluster.leader();
+        cluster
+    }
+
     /// Starts three replicas with clocks of their own.
     pub fn start_without_waiting(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3]) -> Self {
+        let mut cluster = Self::configure(dir, nats_url, clocks);
+        (1..=3).for_each(|id| cluster.restart(id));
+        cluster
+    }
+
+    fn configure(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3]) -> Self {
         let issuer = DevIssuer::load_or_create(dir).unwrap();
         let token = std::fs::read_to_string(dir.join("dev-token")).unwrap();
         let ports = free_ports(6);
@@ -67,9 +84,21 @@ impl Cluster {
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .new_agent();
-        let mut cluster = Self { dir: dir.to_owned(), nodes, token, agent };
-        (1..=3).for_each(|id| cluster.restart(id));
-        cluster
+        Self { dir: dir.to_owned(), nodes, token, agent, movable_clocks: false }
+    }
+
+    /// Sets the clock of a replica, also while it runs; it is seen within a second.
+    pub fn set_clock(&mut self, id: usize, clock: ClockOffset) {
+        assert!(self.movable_clocks, "the replica started with a clock of its own");
+        self.nodes[id - 1].clock = clock;
+        // Renamed into place: never read by halves.
+        let (file, new) = (self.clock_file(id), self.dir.join(format!("clock-{id}.new")));
+        std::fs::write(&new, format!("{:+}\n", clock.0)).unwrap();
+        std::fs::rename(new, file).unwrap();
+    }
+
+    fn clock_file(&self, id: usize) -> PathBuf {
+        self.dir.join(format!("clock-{id}"))
     }
 
     /// Directory of a node's data.
@@ -101,16 +130,23 @@ impl Cluster {
             .append(true)
             .open(self.dir.join(format!("node-{id}.log")))
             .unwrap();
+        let clock = self.nodes[id - 1].clock;
+        if self.movable_clocks {
+            self.set_clock(id, clock);
+        }
+        let clock_file = self.clock_file(id);
         let node = &mut self.nodes[id - 1];
         assert!(node.process.is_none(), "node {id} runs already");
         let mut command = Command::new(env!("CARGO_BIN_EXE_cdr-mediation"));
         command.args(["node", "--config"]).arg(config_file(&self.dir, id)).stdout(Stdio::null()).stderr(log);
-        if node.clock.0 != 0 {
+        if clock.0 != 0 || self.movable_clocks {
             assert!(Path::new(FAKETIME).exists(), "{FAKETIME} is missing: run make deps");
-            command
-                .env("LD_PRELOAD", FAKETIME)
-                .env("FAKETIME", format!("{:+}", node.clock.0))
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            if self.movable_clocks {
+                command.env("FAKETIME_TIMESTAMP_FILE", clock_file).env("FAKETIME_CACHE_DURATION", "1");
+            } else {
+                command.env("FAKETIME", format!("{:+}", clock.0));
+            }
         }
         node.process = Some(command.spawn().unwrap());
     }

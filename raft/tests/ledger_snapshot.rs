@@ -1,0 +1,326 @@
+//! A replica that was away too long gets the ledger itself by snapshot: every row, hash, seal and index of it.
+#![allow(clippy::unwrap_used)]
+
+use cdr_core::canonical::to_jcs;
+use cdr_core::command::{
+    Append, ClockKind, Command, DraftsBuffer, Ingest, Ingested, Initialize, Reply, Source,
+};
+use cdr_core::row::{
+    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
+    System, SystemKind,
+};
+use cdr_core::state::{Operator, StreamRecord};
+use cdr_core::time::HOUR_MS;
+use cdr_core::{CdrId, Envelope, Hour, Millis, Money, Rejection, Uuid};
+use cdr_raft::{Leadership, Node, NodeConfig, ProposeError};
+use cdr_storage::{Depth, Store, StoreOptions};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+
+const START: Hour = Hour(493_525);
+const ROWS_PER_BATCH: u64 = 20;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+struct Replica {
+    id: u64,
+    address: SocketAddr,
+    running: Option<(Node, Store)>,
+}
+
+impl Replica {
+    async fn start(&mut self, dir: &Path, peers: &BTreeMap<u64, String>) {
+        let dir = dir.join(self.id.to_string());
+        std::fs::create_dir_all(&dir).unwrap();
+        let options = StoreOptions {
+            dedup_filter_bytes: 1 << 20,
+            write_buffer_bytes: 16 << 20,
+            index_block_rows: 256,
+            min_free_bytes: 0,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&dir.join("store"), options).unwrap();
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.address = listener.local_addr().unwrap();
+        let now = Arc::new(|| START.start().0);
+        let mut config = NodeConfig::new(self.id, "test", dir, self.address, peers.clone(), now);
+        (config.heartbeat_ms, config.election_min_ms, config.election_max_ms) = (50, 300, 600);
+        (config.snapshot_every_entries, config.log_keep_entries) = (20, 2);
+        let node = Node::start_on(config, Arc::new(store.clone()), listener).await.unwrap();
+        self.running = Some((node, store));
+    }
+
+    async fn stop(&mut self) {
+        let (node, store) = self.running.take().unwrap();
+        node.shutdown().await;
+        drop((node, store));
+    }
+
+    fn node(&self) -> &Node {
+        &self.running.as_ref().unwrap().0
+    }
+
+    fn store(&self) -> &Store {
+        &self.running.as_ref().unwrap().1
+    }
+}
+
+/// Three replicas of a ledger, and what is proposed to it next.
+struct House {
+    dir: tempfile::TempDir,
+    peers: BTreeMap<u64, String>,
+    replicas: Vec<Replica>,
+    now: Millis,
+    fenced: u64,
+    position: u64,
+    next_id: u64,
+}
+
+impl House {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut addresses = Vec::new();
+        for _ in 0..3 {
+            addresses.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        }
+        let addresses: Vec<_> = addresses.into_iter().map(|l| l.local_addr().unwrap()).collect();
+        let peers: BTreeMap<u64, String> = (1..).zip(addresses.iter().map(ToString::to_string)).collect();
+        let mut replicas = Vec::new();
+        for (id, address) in (1..).zip(addresses) {
+            let mut replica = Replica { id, address, running: None };
+            replica.start(dir.path(), &peers).await;
+            replicas.push(replica);
+        }
+        replicas[0].node().initialize().await.unwrap();
+        let now = Millis(START.start().0 + 1_000);
+        let mut house = Self { dir, peers, replicas, now, fenced: 0, position: 0, next_id: 0 };
+        house.begin().await;
+        house
+    }
+
+    async fn leader(&self) -> &Replica {
+        eventually("a leader", || {
+            self.replicas
+                .iter()
+                .filter(|replica| replica.running.is_some())
+                .find(|replica| matches!(&*replica.node().leadership().borrow(), Leadership::Leader { .. }))
+        })
+        .await
+    }
+
+    /// Proposes at whoever leads, with a fence before the first command of a term.
+    async fn propose(&mut self, command: Command<'_>) -> Reply {
+        loop {
+            let node = self.leader().await.node().clone();
+            let term = node.term();
+            let entry = |command| {
+                let bytes = Envelope { term, now: self.now, command }.encode().unwrap();
+                node.propose(bytes.into())
+            };
+            let command = if self.fenced == term { command.clone() } else { Command::Fence };
+            match entry(command).await.map(|committed| committed.reply) {
+                Ok(Reply::Fenced { .. }) => self.fenced = term,
+                // An election in between.
+                Ok(Reply::Rejected(Rejection::Fenced { .. })) | Err(ProposeError::NotLeader { .. }) => (),
+                Ok(Reply::Rejected(rejection)) => panic!("{rejection}"),
+                Ok(reply) => return reply,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn cdr_id(&mut self) -> CdrId {
+        self.next_id += 1;
+        let mut random = [0; 10];
+        random[2..].copy_from_slice(&self.next_id.to_be_bytes());
+        CdrId::from_parts(self.now.0, random)
+    }
+
+    fn system(&mut self, drafts: &mut DraftsBuffer, kind: SystemKind, body: &impl serde::Serialize) {
+        let body = String::from_utf8(to_jcs(body).unwrap()).unwrap();
+        let (cdr_id, record) = (self.cdr_id(), Record::System(System { kind, body: &body }));
+        drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "t", record }).unwrap();
+    }
+
+    async fn begin(&mut self) {
+        let mut drafts = DraftsBuffer::default();
+        let operator = Operator {
+            effective_from: START,
+            operator_id: "AWCC".to_owned(),
+            recording_entity: "4120101".to_owned(),
+        };
+        self.system(&mut drafts, SystemKind::Operator, &operator);
+        let stream = StreamRecord {
+            created: "2026-04-20T00:00:00Z".to_owned(),
+            first_sequence: 1,
+            reason: "first seen".to_owned(),
+            stream: "DLR".to_owned(),
+        };
+        self.system(&mut drafts, SystemKind::Stream, &stream);
+        self.propose(Command::Initialize(Initialize {
+            cluster_id: "test",
+            zone: "Asia/Kabul",
+            clock: ClockKind::Replay,
+            dedup_horizon_hours: 24,
+            hash_key: [5; 16],
+            rows: drafts.drafts(),
+        }))
+        .await;
+    }
+
+    /// A batch of the messages from `first_message` on; how many of them were known.
+    async fn ingest(&mut self, first_message: u64) -> u64 {
+        let mut drafts = DraftsBuffer::default();
+        for offset in 0..ROWS_PER_BATCH {
+            let mut message = [7; 16];
+            message[8..].copy_from_slice(&(first_message + offset).to_be_bytes());
+            let (cdr_id, called) = (self.cdr_id(), format!("+93701{:06}", first_message + offset));
+            let record = Record::Sms(sms(Uuid(message), &called, self.now));
+            let draft = Draft { cdr_id, operator_id: "AWCC", trace_id: "t", record };
+            drafts.push(offset as u32, &draft).unwrap();
+        }
+        let first = self.position + 1;
+        self.position += ROWS_PER_BATCH;
+        let ingest = Ingest {
+            stream: "DLR",
+            first,
+            last: self.position,
+            last_digest: [1; 32],
+            ignored: 0,
+            dead_lettered: 0,
+            missing: 0,
+            drafts: drafts.drafts(),
+        };
+        match self.propose(Command::Ingest(ingest)).await {
+            Reply::Ingested(Ingested { duplicate, .. }) => duplicate,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    /// Waits until all have applied the same, and compares what they hold.
+    async fn converge(&self) {
+        let index = self.leader().await.node().applied_index();
+        for replica in &self.replicas {
+            let what = format!("node {} applies {index}: {:?}", replica.id, replica.node().metrics());
+            eventually(&what, || (replica.node().applied_index() >= index).then_some(())).await;
+        }
+        let digests: Vec<_> =
+            self.replicas.iter().map(|replica| replica.store().state().digest().unwrap()).collect();
+        assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "replicas differ");
+    }
+}
+
+fn sms(message_id: Uuid, called: &str, at: Millis) -> Sms<'_> {
+    Sms {
+        message_id,
+        tenant_id: None,
+        calling_party: "BANK",
+        called_party: called,
+        original_served_subscriber: None,
+        recording_entity: "4120101",
+        service_center: "+93700000000",
+        message_reference: "1",
+        event_at: at,
+        local_offset_minutes: 270,
+        submitted_at: None,
+        charge_amount: Money::parse("0.42"),
+        charge_currency: Some("AFN"),
+        tap_tariff_class: Some("A040"),
+        tariff_version: Some("1"),
+        charge_type: ChargeType::A2p,
+        billing_indicator: BillingIndicator::Chargeable,
+        direction: Direction::Mt,
+        encoding: Encoding::Gsm7,
+        final_state: FinalState::Delivered,
+        segment_count: 1,
+        failure_code: None,
+        imsi: None,
+        adjustment: None,
+    }
+}
+
+/// Every row, page, tree, index and seal of the sealed hours, checked on the replica itself.
+fn verify(store: &Store) -> u64 {
+    let last = Hour(store.state().head.open_hour.0 - 1);
+    let report = store.verify_range(START, last, None, Depth::Rows).unwrap();
+    assert_eq!(report.faults, []);
+    report.rows_checked
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_replica_that_was_away_too_long_gets_a_whole_ledger_and_goes_on_with_it() {
+    let mut house = House::start().await;
+    assert_eq!(house.ingest(0).await, 0);
+    house.converge().await;
+    let leader = house.leader().await.id;
+    let away = house.replicas.iter().position(|replica| replica.id != leader).unwrap();
+    let left_at = house.replicas[away].node().applied_index();
+    house.replicas[away].stop().await;
+
+    let mut messages = ROWS_PER_BATCH;
+    for _ in 0..4 {
+        for _ in 0..20 {
+            assert_eq!(house.ingest(messages).await, 0);
+            messages += ROWS_PER_BATCH;
+        }
+        let mut drafts = DraftsBuffer::default();
+        house.system(&mut drafts, SystemKind::Audit, &BTreeMap::from([("act", "LOGIN")]));
+        house.propose(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() })).await;
+        house.now.0 += HOUR_MS;
+        house.propose(Command::Seal).await;
+    }
+    let node = house.leader().await.node().clone();
+    eventually("what the replica lacks is purged", || {
+        (node.metrics().purged_index > left_at + 1).then_some(())
+    })
+    .await;
+
+    let (dir, peers) = (house.dir.path().to_owned(), house.peers.clone());
+    house.replicas[away].start(&dir, &peers).await;
+    house.converge().await;
+    let back = &house.replicas[away];
+    assert!(back.node().metrics().purged_index > left_at, "its log begins behind a snapshot");
+    let rows = verify(back.store());
+    // 81 batches, two rows of the beginning, four of requests.
+    assert_eq!(rows, messages + 2 + 4);
+
+    // What came by snapshot decides what is a duplicate, after a restart as well.
+    for _ in 0..2 {
+        assert_eq!(house.ingest(messages - ROWS_PER_BATCH / 2).await, ROWS_PER_BATCH / 2);
+        messages += ROWS_PER_BATCH / 2;
+        house.now.0 += HOUR_MS;
+        house.propose(Command::Seal).await;
+        house.converge().await;
+        assert_eq!(verify(house.replicas[away].store()), messages + 2 + 4);
+        house.replicas[away].stop().await;
+        house.replicas[away].start(&dir, &peers).await;
+    }
+    let target = house.replicas[away].id;
+    let leader = house.leader().await.node().clone();
+    if leader.node_id() != target {
+        house.converge().await;
+        leader.transfer_leader(target).await.unwrap();
+        eventually("the replica leads", || {
+            let leadership = house.replicas[away].node().leadership();
+            let leads = matches!(&*leadership.borrow(), Leadership::Leader { .. });
+            leads.then_some(())
+        })
+        .await;
+    }
+    assert_eq!(house.ingest(0).await, ROWS_PER_BATCH, "it knows what it never saw in its own log");
+    house.converge().await;
+}
