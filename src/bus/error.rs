@@ -53,14 +53,26 @@ pub enum BusError {
         /// What is wrong with it, and what to change.
         reason: String,
     },
+    /// A consumer of this name is no work queue, or one over other messages.
+    #[error(
+        "consumer {durable} of stream {stream} cannot be used: {reason}; choose another name or remove it"
+    )]
+    IncompatibleConsumer {
+        /// The stream.
+        stream: String,
+        /// The consumer.
+        durable: String,
+        /// How it differs.
+        reason: String,
+    },
     /// A stream or consumer name that the bus can't take.
     #[error("{name:?} cannot name a stream or consumer: use letters, digits, '-' and '_'")]
     InvalidName {
         /// The name.
         name: String,
     },
-    /// A subject that nothing can be published to.
-    #[error("{subject:?} is not a subject to publish to")]
+    /// A subject that nothing can be published to, or that can't be listened to.
+    #[error("{subject:?} is not a subject: use tokens with dots between them, and wildcards only to listen")]
     InvalidSubject {
         /// The subject.
         subject: String,

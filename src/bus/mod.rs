@@ -3,6 +3,7 @@
 //! One trait, [`Bus`], with two implementations that behave alike: [`JetStream`] speaks to NATS JetStream, and
 //! [`LocalBackend`] keeps durable streams in files of its own process. Ingest reads through [`Subscription`]s and
 //! keeps its own replicated position; what the bus remembers of acknowledgements only serves the bus's bookkeeping.
+//! Consumers without a position of their own take their work from a [`WorkQueue`], whose acknowledgements count.
 //!
 //! Sequence numbers start at 1, rise by 1 with every stored message, and are never reused within one life of a
 //! stream. A stream's life is told apart from another of the same name by its creation time.
@@ -160,6 +161,39 @@ pub trait Subscription: Send + Sync {
     fn acker(&self) -> Arc<dyn Acker>;
 }
 
+/// A durable consumer as a queue of work: every message is delivered until it is acknowledged, in no certain order.
+///
+/// Several holders may share a queue; each delivery goes to one of them. A message that is neither acknowledged nor put
+/// off within the queue's `ack_wait` is delivered again, to whoever asks: so work must bear being done twice.
+pub trait WorkQueue: Send + Sync {
+    /// Up to `max_messages` deliveries, as soon as there is at least one; empty when `max_wait` passes first.
+    ///
+    /// After an error the queue is of no more use: attach anew. Deliveries that were lost on the way come again.
+    fn next_batch(
+        &mut self,
+        max_messages: usize,
+        max_wait: Duration,
+    ) -> BoxFuture<'_, Result<Vec<Delivery>, BusError>>;
+
+    /// The work is done and durable elsewhere: the message is not delivered any more. Returns when the bus has said so;
+    /// after an error it may come again. Many may be acknowledged at once.
+    fn ack<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Result<(), BusError>>;
+
+    /// The work can't be done yet: the message is delivered again after `delay` (a year at most), whatever the queue's
+    /// `ack_wait`. A local stream delivers it sooner if its process starts anew.
+    fn retry_later<'a>(
+        &'a self,
+        delivery: &'a Delivery,
+        delay: Duration,
+    ) -> BoxFuture<'a, Result<(), BusError>>;
+}
+
+/// Deliveries of a work queue that may be unacknowledged, put off ones included, before no new ones are made.
+const MAX_WORK_PENDING: usize = 100_000;
+
+/// Longest time by which work can be put off.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(365 * 86_400);
+
 /// A bus with durable streams.
 pub trait Bus: Send + Sync + 'static {
     /// What `stream` holds now; [`BusError::StreamNotFound`] if there is none of that name.
@@ -180,6 +214,17 @@ pub trait Bus: Send + Sync + 'static {
         durable: &'a str,
         start_sequence: u64,
     ) -> BoxFuture<'a, Result<Box<dyn Subscription>, BusError>>;
+
+    /// Attaches to the work queue `durable`, over the messages of the subjects that `filter_subject` covers or over all.
+    /// It is made, at the stream's beginning, if it is missing, and never made anew: it goes on where its acknowledgements
+    /// left off. [`BusError::IncompatibleConsumer`] if there is a consumer of that name that is something else.
+    fn attach<'a>(
+        &'a self,
+        stream: &'a str,
+        durable: &'a str,
+        filter_subject: Option<&'a str>,
+        ack_wait: Duration,
+    ) -> BoxFuture<'a, Result<Box<dyn WorkQueue>, BusError>>;
 
     /// Publishes one message and waits until the stream has stored it.
     fn publish(&self, message: Outgoing) -> BoxFuture<'_, Result<PublishAck, BusError>>;

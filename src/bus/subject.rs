@@ -3,6 +3,9 @@
 
 use super::{BusError, MESSAGE_ID_HEADER, Outgoing};
 
+/// Longest subject that can be listened to.
+const MAX_FILTER_BYTES: usize = 1_024;
+
 /// Headers that a message may have.
 const MAX_HEADERS: usize = 1_000;
 
@@ -18,6 +21,17 @@ pub(super) fn check_subject(subject: &str) -> Result<(), BusError> {
         return Ok(());
     }
     Err(BusError::InvalidSubject { subject: subject.to_owned() })
+}
+
+/// Whether `subject` can be listened to: as [`check_subject`], but whole tokens may be wildcards, `>` only as the last.
+pub(super) fn check_filter(subject: &str) -> Result<(), BusError> {
+    let exact = subject.strip_suffix(".>").unwrap_or(if subject == ">" { "a" } else { subject });
+    let named: Vec<&str> = exact.split('.').map(|token| if token == "*" { "a" } else { token }).collect();
+    check_subject(&named.join(".")).map_err(|_| BusError::InvalidSubject { subject: subject.to_owned() })?;
+    if subject.len() <= MAX_FILTER_BYTES {
+        return Ok(());
+    }
+    Err(BusError::InvalidSubject { subject: format!("{}…", &subject.chars().take(64).collect::<String>()) })
 }
 
 /// Whether a message can be published: its subject, and headers without line ends or colons in their names.
@@ -116,6 +130,13 @@ mod tests {
         }
         for bad in ["", "a.", ".a", "a..b", "a.*", "a.>", "a b", "a\r\n"] {
             assert!(check_subject(bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "a.b", "a.*.c", "a.>", ">", "*.b"] {
+            check_filter(good).unwrap();
+        }
+        let long = "a".repeat(1_025);
+        for bad in ["", "a.", "a.>.b", ">.a", "a b", "a..>", long.as_str()] {
+            assert!(check_filter(bad).is_err(), "{bad:?}");
         }
         check_name("SMS_DLR-1").unwrap();
         for bad in ["", "a.b", "../x", "a b", "a/b", "a*"] {

@@ -10,6 +10,8 @@ use futures::StreamExt;
 
 use super::*;
 
+pub(super) mod queue;
+
 const SOON: Duration = Duration::from_secs(5);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -67,6 +69,7 @@ pub(super) async fn run(bus: Arc<dyn Bus>) {
     one_holder(&*bus).await;
     stream_settings(&*bus).await;
     refusals(&*bus).await;
+    queue::run(&bus).await;
 }
 
 async fn names_and_absences(bus: &dyn Bus) {

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 
 use super::*;
 use crate::bus::{
-    LocalBackend, LocalOptions, PublishAck, StoredMessage, StreamInfo, StreamSpec, Subscription,
+    LocalBackend, LocalOptions, PublishAck, StoredMessage, StreamInfo, StreamSpec, Subscription, WorkQueue,
 };
 
 async fn local(folder: &std::path::Path, max_message_bytes: Option<u32>) -> LocalBackend {
@@ -118,6 +118,16 @@ impl Bus for Flaky {
         start_sequence: u64,
     ) -> BoxFuture<'a, Result<Box<dyn Subscription>, BusError>> {
         self.bus.open(stream, durable, start_sequence)
+    }
+
+    fn attach<'a>(
+        &'a self,
+        stream: &'a str,
+        durable: &'a str,
+        filter_subject: Option<&'a str>,
+        ack_wait: Duration,
+    ) -> BoxFuture<'a, Result<Box<dyn WorkQueue>, BusError>> {
+        self.bus.attach(stream, durable, filter_subject, ack_wait)
     }
 
     fn publish(&self, message: Outgoing) -> BoxFuture<'_, Result<PublishAck, BusError>> {

@@ -3,8 +3,11 @@
 mod breaks;
 mod options;
 mod publishing;
+mod queue;
 mod streams;
 mod subscription;
+
+use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::{self, Context};
@@ -12,8 +15,10 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 
-use super::subject::{check_message, check_name};
-use super::{Bus, BusError, Outgoing, PublishAck, StoredMessage, StreamInfo, StreamSpec, Subscription};
+use super::subject::{check_filter, check_message, check_name};
+use super::{
+    Bus, BusError, Outgoing, PublishAck, StoredMessage, StreamInfo, StreamSpec, Subscription, WorkQueue,
+};
 
 use breaks::Breaks;
 
@@ -77,6 +82,23 @@ impl Bus for JetStream {
             let opened = subscription::open(self, stream, durable, start_sequence, subscription::ACK_WAIT);
             let subscription = self.breaks.guard("open", stream, opened).await?;
             Ok(Box::new(subscription) as Box<dyn Subscription>)
+        }
+        .boxed()
+    }
+
+    fn attach<'a>(
+        &'a self,
+        stream: &'a str,
+        durable: &'a str,
+        filter_subject: Option<&'a str>,
+        ack_wait: Duration,
+    ) -> BoxFuture<'a, Result<Box<dyn WorkQueue>, BusError>> {
+        async move {
+            check_name(durable)?;
+            filter_subject.map_or(Ok(()), check_filter)?;
+            let attached = queue::attach(self, stream, durable, filter_subject.unwrap_or_default(), ack_wait);
+            let queue = self.breaks.guard("attach", stream, attached).await?;
+            Ok(Box::new(queue) as Box<dyn WorkQueue>)
         }
         .boxed()
     }

@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 
 use super::subscription::Admitted;
 use super::*;
-use crate::bus::suite::{self, handles, publish_numbers, read, spec};
+use crate::bus::suite::{self, handles, publish_numbers, queue, read, spec};
 
 #[path = "../../../tests/common/nats.rs"]
 mod nats;
@@ -239,4 +239,64 @@ async fn no_server_is_a_transient_failure() {
     assert!(matches!(error, BusError::Connect { .. }) && error.is_transient(), "{error}");
     let options = NatsOptions { servers: Vec::new(), ..NatsOptions::default() };
     assert!(matches!(JetStream::connect(options).await, Err(BusError::Option { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_work_queue_goes_on_after_the_server_starts_anew() {
+    let mut server = NatsServer::start();
+    let bus = connect(&server).await;
+    bus.ensure_stream(&spec("A", "a")).await.unwrap();
+    publish_numbers(&bus, "a", 1, 20).await;
+    let mut work = queue::attach(&bus, "A").await;
+    let taken = queue::take(&mut *work, 20).await;
+    for delivery in taken.iter().filter(|delivery| delivery.sequence % 5 != 0) {
+        work.ack(delivery).await.unwrap();
+    }
+    work.retry_later(&taken[4], Duration::from_secs(3_600)).await.unwrap();
+    // An orderly end: one that crashes may forget acknowledgements, which is more work and no loss.
+    server.stop();
+    let error = work.next_batch(1, Duration::from_secs(20)).await.unwrap_err();
+    assert!(matches!(error, BusError::ConsumerLost { .. }) && error.is_transient(), "{error}");
+    server.restart();
+    let mut work = loop {
+        match bus.attach("A", "worker", None, queue::ACK_WAIT).await {
+            Ok(work) => break work,
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let rest = queue::collect(&mut *work, queue::ACK_WAIT * 3).await;
+    assert_eq!(queue::sequences(&rest), [10, 15, 20], "the fifth waits for an hour");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_work_queue_is_never_made_anew() {
+    let server = NatsServer::start();
+    let bus = connect(&server).await;
+    bus.ensure_stream(&spec("A", "a")).await.unwrap();
+    publish_numbers(&bus, "a", 1, 3).await;
+    let mut work = queue::attach(&bus, "A").await;
+    let taken = queue::take(&mut *work, 3).await;
+    work.ack(&taken[0]).await.unwrap();
+    let stream = bus.context.get_stream("A").await.unwrap();
+    let before = stream.consumer_info("worker").await.unwrap();
+    bus.attach("A", "worker", None, Duration::from_secs(7)).await.unwrap();
+    let after = stream.consumer_info("worker").await.unwrap();
+    assert_eq!((after.created, after.ack_floor.stream_sequence), (before.created, 1));
+    assert_eq!(after.config.ack_wait, Duration::from_secs(7));
+    assert_eq!((after.config.max_ack_pending, after.config.max_deliver), (100_000, -1));
+    // A consumer that was opened at a position is none.
+    bus.open("A", "reader", 2).await.unwrap();
+    let error = bus.attach("A", "reader", None, queue::ACK_WAIT).await.err().unwrap();
+    assert!(matches!(error, BusError::IncompatibleConsumer { .. }), "{error}");
+    stream.delete_consumer("worker").await.unwrap();
+    let mut error = work.next_batch(1, Duration::from_secs(3)).await;
+    if error.is_ok() {
+        // The server answers nothing to who asks a consumer that is gone: that is noticed a little later.
+        error = work.next_batch(1, Duration::from_secs(3)).await;
+    }
+    let error = error.unwrap_err();
+    assert!(matches!(error, BusError::ConsumerLost { .. }), "{error}");
+    let error = work.ack(&taken[1]).await.unwrap_err();
+    assert!(matches!(error, BusError::ConsumerLost { .. }), "{error}");
 }

@@ -3,9 +3,12 @@
 //! Every stream is a folder: `stream.json` says what it is, and segment files hold the messages (see [`segment`] for
 //! their bytes). One thread per stream owns the writing: it takes what has queued up, writes it, syncs once, and only
 //! then answers. Readers see synced messages only. A failed write stops the stream until the process starts anew.
-//! A folder must be open in one process at a time.
+//! A folder must be open in one process at a time. What a work queue has done with stands in a file beside the segments
+//! (see [`acks`]).
 
+mod acks;
 mod dedup;
+mod queue;
 mod reading;
 mod segment;
 mod stream;
@@ -16,14 +19,18 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 
-use super::subject::{check_message, check_name, covers};
-use super::{Bus, BusError, Outgoing, PublishAck, StoredMessage, StreamInfo, StreamSpec, Subscription};
+use super::subject::{check_filter, check_message, check_name, covers};
+use super::{
+    Bus, BusError, Outgoing, PublishAck, StoredMessage, StreamInfo, StreamSpec, Subscription, WorkQueue,
+};
+use queue::LocalQueue;
 use stream::LocalStream;
 use subscription::LocalSubscription;
 
@@ -181,6 +188,24 @@ impl Bus for LocalBackend {
             let stream = self.stream(stream)?;
             let opened = LocalSubscription::new(&stream, durable, start_sequence);
             Ok(Box::new(opened) as Box<dyn Subscription>)
+        }
+        .boxed()
+    }
+
+    fn attach<'a>(
+        &'a self,
+        stream: &'a str,
+        durable: &'a str,
+        filter_subject: Option<&'a str>,
+        ack_wait: Duration,
+    ) -> BoxFuture<'a, Result<Box<dyn WorkQueue>, BusError>> {
+        async move {
+            check_name(durable)?;
+            filter_subject.map_or(Ok(()), check_filter)?;
+            let stream = self.stream(stream)?;
+            let (durable, filter) = (durable.to_owned(), filter_subject.unwrap_or_default().to_owned());
+            let queue = reading::off_runtime(move || stream.attach(&durable, &filter)).await?;
+            Ok(Box::new(LocalQueue::new(queue, ack_wait)) as Box<dyn WorkQueue>)
         }
         .boxed()
     }

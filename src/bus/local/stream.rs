@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
+use super::queue::Queue;
 use super::reading::{Cursor, scan};
 use super::segment::{HEADER_BYTES, header};
 use super::writer::{Tail, Writer};
@@ -68,6 +69,7 @@ pub(super) struct State {
 pub(super) struct LocalStream {
     state: Arc<State>,
     writer: Writer,
+    queues: Mutex<HashMap<String, Arc<Queue>>>,
 }
 
 impl LocalStream {
@@ -136,7 +138,7 @@ impl LocalStream {
             ticks: watch::Sender::new(Tick { last_sequence, opened_consumers: 0, deleted: false }),
         });
         let writer = Writer::start(Arc::clone(&state), tail, options)?;
-        Ok(Arc::new(Self { state, writer }))
+        Ok(Arc::new(Self { state, writer, queues: Mutex::default() }))
     }
 
     pub(super) fn name(&self) -> &str {
@@ -199,6 +201,18 @@ impl LocalStream {
             return Err(BusError::TooLarge { subject: message.subject, size_bytes: message.payload.len() });
         }
         self.writer.queue(message).await
+    }
+
+    /// The work queue of this name, opened if nobody holds it yet. Blocks on files.
+    pub(super) fn attach(&self, durable: &str, filter: &str) -> Result<Arc<Queue>, BusError> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queues.get(durable) {
+            queue.check_filter(filter)?;
+            return Ok(Arc::clone(queue));
+        }
+        let queue = Arc::new(Queue::open(self.state(), durable, filter)?);
+        queues.insert(durable.to_owned(), Arc::clone(&queue));
+        Ok(queue)
     }
 
     /// The message at `sequence`. Blocks on files.
@@ -302,7 +316,7 @@ fn write_settings(directory: &Path, settings: &Settings) -> Result<(), BusError>
     replace_file(directory, &path, &text)
 }
 
-fn replace_file(directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), BusError> {
+pub(super) fn replace_file(directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), BusError> {
     let fresh = path.with_extension("new");
     let write = || {
         let mut file = File::create(&fresh)?;
@@ -394,12 +408,12 @@ fn recover_tail(
     Ok(tail)
 }
 
-fn cut(path: &Path, keep_bytes: u64, present_bytes: u64) -> Result<(), BusError> {
+pub(super) fn cut(path: &Path, keep_bytes: u64, present_bytes: u64) -> Result<(), BusError> {
     if keep_bytes == present_bytes {
         return Ok(());
     }
     let dropped = present_bytes - keep_bytes;
-    tracing::warn!(file = %path.display(), dropped_bytes = dropped, "cut off an unfinished write at a stream's end");
+    tracing::warn!(file = %path.display(), dropped_bytes = dropped, "cut off an unfinished write at a file's end");
     let cut = || {
         let file = File::options().write(true).open(path)?;
         file.set_len(keep_bytes)?;

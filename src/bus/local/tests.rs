@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use super::*;
-use crate::bus::suite::{self, handles, message, publish_numbers, read, spec};
+use crate::bus::Delivery;
+use crate::bus::suite::{self, handles, message, publish_numbers, queue, read, spec};
 
 const SMALL: LocalOptions = LocalOptions { segment_bytes: 4_096, queue_messages: 64, dedup_ids: 1_000 };
 
@@ -190,4 +191,145 @@ fn foreign_settings_are_refused() {
         fs::write(folder.path().join("A/stream.json"), settings).unwrap();
         assert!(matches!(LocalBackend::open(folder.path(), SMALL), Err(BusError::Damaged { .. })));
     }
+}
+
+async fn ack_all(queue: &dyn WorkQueue, deliveries: &[Delivery]) {
+    for acked in futures::future::join_all(deliveries.iter().map(|delivery| queue.ack(delivery))).await {
+        acked.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledgements_survive_a_new_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = Duration::from_secs(3_600);
+    let bus = LocalBackend::open(folder.path(), SMALL).unwrap();
+    bus.ensure_stream(&spec("A", "a.>")).await.unwrap();
+    for number in 1..=300 {
+        publish_numbers(&bus, if number % 3 == 0 { "a.other" } else { "a.work" }, number, 1).await;
+    }
+    let mut queue = bus.attach("A", "worker", Some("a.work"), long).await.unwrap();
+    let taken = queue::take(&mut *queue, 150).await;
+    let (done, left): (Vec<_>, Vec<_>) =
+        taken.into_iter().partition(|delivery| ![1, 2, 77, 100].contains(&delivery.sequence));
+    ack_all(&*queue, &done).await;
+    queue.retry_later(&left[0], long).await.unwrap();
+    drop((queue, bus));
+
+    let bus = LocalBackend::open(folder.path(), SMALL).unwrap();
+    let other = bus.attach("A", "worker", None, long).await.err().unwrap();
+    assert!(matches!(other, BusError::IncompatibleConsumer { .. }), "{other}");
+    let mut queue = bus.attach("A", "worker", Some("a.work"), long).await.unwrap();
+    let rest = queue::collect(&mut *queue, Duration::from_millis(300)).await;
+    let expected: Vec<u64> =
+        (1..=300).filter(|n| n % 3 != 0 && ([1, 2, 77, 100].contains(n) || *n > 225)).collect();
+    assert_eq!(queue::sequences(&rest), expected, "what was not acknowledged, at once");
+    ack_all(&*queue, &rest).await;
+    drop((queue, bus));
+
+    let bus = LocalBackend::open(folder.path(), SMALL).unwrap();
+    let mut queue = bus.attach("A", "worker", Some("a.work"), long).await.unwrap();
+    assert!(queue.next_batch(10, Duration::from_millis(50)).await.unwrap().is_empty());
+    publish_numbers(&bus, "a.work", 301, 1).await;
+    assert_eq!(queue::take(&mut *queue, 1).await[0].sequence, 301);
+    bus.delete_stream("A").unwrap();
+    let lost = queue.next_batch(1, Duration::from_secs(1)).await.unwrap_err();
+    assert!(matches!(lost, BusError::ConsumerLost { .. }), "{lost}");
+    bus.ensure_stream(&spec("A", "a.>")).await.unwrap();
+    publish_numbers(&bus, "a.work", 1, 1).await;
+    let mut queue = bus.attach("A", "worker", Some("a.work"), long).await.unwrap();
+    assert_eq!(queue::take(&mut *queue, 1).await[0].sequence, 1, "another stream, another queue");
+}
+
+/// Cuts the file of a queue at every length and flips every byte: an acknowledgement may be lost, never made up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_file_of_acknowledgements_loses_no_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = Duration::from_secs(3_600);
+    let bus = LocalBackend::open(folder.path(), SMALL).unwrap();
+    bus.ensure_stream(&spec("A", "a")).await.unwrap();
+    publish_numbers(&bus, "a", 1, 8).await;
+    let mut queue = bus.attach("A", "worker", None, long).await.unwrap();
+    let taken = queue::take(&mut *queue, 8).await;
+    for sequence in [2, 4, 5, 7] {
+        queue.ack(&taken[sequence - 1]).await.unwrap();
+    }
+    drop((queue, bus));
+    let file = folder.path().join("A/queue-worker.acks");
+    let whole = fs::read(&file).unwrap();
+    let header = whole.len() - 4 * 12;
+    let remaining = async || {
+        let bus = LocalBackend::open(folder.path(), SMALL).unwrap();
+        let mut queue = bus.attach("A", "worker", None, long).await?;
+        Ok::<_, BusError>(queue::sequences(&queue.next_batch(100, Duration::from_secs(5)).await?))
+    };
+    // What comes when the first so many records are good.
+    let after = |good: usize| {
+        let acked = &[2, 4, 5, 7][..good];
+        (1..=8).filter(|n| !acked.contains(n)).collect::<Vec<u64>>()
+    };
+    for length in 0..=whole.len() {
+        fs::write(&file, &whole[..length]).unwrap();
+        match remaining().await {
+            Ok(found) => assert_eq!(found, after((length - header) / 12), "cut at {length}"),
+            Err(error) => assert!(length < header && matches!(error, BusError::Damaged { .. }), "{error}"),
+        }
+    }
+    for at in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x04;
+        fs::write(&file, &damaged).unwrap();
+        match remaining().await {
+            Ok(found) => assert_eq!(found, after((at - header) / 12), "byte {at}"),
+            Err(error) => assert!(at < header && matches!(error, BusError::Damaged { .. }), "{error}"),
+        }
+    }
+}
+
+/// The file of a queue stays short, however many messages pass; what is put off stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_file_of_acknowledgements_is_written_anew() {
+    const MESSAGES: u64 = 150_000;
+    let folder = tempfile::tempdir().unwrap();
+    let long = Duration::from_secs(3_600);
+    let bus = LocalBackend::open(folder.path(), LocalOptions::default()).unwrap();
+    bus.ensure_stream(&StreamSpec { dedup_window: Duration::ZERO, ..spec("A", "a") }).await.unwrap();
+    publish_numbers(&bus, "a", 1, MESSAGES).await;
+    let mut queue = bus.attach("A", "worker", None, long).await.unwrap();
+    let mut left = MESSAGES as usize;
+    while left > 0 {
+        let batch = queue::take(&mut *queue, left.min(10_000)).await;
+        left -= batch.len();
+        let done: Vec<Delivery> =
+            batch.into_iter().filter(|delivery| delivery.sequence != MESSAGES - 5).collect();
+        ack_all(&*queue, &done).await;
+    }
+    drop((queue, bus));
+    let bytes = fs::metadata(folder.path().join("A/queue-worker.acks")).unwrap().len();
+    assert!(bytes < 90_000 * 12, "{bytes} bytes");
+    let bus = LocalBackend::open(folder.path(), LocalOptions::default()).unwrap();
+    let mut queue = bus.attach("A", "worker", None, long).await.unwrap();
+    let rest = queue::collect(&mut *queue, Duration::from_millis(300)).await;
+    assert_eq!(queue::sequences(&rest), [MESSAGES - 5]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_the_stream_dropped_for_its_age_is_no_longer_due() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = LocalBackend::open(folder.path(), LocalOptions { segment_bytes: 1_000, ..SMALL }).unwrap();
+    let brief = StreamSpec { max_age: Duration::from_millis(500), ..spec("A", "a") };
+    bus.ensure_stream(&brief).await.unwrap();
+    for group in 0..4 {
+        publish_numbers(&bus, "a", 1 + group * 10, 10).await;
+    }
+    let mut queue = bus.attach("A", "worker", None, Duration::from_millis(800)).await.unwrap();
+    assert_eq!(queue::take(&mut *queue, 40).await.len(), 40);
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    for group in 4..7 {
+        publish_numbers(&bus, "a", 1 + group * 10, 10).await;
+    }
+    let first = bus.stream_info("A").await.unwrap().first_sequence;
+    assert!(first > 10, "{first}");
+    let rest = queue::collect(&mut *queue, Duration::from_millis(300)).await;
+    assert_eq!(queue::sequences(&rest), (first..=70).collect::<Vec<_>>());
 }

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::bus::{LocalBackend, LocalOptions, Outgoing, PublishAck, StoredMessage, StreamSpec};
+use crate::bus::{LocalBackend, LocalOptions, Outgoing, PublishAck, StoredMessage, StreamSpec, WorkQueue};
 use crate::ingest::tests::append;
 use cdr_core::memory::MemoryLedger;
 use cdr_core::row::SystemKind;
@@ -73,6 +73,16 @@ impl Bus for Recreating {
             }
             self.bus.open(stream, durable, start_sequence).await
         })
+    }
+
+    fn attach<'a>(
+        &'a self,
+        stream: &'a str,
+        durable: &'a str,
+        filter_subject: Option<&'a str>,
+        ack_wait: Duration,
+    ) -> BoxFuture<'a, Result<Box<dyn WorkQueue>, BusError>> {
+        self.bus.attach(stream, durable, filter_subject, ack_wait)
     }
 
     fn publish(&self, message: Outgoing) -> BoxFuture<'_, Result<PublishAck, BusError>> {
