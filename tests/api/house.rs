@@ -12,6 +12,7 @@ use cdr_core::row::{
 use cdr_core::seal::signed_message;
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
+use cdr_mediation::acts::Desk;
 use cdr_mediation::api::{self, Ledger};
 use cdr_mediation::auth::TokenVerifier;
 use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
@@ -252,7 +253,9 @@ pub async fn start_replica(
     config.api.max_body_bytes = 4096;
     config.api.scan_budget_ms = bounds.scan_budget_ms;
     let tokens = Arc::new(TokenVerifier::from_config(&config.auth).unwrap());
-    let ledger = Ledger::new(store.clone(), node.clone(), clock, Arc::new(Metrics::new().unwrap()), &config);
+    let desk = Desk::new(node.clone(), store.clone());
+    let ledger =
+        Ledger::new(store.clone(), node.clone(), clock, Arc::new(Metrics::new().unwrap()), desk, &config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api_address = listener.local_addr().unwrap();
     tokio::spawn(api::serve(listener, ledger, tokens));
