@@ -8,12 +8,15 @@ use super::*;
 pub(in crate::bus) const ACK_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(bus: &Arc<dyn Bus>) {
-    refusals(&**bus).await;
-    until_acknowledged(&**bus).await;
-    put_off(&**bus).await;
-    filtered(&**bus).await;
-    shared(&**bus).await;
-    waiting(bus).await;
+    // Each has a stream of its own, and most of them wait.
+    futures::join!(
+        refusals(&**bus),
+        until_acknowledged(&**bus),
+        put_off(&**bus),
+        filtered(&**bus),
+        shared(&**bus),
+        waiting(bus),
+    );
 }
 
 pub(in crate::bus) async fn attach(bus: &dyn Bus, stream: &str) -> Box<dyn WorkQueue> {
