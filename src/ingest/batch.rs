@@ -7,10 +7,12 @@ use super::projection::Projector;
 use crate::bus::{AckHandle, Delivery, Outgoing};
 use crate::clock::Clock;
 use crate::dlr::{Parsed, Reason, parse};
+use crate::pricing::PriceBook;
 use cdr_core::command::{Command, DraftsBuffer, Ingest};
 use cdr_core::hash::{Hash, sha256};
 use cdr_core::state::LedgerState;
 use cdr_core::{Hour, Millis};
+use std::sync::Arc;
 
 /// Encoded size at which a batch is closed.
 const MAX_BATCH_BYTES: usize = 1 << 20;
@@ -95,6 +97,8 @@ pub struct Batcher {
     epoch: String,
     subject: String,
     projector: Projector,
+    /// Prices of the whole batch: taken when it begins, so that a row costs neither a lock nor a count.
+    book: Arc<PriceBook>,
     clock: Clock,
     ids: IdSource,
     max_rows: usize,
@@ -116,6 +120,7 @@ impl Batcher {
         Self {
             epoch,
             subject,
+            book: projector.book(),
             projector,
             clock,
             ids: IdSource::default(),
@@ -134,11 +139,13 @@ impl Batcher {
         let parsed = if own { self.parse(&delivery.payload) } else { Parsed::Ignored("foreign subject") };
         let closed = self.close_before(delivery, &parsed);
         let now = self.now(&parsed, state);
-        let mut price = None;
+        if self.batch.is_empty() {
+            self.book = self.projector.book();
+        }
         let outcome = match &parsed {
             Parsed::Final(dlr) => {
                 let id = self.ids.next(now).map_err(|e| e.to_string())?;
-                self.projector.project(dlr, state, id, now, &mut price).map(Some)
+                self.projector.project(dlr, state, id, now, &self.book).map(Some)
             }
             Parsed::Ignored(_) => Ok(None),
             Parsed::Malformed { reason } => Err(*reason),

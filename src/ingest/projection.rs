@@ -1,7 +1,7 @@
 //! From a receipt to the draft of a canonical CDR (US-CDR-001).
 
 use crate::dlr::{Dlr, Reason};
-use crate::pricing::{Price, PriceQuery, Pricing};
+use crate::pricing::{PriceBook, PriceQuery, Pricing};
 use cdr_core::row::{BillingIndicator, Draft, Record, Sms};
 use cdr_core::state::LedgerState;
 use cdr_core::time::HOUR_MS;
@@ -41,10 +41,14 @@ impl Projector {
         })
     }
 
+    /// The prices at hand.
+    pub fn book(&self) -> Arc<PriceBook> {
+        self.pricing.book()
+    }
+
     /// The draft of the record, or why the receipt can't become one: its operator is not in force, or its event is
     /// older than the horizon over which duplicates are recognised, or more than an hour ahead of `now`
-    /// (see [`LedgerState::dedup_since`]). `price` is where the price is kept as long as
-    /// the draft borrows from it.
+    /// (see [`LedgerState::dedup_since`]). The price is taken from `book`.
     ///
     /// # Errors
     /// [`Reason`] for the dead letter.
@@ -54,7 +58,7 @@ impl Projector {
         state: &'a LedgerState,
         cdr_id: CdrId,
         now: Millis,
-        price: &'a mut Option<Price>,
+        book: &'a PriceBook,
     ) -> Result<Draft<'a>, Reason> {
         let horizon = state.cluster.as_ref().map_or(0, |c| i64::from(c.dedup_horizon_hours));
         if dlr.final_at.0 < now.0 - horizon * HOUR_MS {
@@ -65,7 +69,7 @@ impl Projector {
         }
         let partition = state.partition(&dlr.operator_id).ok_or(Reason::UnknownOperator)?;
         let operator = &state.registry[usize::from(state.partitions[partition].operator)];
-        *price = self.pricing.price(&PriceQuery {
+        let quote = book.quote(&PriceQuery {
             operator_id: &dlr.operator_id,
             tenant_id: dlr.tenant_id,
             charge_type: dlr.charge_type,
@@ -73,7 +77,7 @@ impl Projector {
             segment_count: dlr.segment_count,
             event_at: dlr.final_at,
         });
-        let price = price.as_ref();
+        let tariff = quote.map(|q| q.priced.tariff);
         let sms = Sms {
             message_id: dlr.message_id,
             tenant_id: dlr.tenant_id,
@@ -86,12 +90,12 @@ impl Projector {
             event_at: dlr.final_at,
             local_offset_minutes: self.offset_minutes(dlr.final_at),
             submitted_at: dlr.submitted_at,
-            charge_amount: price.map(Price::amount),
-            charge_currency: price.map(Price::currency),
-            tap_tariff_class: price.map(Price::tap_tariff_class),
-            tariff_version: price.map(Price::tariff_version),
+            charge_amount: quote.map(|q| q.priced.amount),
+            charge_currency: tariff.map(|t| t.currency.as_str()),
+            tap_tariff_class: tariff.map(|t| t.tap_tariff_class.as_str()),
+            tariff_version: quote.map(|q| q.table.version.as_str()),
             charge_type: dlr.charge_type,
-            billing_indicator: price.map_or(BillingIndicator::Unknown, Price::billing_indicator),
+            billing_indicator: tariff.map_or(BillingIndicator::Unknown, |t| t.billing_indicator),
             direction: dlr.direction,
             encoding: dlr.encoding,
             final_state: dlr.final_state,

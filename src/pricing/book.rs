@@ -3,7 +3,7 @@
 use super::index::LineIndex;
 use cdr_core::Money;
 use cdr_core::row::BillingIndicator;
-use cdr_core::tariff::{PriceQuery, TableError, Tariff, TariffTable};
+use cdr_core::tariff::{PriceQuery, Priced, TableError, Tariff, TariffTable};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,6 +48,15 @@ pub struct PriceBook {
     named: Vec<Entry>,
 }
 
+/// A price as it stands in a book.
+#[derive(Clone, Copy, Debug)]
+pub struct Quote<'b> {
+    /// The price list that gave it.
+    pub table: &'b Arc<TariffTable>,
+    /// The line that decided, and the charge.
+    pub priced: Priced<'b>,
+}
+
 /// A price and where it comes from. It holds its table, so that it outlives the book.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Price {
@@ -63,10 +72,9 @@ impl Entry {
         Ok(Self { table: Arc::new(table), index })
     }
 
-    fn price(&self, query: &PriceQuery<'_>) -> Option<Price> {
+    fn quote(&self, query: &PriceQuery<'_>) -> Option<Quote<'_>> {
         let line = self.index.first_fit(&self.table, query)?;
-        let amount = self.table.price_by(line, query)?.amount;
-        Some(Price { table: self.table.clone(), line, amount })
+        Some(Quote { table: &self.table, priced: self.table.price_by(line, query)? })
     }
 }
 
@@ -126,14 +134,19 @@ impl PriceBook {
         self.named.drain(..self.named.len().saturating_sub(MAX_NAMED));
     }
 
+    /// The price of an event by the version that holds at it, borrowed: for whoever prices many with one book.
+    pub fn quote(&self, query: &PriceQuery<'_>) -> Option<Quote<'_>> {
+        self.in_force.iter().find(|entry| entry.table.holds_at(query.event_at))?.quote(query)
+    }
+
     /// The price of an event by the version that holds at it.
     pub fn price(&self, query: &PriceQuery<'_>) -> Option<Price> {
-        self.in_force.iter().find(|entry| entry.table.holds_at(query.event_at))?.price(query)
+        self.quote(query).map(Price::from)
     }
 
     /// The price by a named version, whether or not it holds at the event.
     pub fn price_in(&self, version: &str, query: &PriceQuery<'_>) -> Option<Price> {
-        self.entry(version)?.price(query)
+        self.entry(version)?.quote(query).map(Price::from)
     }
 
     /// The tables in force, the one that began last first.
@@ -154,6 +167,13 @@ impl PriceBook {
 /// Orders tables: the one that began last first, then the greatest name.
 fn order(table: &TariffTable) -> impl Ord + '_ {
     (Reverse(table.valid_from), Reverse(table.version.as_str()))
+}
+
+impl From<Quote<'_>> for Price {
+    fn from(quote: Quote<'_>) -> Self {
+        let Priced { line, amount, .. } = quote.priced;
+        Self { table: quote.table.clone(), line, amount }
+    }
 }
 
 impl Price {

@@ -17,7 +17,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use book::{BookError, Price, PriceBook};
+pub use book::{BookError, Price, PriceBook, Quote};
 pub use cdr_core::tariff::PriceQuery;
 pub use entities::{ConfiguredEntities, EntitySource};
 pub use error::PricingError;

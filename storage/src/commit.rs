@@ -151,8 +151,9 @@ impl<'a> Write<'a> {
             .write(&transition.rows, self.options.page_rows, |key, page| batch.put_cf(rows, key, page));
         self.buffers.leaves.add(leaves, &transition.rows, batch);
         put_subtrees(leaves, first.row.frame.bucket_hour, &transition.subtrees, batch);
+        let keys = transition.rows.iter().map(|row| row_keys(row.ordinal, row.operator, &row.row));
+        self.index.add_all(keys)?;
         for row in &transition.rows {
-            self.index.add(&row_keys(row.ordinal, row.operator, &row.row))?;
             self.buffers.staged.push(StagedRow::new(row));
             following::stage(db, row, batch)?;
             if let Some(request) = request_in(&row.row) {

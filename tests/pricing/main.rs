@@ -4,6 +4,7 @@
 
 mod certificates;
 mod entities;
+mod node;
 mod outages;
 mod service;
 mod snapshots;
