@@ -1,6 +1,6 @@
 //! From election to deposition: compare clocks, fence, begin the ledger if there is none, run the workers.
 
-use super::{RETRY_PAUSE, clock_watch, registry, rerate, seal, sign};
+use super::{RETRY_PAUSE, clock_watch, registry, rerate, seal, sign, tariffs};
 use crate::acts::Desk;
 use crate::clock::Clock;
 use crate::ingest::{Ingest, IngestError};
@@ -75,6 +75,7 @@ impl Leadership {
             () = repeat("ingest", || self.take_in(proposer)) => (),
             () = repeat("seal", || seal::run(proposer)) => (),
             () = repeat("sign", || sign::run(proposer, &self.signer)) => (),
+            () = repeat("tariffs", || tariffs::run(proposer, &self.pricing)) => (),
             () = repeat("rerate", || rerate::run(proposer, &self.pricing)) => (),
         }
     }

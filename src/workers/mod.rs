@@ -9,6 +9,7 @@ mod registry;
 mod rerate;
 mod seal;
 mod sign;
+mod tariffs;
 
 pub use leadership::{Leadership, LedgerSettings, lead_when_elected};
 

@@ -18,6 +18,7 @@
 //! | `meta` | `0x16` | operator `u16` | open partition of that operator |
 //! | `meta` | `0x17` | name of the stream epoch | position and counters of that stream |
 //! | `meta` | `0x18` | bucket hour `u32`, `cdrSequence` `u64` of its first row | job |
+//! | `meta` | `0x19` | | settings |
 //! | `work` | `0x30` | index in the Raft log `u64` | what that entry made happen ([`crate::outbox`]) |
 //! | `work` | `0x31` | ordinal `u64` of a row that waits for a price | `recordedAt`, milliseconds `i64` |
 //! | `work` | `0x32` | hash of who asked and the key that they chose, 32 bytes | request and what answers it |
@@ -72,6 +73,9 @@ pub const TAG_STREAM: u8 = 0x17;
 
 /// Tag of jobs.
 pub const TAG_JOB: u8 = 0x18;
+
+/// Key of the settings.
+pub const META_SETTINGS: &[u8] = &[0x19];
 
 /// Tag of outbox entries.
 pub const TAG_OUTBOX: u8 = 0x30;

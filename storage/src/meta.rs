@@ -1,7 +1,9 @@
 //! The ledger state in column family `meta`, in pieces that are written only when they change.
 
 use crate::error::{StoreError, database};
-use crate::keys::{self, CF_META, META_CLUSTER, META_HEAD, META_KEYS, META_RAFT, META_REGISTRY};
+use crate::keys::{
+    self, CF_META, META_CLUSTER, META_HEAD, META_KEYS, META_RAFT, META_REGISTRY, META_SETTINGS,
+};
 use crate::keys::{TAG_JOB, TAG_PARTITION, TAG_STREAM};
 use crate::schema::{Db, column};
 use cdr_core::LedgerState;
@@ -20,6 +22,7 @@ pub(crate) struct Dirty {
     partitions: BTreeSet<usize>,
     streams: BTreeSet<usize>,
     jobs: bool,
+    settings: bool,
 }
 
 impl Dirty {
@@ -29,6 +32,7 @@ impl Dirty {
         self.partitions.extend(&changes.partitions);
         self.streams.extend(&changes.streams);
         self.jobs |= changes.jobs;
+        self.settings |= changes.settings;
     }
 
     /// Puts the changed pieces of `state` into the batch and forgets them. `stored` is what the database has.
@@ -41,6 +45,9 @@ impl Dirty {
     ) -> Result<(), StoreError> {
         let dirty = std::mem::take(self);
         let mut pieces = Pieces { meta: column(db, CF_META)?, batch };
+        if dirty.settings {
+            pieces.put(META_SETTINGS, "settings", &state.settings)?;
+        }
         if dirty.jobs {
             pieces.jobs(&stored.jobs, &state.jobs)?;
         }
@@ -124,6 +131,7 @@ pub(crate) fn read_state(db: &Db) -> Result<LedgerState, StoreError> {
         // Keys are the names, so these ascend as they must.
         streams: read_tagged(db, meta, TAG_STREAM)?,
         keys: read(db, meta, META_KEYS)?.unwrap_or_default(),
+        settings: read(db, meta, META_SETTINGS)?.unwrap_or_default(),
         jobs: read_tagged::<Job>(db, meta, TAG_JOB)?.into_iter().collect(),
     })
 }

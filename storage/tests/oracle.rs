@@ -19,6 +19,8 @@ enum Act {
     Audits(u64),
     Adjust(u64),
     Request,
+    Setting,
+    Job,
     Operator,
     Epoch,
     Advance(i64),
@@ -41,6 +43,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0u64..4).prop_map(Act::Audits),
         4 => (1u64..6).prop_map(Act::Adjust),
         2 => Just(Act::Request),
+        2 => Just(Act::Setting),
+        3 => Just(Act::Job),
         1 => Just(Act::Operator),
         1 => Just(Act::Epoch),
         2 => (0..3 * HOUR_MS).prop_map(Act::Advance),
@@ -114,6 +118,14 @@ impl Run {
             }
             Act::Adjust(count) => {
                 let entry = self.world.adjustments(*count);
+                self.propose(Some(entry));
+            }
+            Act::Setting => {
+                let entry = self.world.setting(&self.ledger.state);
+                self.propose(Some(entry));
+            }
+            Act::Job => {
+                let entry = self.world.job(&self.ledger.state);
                 self.propose(Some(entry));
             }
             Act::Request => {

@@ -105,6 +105,8 @@ pub struct Changes {
     pub streams: Vec<usize>,
     /// Jobs.
     pub jobs: bool,
+    /// Settings.
+    pub settings: bool,
 }
 
 impl Changes {
@@ -113,6 +115,7 @@ impl Changes {
         match kind {
             SystemKind::Operator | SystemKind::Key | SystemKind::Stream => self.all = true,
             SystemKind::Job => self.jobs = true,
+            SystemKind::Config => self.settings = true,
             _ => {}
         }
     }

@@ -12,6 +12,7 @@
 //! | [`seal`] | what closes an hour: seal, completeness statement, signature |
 //! | [`state`] | the fold over rows: open bucket, partitions, streams, keys |
 //! | [`adjust`], [`job`], [`audit`] | which adjustments may follow a row; bulk jobs; who did what |
+//! | [`setting`] | regulator-facing settings |
 //! | [`command`], [`mod@apply`] | what can be asked, and what follows from it |
 //! | [`proof`] | portable proofs and the one verifier that everything shares |
 //! | [`tariff`] | price lists, and the proof that a row's charge follows from one |
@@ -42,6 +43,7 @@ pub mod money;
 pub mod proof;
 pub mod row;
 pub mod seal;
+pub mod setting;
 pub mod state;
 mod tally;
 pub mod tariff;

@@ -11,6 +11,7 @@ use crate::job::{JobStep, Jobs, Place};
 use crate::merkle::Frontier;
 use crate::row::{Frame, Record, Row, SYSTEM_OPERATOR, System, SystemKind};
 use crate::seal::{KeyRecord, OperatorSeal, Seal, StreamStatement};
+use crate::setting::Settings;
 use crate::time::{Hour, Millis};
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub struct LedgerState {
     pub keys: Arc<Vec<KeyRecord>>,
     /// Bulk jobs.
     pub jobs: Jobs,
+    /// Regulator-facing settings.
+    pub settings: Settings,
 }
 
 /// Scalars that change with every command.
@@ -464,7 +467,8 @@ impl LedgerState {
             SystemKind::Operator => self.fold_operator(read_body(body)?),
             SystemKind::Key => self.fold_key(read_body(body)?),
             SystemKind::Stream => self.fold_stream(read_body(body)?),
-            // A body without a step means nothing to the state.
+            // A body without a key or a step means nothing to the state.
+            SystemKind::Config if value.contains_key("configKey") => self.settings.fold(read_body(body)?),
             SystemKind::Job if value.contains_key("step") => self.fold_job(frame, read_body(body)?),
             SystemKind::Audit => crate::audit::request_of(body)
                 .map(|_| ())

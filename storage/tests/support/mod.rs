@@ -1,18 +1,21 @@
 //! A small world that proposes commands: what a leader would send, reproducible from a seed.
 #![allow(dead_code, clippy::unwrap_used)]
 
+use cdr_core::canonical::to_jcs;
 use cdr_core::command::{
     Append, ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Reply, SignSeal, Source,
 };
 use cdr_core::hash::to_hex;
+use cdr_core::job::{Job, JobCounts, JobRequest, JobStep, Place};
 use cdr_core::memory::MemoryLedger;
 use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record,
     SYSTEM_OPERATOR, Sms, System, SystemKind,
 };
 use cdr_core::seal::signed_message;
+use cdr_core::setting::SettingChange;
 use cdr_core::time::HOUR_MS;
-use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
+use cdr_core::{CdrId, Hour, LedgerState, Millis, Money, Uuid};
 use cdr_storage::{EntryRef, Store, StoreOptions};
 use ed25519_dalek::{Signer, SigningKey};
 use std::path::Path;
@@ -260,6 +263,54 @@ impl World {
         let mut rows = DraftsBuffer::default();
         self.push_system(&mut rows, SystemKind::Audit, &body);
         self.envelope(Command::Append(Append { source: Source::Api, drafts: rows.drafts() }))
+    }
+
+    /// A change of one of a few settings, mostly from the value that it has.
+    pub fn setting(&mut self, state: &LedgerState) -> Vec<u8> {
+        let key = format!("k{}", self.random.below(4));
+        let previous = state.settings.get(&key).map(str::to_owned).filter(|_| self.random.below(5) > 0);
+        let change = SettingChange {
+            actor_user_id: "somebody".to_owned(),
+            approver_user_id: None,
+            config_key: key,
+            content: Some(serde_json::json!({"any": ["thing", 1]})),
+            new_value: self.random.below(3).to_string(),
+            previous_value: previous,
+            reason: "why".to_owned(),
+            ticket_id: None,
+        };
+        let body = String::from_utf8(to_jcs(&change).unwrap()).unwrap();
+        let mut rows = DraftsBuffer::default();
+        self.push_system(&mut rows, SystemKind::Config, &body);
+        self.envelope(Command::Append(Append { source: Source::Api, drafts: rows.drafts() }))
+    }
+
+    /// A new job, or a step of an open one, mostly from where it is.
+    pub fn job(&mut self, state: &LedgerState) -> Vec<u8> {
+        let open: Vec<&Job> = state.jobs.iter().filter(|job| job.is_open()).collect();
+        let step = if open.is_empty() || self.random.below(4) == 0 {
+            JobStep::Requested(JobRequest { reason: "why".to_owned(), ..JobRequest::default() })
+        } else {
+            let job = open[self.random.below(open.len() as u64) as usize];
+            let job_id = job.name();
+            let cdr_sequence = job.cursor.map_or(0, |place| place.cdr_sequence) + self.random.below(3);
+            let behind = job.cursor.filter(|_| self.random.below(5) > 0);
+            match self.random.below(5) {
+                0 => JobStep::Finished { job_id },
+                1 => JobStep::Failed { job_id, why: "it can't".to_owned() },
+                _ => JobStep::Progress {
+                    job_id,
+                    behind,
+                    upto: Place { bucket_hour: START, cdr_sequence },
+                    counts: JobCounts { adjusted: 1, ..JobCounts::default() },
+                    sum_delta: "-0.000007".to_owned(),
+                },
+            }
+        };
+        let body = String::from_utf8(to_jcs(&step).unwrap()).unwrap();
+        let mut rows = DraftsBuffer::default();
+        self.push_system(&mut rows, SystemKind::Job, &body);
+        self.envelope(Command::Append(Append { source: Source::Internal, drafts: rows.drafts() }))
     }
 
     fn push_sms(
