@@ -300,7 +300,7 @@ fn changed_index_values_are_named() {
         items.map(|item| item.unwrap()).map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
     });
     assert!(values.len() > 20, "{}", values.len());
-    for (key, value) in values.iter().step_by(5) {
+    for (key, value) in values.iter().step_by(2) {
         let at = random.below(value.len().max(1) as u64) as usize;
         let changed =
             value.iter().enumerate().map(|(i, b)| if i == at { b ^ 0x10 } else { *b }).collect::<Vec<u8>>();

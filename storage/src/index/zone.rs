@@ -1,21 +1,24 @@
-//! Event times of a block: format version `u8` = 1, then for every zone of rows the smallest and the largest
-//! event time, `i64` little-endian, milliseconds; smallest > largest if no row of the zone has one.
+//! Event times of a block: format version `u8` = 2, then for every zone of rows the smallest and the largest
+//! event time, `i64` little-endian, milliseconds; smallest > largest if no row of the zone has one. Last comes the
+//! CRC-32 of all that: rows of one hour do not tell how wide a zone may be that reaches into the next.
 
 use super::damaged;
 use super::geometry::Geometry;
 use super::record::Span;
 use crate::error::StoreError;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The stored form of a full block's zones.
 pub(super) fn encode(zones: &[Span]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1 + zones.len() * 16);
+    let mut out = Vec::with_capacity(1 + zones.len() * 16 + 4);
     out.push(VERSION);
     for zone in zones {
         out.extend_from_slice(&zone.min.to_le_bytes());
         out.extend_from_slice(&zone.max.to_le_bytes());
     }
+    let crc = crc32fast::hash(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
     out
 }
 
@@ -29,11 +32,15 @@ pub(super) fn decode(value: &[u8], key: &[u8], geometry: Geometry) -> Result<Vec
 }
 
 fn parse(value: &[u8]) -> Result<Vec<Span>, &'static str> {
-    let rest = match value.split_first() {
+    let (content, crc) = value.split_last_chunk::<4>().ok_or("it is cut")?;
+    let rest = match content.split_first() {
         Some((&VERSION, rest)) => rest,
         Some(_) => return Err("its format version is unknown"),
         None => return Err("it is empty"),
     };
+    if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
+        return Err("its checksum is wrong");
+    }
     let (integers, odd) = rest.as_chunks::<8>();
     let (pairs, unpaired) = integers.as_chunks::<2>();
     if !odd.is_empty() || !unpaired.is_empty() {
@@ -60,5 +67,10 @@ mod tests {
         assert!(decode(&stored[..20], b"k", geometry).is_err());
         assert!(decode(&[], b"k", geometry).is_err());
         assert!(decode(&[7; 33], b"k", geometry).is_err());
+        for bit in 0..stored.len() * 8 {
+            let mut changed = stored.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&changed, b"k", geometry).is_err(), "bit {bit}");
+        }
     }
 }
