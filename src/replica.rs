@@ -5,11 +5,12 @@ use crate::auth::TokenVerifier;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::events::signing_key::SigningKey;
 use crate::ingest::{Ingest, IngestSettings};
 use crate::metrics::Metrics;
 use crate::pricing::TablePricing;
 use crate::signer::Signer;
-use crate::workers::{Leadership, LedgerSettings, lead_when_elected};
+use crate::workers::{Leadership, LedgerSettings, Relay, lead_when_elected};
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
 use cdr_core::seal::KeyRecord;
@@ -32,6 +33,8 @@ pub struct ReplicaParts {
     pub signer: Arc<dyn Signer>,
     /// The signer's record, vouched for by the root key.
     pub key: KeyRecord,
+    /// Signs events; none if none are published.
+    pub event_key: Option<Arc<SigningKey>>,
     /// True if a ledger on a replay clock may be opened.
     pub allow_replay: bool,
 }
@@ -85,7 +88,8 @@ impl Replica {
             parts.clock.clone(),
             metrics.clone(),
             &parts.config,
-        );
+        )
+        .with_event_key(parts.event_key.as_deref());
         Ok(tokio::spawn(async move {
             if let Err(error) = api::serve(listener, ledger, auth).await {
                 tracing::error!(%error, "the API has stopped");
@@ -195,6 +199,15 @@ fn leadership(parts: ReplicaParts, store: &Store, node: &Node, metrics: &Arc<Met
         in_flight: config.ingest.in_flight as usize,
         replicas: usize::from(config.ingest.replicas),
     };
+    let events = config.events;
+    let relay = parts.event_key.filter(|_| events.enabled).map(|key| Relay {
+        bus: parts.bus.clone(),
+        key,
+        batch: events.batch as usize,
+        in_flight: events.in_flight as usize,
+        replicas: usize::from(events.replicas),
+        metrics: metrics.clone(),
+    });
     let operators = config.operators.list.into_iter().map(|o| (o.id, o.recording_entity)).collect();
     Leadership {
         node: node.clone(),
@@ -209,6 +222,7 @@ fn leadership(parts: ReplicaParts, store: &Store, node: &Node, metrics: &Arc<Met
             dedup_horizon_hours: config.ingest.dedup_horizon_hours,
             operators,
         },
+        relay,
         metrics: metrics.clone(),
     }
 }

@@ -4,6 +4,7 @@ use super::stop_signal;
 use crate::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsAuth, NatsOptions, NatsTls};
 use crate::clock::Clock;
 use crate::config::{BusKind, Config};
+use crate::events::signing_key::SigningKey;
 use crate::replica::{Replica, ReplicaParts};
 use crate::signer::{DevKey, DevRoot, Signer};
 use anyhow::{Context, bail};
@@ -20,8 +21,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let clock = Clock::system();
     let bus = open_bus(&config).await?;
     let (signer, key) = open_signer(&config)?;
+    let event_key = match &config.events.signing_key_file {
+        Some(path) if config.events.enabled => Some(Arc::new(SigningKey::load(path)?)),
+        _ => None,
+    };
     let replica =
-        Replica::start(ReplicaParts { config, clock, bus, signer, key, allow_replay: false }).await?;
+        Replica::start(ReplicaParts { config, clock, bus, signer, key, event_key, allow_replay: false })
+            .await?;
     tracing::info!(node = replica.node().node_id(), "replica started");
     stop_signal().await.context("signals can't be received")?;
     tracing::info!("stopping");

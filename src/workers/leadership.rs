@@ -1,6 +1,6 @@
 //! From election to deposition: compare clocks, fence, begin the ledger if there is none, run the workers.
 
-use super::{RETRY_PAUSE, clock_watch, seal, sign};
+use super::{RETRY_PAUSE, Relay, clock_watch, relay, seal, sign};
 use crate::clock::Clock;
 use crate::ingest::{Ingest, IngestError};
 use crate::metrics::Metrics;
@@ -47,6 +47,8 @@ pub struct Leadership {
     pub key: KeyRecord,
     /// With what a ledger begins.
     pub ledger: LedgerSettings,
+    /// Publishes events; none if they are passed over.
+    pub relay: Option<Relay>,
     /// What counts.
     pub metrics: Arc<Metrics>,
 }
@@ -69,6 +71,7 @@ impl Leadership {
             () = repeat("ingest", || self.take_in(proposer)) => (),
             () = repeat("seal", || seal::run(proposer)) => (),
             () = repeat("sign", || sign::run(proposer, &self.signer)) => (),
+            () = repeat("relay", || relay::run(self.relay.as_ref(), proposer)) => (),
         }
     }
 

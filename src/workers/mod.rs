@@ -4,10 +4,12 @@
 
 mod clock_watch;
 mod leadership;
+mod relay;
 mod seal;
 mod sign;
 
 pub use leadership::{Leadership, LedgerSettings, lead_when_elected};
+pub use relay::Relay;
 
 use std::time::Duration;
 
