@@ -11,13 +11,14 @@
 //! | `access` | who asks, with which scopes |
 //! | `input`, `cursor` | parameters, fields, cursors |
 //! | `answer`, `error`, `record` | what is written |
-//! | `records`, `proof`, `rollups`, `hours`, `verify`, `chain`, `health` | the endpoints |
+//! | `records`, `proof`, `rollups`, `hours`, `verify`, `chain`, `health`, `feed` | the endpoints |
 
 mod access;
 mod answer;
 mod chain;
 mod cursor;
 mod error;
+mod feed;
 mod health;
 mod hours;
 mod input;
@@ -65,6 +66,7 @@ fn router(ledger: Ledger, tokens: Arc<TokenVerifier>) -> Router {
         .route("/v1/cdr/rollups/{bucketHour}/{operatorId}", get(rollups::one))
         .route("/v1/cdr/completeness", get(hours::completeness))
         .route("/v1/cdr/keys", get(hours::keys))
+        .route("/v1/cdr/events/stream", get(feed::stream))
         .route("/v1/cdr/verify", post(verify::record))
         .route("/v1/cdr/chain/verify", post(chain::hour))
         .route("/v1/cdr/chain/verify/range", post(chain::range))
