@@ -11,6 +11,7 @@
 //! | [`signer`] | who signs seals |
 //! | [`proposer`] | the way into the log, in the name of one term |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
+//! | [`outbox`] | events read out of the store, for relay and live feed |
 //! | [`api`], [`auth`] | the HTTP interface and who may use it |
 //! | [`config`], [`clock`], [`zone`], [`metrics`] | settings, time, the settlement zone, figures |
 //! | [`replica`] | one replica put together |
@@ -30,6 +31,7 @@ pub mod events;
 pub mod generate;
 pub mod ingest;
 pub mod metrics;
+pub mod outbox;
 pub mod pricing;
 pub mod proposer;
 pub mod publish;

@@ -6,11 +6,12 @@ use crate::auth::{KeySetError, TokenVerifier};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::events::signing_key::SigningKey;
 use crate::ingest::{Ingest, IngestSettings};
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing, Sources};
 use crate::signer::{Signer, Voucher};
-use crate::workers::{Leadership, LedgerSettings, lead_when_elected};
+use crate::workers::{Leadership, LedgerSettings, Relay, lead_when_elected};
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
 use cdr_raft::{Node, NodeConfig};
@@ -32,6 +33,8 @@ pub struct ReplicaParts {
     pub signer: Arc<dyn Signer>,
     /// Where the record comes from with which the signer's key enters the ledger.
     pub voucher: Arc<Voucher>,
+    /// Signs events; none if none are published.
+    pub event_key: Option<Arc<SigningKey>>,
     /// True if a ledger on a replay clock may be opened.
     pub allow_replay: bool,
 }
@@ -97,7 +100,8 @@ impl Replica {
             metrics.clone(),
             desk.clone(),
             &parts.config,
-        );
+        )
+        .with_event_key(parts.event_key.as_deref());
         Ok(tokio::spawn(async move {
             if let Err(error) = api::serve(listener, ledger, auth).await {
                 tracing::error!(%error, "the API has stopped");
@@ -231,6 +235,15 @@ fn leadership(
         in_flight: config.ingest.in_flight as usize,
         replicas: usize::from(config.ingest.replicas),
     };
+    let events = config.events;
+    let relay = parts.event_key.filter(|_| events.enabled).map(|key| Relay {
+        bus: parts.bus.clone(),
+        key,
+        batch: events.batch as usize,
+        in_flight: events.in_flight as usize,
+        replicas: usize::from(events.replicas),
+        metrics: metrics.clone(),
+    });
     let operators = config.operators.list.into_iter().map(|o| (o.id, o.recording_entity)).collect();
     Leadership {
         node: node.clone(),
@@ -248,6 +261,7 @@ fn leadership(
             operators,
         },
         max_clock_offset_ms: config.cluster.max_clock_offset_ms as i64,
+        relay,
         metrics: metrics.clone(),
     }
 }

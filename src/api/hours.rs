@@ -73,20 +73,28 @@ fn statement(stored: &StoredSeal) -> Value {
     })
 }
 
-/// Every signing key ever registered, with the root key's signature over it.
+/// Every signing key ever registered, with the root key's signature over it; beside them the keys that sign events.
 pub(super) async fn keys(
     State(service): State<Service>,
     caller: Caller,
     uri: Uri,
 ) -> Result<Answer, ApiError> {
     let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
-    read.raw(|store| {
+    let event_keys = service.ledger.event_keys.clone();
+    read.raw(move |store| {
         let mut list = ListWriter::new();
         for record in store.state().keys.iter() {
             list.item(|out| serde_json::to_writer(out, record).map_err(ApiError::internal))?;
         }
         let total = list.len() as u64;
-        Ok(list.finish(None, Some(total)))
+        let mut json = list.finish(None, Some(total));
+        if !event_keys.is_empty() {
+            json.pop();
+            json.extend_from_slice(b",\"eventKeys\":");
+            serde_json::to_writer(&mut json, &*event_keys).map_err(ApiError::internal)?;
+            json.push(b'}');
+        }
+        Ok(json)
     })
     .await
 }

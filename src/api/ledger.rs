@@ -10,6 +10,7 @@ use super::input::Input;
 use crate::acts::Desk;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::events::signing_key::SigningKey;
 use crate::metrics::Metrics;
 use axum::http::Uri;
 use cdr_raft::Node;
@@ -33,6 +34,10 @@ pub struct Ledger {
     pub(super) max_body_bytes: usize,
     /// How long a list looks for more before it answers what it found.
     pub(super) scan_budget: Duration,
+    /// Public halves of the keys that sign events, as JSON Web Keys.
+    pub(super) event_keys: Arc<Vec<serde_json::Value>>,
+    /// Live feeds that may still be opened.
+    pub(super) feeds: Arc<Semaphore>,
     reads: Lane,
     verifications: Lane,
 }
@@ -97,9 +102,23 @@ impl Ledger {
             rap_cut_off: crate::zone::time_of_day(&config.settlement.rap_cut_off).unwrap_or(RAP_CUT_OFF),
             max_body_bytes: api.max_body_bytes as usize,
             scan_budget: Duration::from_millis(api.scan_budget_ms),
+            event_keys: Arc::default(),
+            feeds: Arc::new(Semaphore::new(api.max_live_feeds as usize)),
             reads: lane(api.max_concurrent_reads, api.request_timeout_ms),
             verifications: lane(api.max_concurrent_verifications, api.verification_timeout_ms),
         }
+    }
+
+    /// The same, showing with which key events are signed.
+    #[must_use]
+    pub fn with_event_key(mut self, key: Option<&SigningKey>) -> Self {
+        let jwk = |key: &SigningKey| {
+            key.public_jwk()
+                .inspect_err(|error| tracing::error!(%error, "the key of events can't be shown"))
+                .ok()
+        };
+        self.event_keys = Arc::new(key.and_then(jwk).into_iter().collect());
+        self
     }
 
     /// Lets a read in: the caller has `scope`, and the query holds nothing but `parameters` and `consistency`.

@@ -12,7 +12,7 @@
 //! | `input`, `body`, `cursor` | parameters, fields, cursors |
 //! | `answer`, `error`, `record` | what is written |
 //! | `paths`, `openapi` | which paths there are, and the document that describes them |
-//! | `records`, `adjustments`, `rerate`, `audit`, `proof`, `rollups`, `hours`, `verify`, `chain`, `health` | the endpoints |
+//! | `records`, `adjustments`, `rerate`, `audit`, `proof`, `rollups`, `hours`, `verify`, `chain`, `health`, `feed` | the endpoints |
 
 mod access;
 mod adjustments;
@@ -22,6 +22,7 @@ mod body;
 mod chain;
 mod cursor;
 mod error;
+mod feed;
 mod health;
 mod hours;
 mod input;
@@ -77,6 +78,7 @@ fn paths() -> Paths {
         .route("/v1/cdr/rollups/{bucketHour}/{operatorId}", get(rollups::one))
         .route("/v1/cdr/completeness", get(hours::completeness))
         .route("/v1/cdr/keys", get(hours::keys))
+        .route("/v1/cdr/events/stream", get(feed::stream))
         .route("/v1/cdr/verify", post(verify::record))
         .route("/v1/cdr/chain/verify", post(chain::hour))
         .route("/v1/cdr/chain/verify/range", post(chain::range))

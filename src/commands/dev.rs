@@ -7,6 +7,7 @@ use crate::bus::{Bus, LocalBackend, LocalOptions};
 use crate::clock::Clock;
 use crate::config::{Config, Operator, Pricing, Tariff, TariffTable};
 use crate::dlr::{Parsed, parse};
+use crate::events::signing_key::SigningKey;
 use crate::publish::{PublishOptions, publish_file};
 use crate::replica::{Replica, ReplicaParts};
 use crate::signer::{DevKey, DevRoot, Signer, Voucher};
@@ -86,6 +87,7 @@ impl Cluster {
         let dir = &options.data;
         DevIssuer::load_or_create(dir)?;
         let (signer, voucher) = dev_signer(dir)?;
+        let event_key = Arc::new(SigningKey::load_or_create(&dir.join("event-signing.pem"))?);
         let clock = choose_clock(options)?;
         let peers: BTreeMap<u64, String> =
             (1..).zip(ports(options.raft_port)).map(|(id, port)| (id, format!("127.0.0.1:{port}"))).collect();
@@ -105,6 +107,7 @@ impl Cluster {
                     bus: bus.clone(),
                     signer: signer.clone(),
                     voucher: voucher.clone(),
+                    event_key: Some(event_key.clone()),
                     allow_replay: true,
                 })
                 .await?,

@@ -5,6 +5,7 @@ use super::stop_signal;
 use crate::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsAuth, NatsOptions, NatsTls};
 use crate::clock::Clock;
 use crate::config::{BusKind, Config};
+use crate::events::signing_key::SigningKey;
 use crate::replica::{Replica, ReplicaParts};
 use crate::signer::{DevKey, DevRoot, Signer, Voucher};
 use anyhow::{Context, bail};
@@ -23,8 +24,12 @@ pub async fn run(file: &Path, config: Config, set_log_filter: &SetLogFilter) -> 
     let clock = Clock::system();
     let bus = open_bus(&config).await?;
     let (signer, voucher) = open_signer(&config)?;
-    let replica =
-        Replica::start(ReplicaParts { config, clock, bus, signer, voucher, allow_replay: false }).await?;
+    let event_key = match &config.events.signing_key_file {
+        Some(path) if config.events.enabled => Some(Arc::new(SigningKey::load(path)?)),
+        _ => None,
+    };
+    let parts = ReplicaParts { config, clock, bus, signer, voucher, event_key, allow_replay: false };
+    let replica = Replica::start(parts).await?;
     tracing::info!(node = replica.node().node_id(), "replica started");
     loop {
         tokio::select! {

@@ -16,8 +16,8 @@ mod tests;
 pub use cdr_core::tariff::{Tariff, TariffTable};
 pub use pricing::{Pricing, PricingSource};
 pub use sections::{
-    Api, Auth, BusKind, Cluster, Ingest, LogFormat, Observability, Peers, Settlement, Signer, SignerKind,
-    Storage,
+    Api, Auth, BusKind, Cluster, Events, Ingest, LogFormat, Observability, Peers, Settlement, Signer,
+    SignerKind, Storage,
 };
 pub use tariff::{Operator, Operators};
 
@@ -35,6 +35,7 @@ const SECTIONS: &[&str] = &[
     "cluster",
     "storage",
     "ingest",
+    "events",
     "pricing",
     "operators",
     "settlement",
@@ -45,7 +46,7 @@ const SECTIONS: &[&str] = &[
 ];
 
 /// Sections that are reserved and have no keys yet.
-const RESERVED: &[&str] = &["export", "delivery", "archive", "anchor", "events"];
+const RESERVED: &[&str] = &["export", "delivery", "archive", "anchor"];
 
 /// The effective configuration of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -56,6 +57,8 @@ pub struct Config {
     pub storage: Storage,
     /// The bus.
     pub ingest: Ingest,
+    /// What is told to others.
+    pub events: Events,
     /// Price lists, or the services that have them.
     pub pricing: Pricing,
     /// Operators.
@@ -144,6 +147,7 @@ impl Config {
             cluster: sections.read("cluster", Cluster::read),
             storage: sections.read("storage", Storage::read),
             ingest: sections.read("ingest", Ingest::read),
+            events: sections.read("events", Events::read),
             pricing: sections.read("pricing", Pricing::read),
             operators: sections.read("operators", Operators::read),
             settlement: sections.read("settlement", Settlement::read),
@@ -177,6 +181,8 @@ impl Config {
         config.storage.data_dir = beside(&format!("node-{node_id}"));
         config.ingest.bus = BusKind::Local;
         config.ingest.replicas = 1;
+        config.events.signing_key_file = Some(beside("event-signing.pem"));
+        config.events.replicas = 1;
         config.signer.key_file = Some(beside("signer.key"));
         config.signer.allow_dev = true;
         api.clone_into(&mut config.api.listen);

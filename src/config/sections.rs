@@ -99,6 +99,22 @@ section! {
 }
 
 section! {
+    /// `[events]`: what is told to others over the bus.
+    Events {
+        /// False to publish no events; what happens meanwhile is passed over.
+        enabled: bool = true,
+        /// RSA private key that signs events, PEM (PKCS#8 or PKCS#1), the same on every replica.
+        signing_key_file: Option<PathBuf> = None,
+        /// Most events under one signature.
+        batch: u32 = 512,
+        /// Most events sent and not yet confirmed.
+        in_flight: u32 = 2_048,
+        /// Copies that the bus keeps of the event streams.
+        replicas: u8 = 3,
+    }
+}
+
+section! {
     /// `[settlement]`: the regulator's day.
     Settlement {
         /// IANA name of the zone of local times and settlement days; fixed when the ledger begins.
@@ -140,6 +156,8 @@ section! {
         verification_timeout_ms: u64 = 120_000,
         /// Largest request body, bytes.
         max_body_bytes: u32 = 65_536,
+        /// Most live feeds at once; more are refused.
+        max_live_feeds: u32 = 32,
     }
 }
 

@@ -11,6 +11,8 @@ const SMALLEST: &str = r#"
     data_dir = "/var/lib/cdr"
     [ingest]
     nats_urls = ["nats://user:secret@bus:4222"]
+    [events]
+    signing_key_file = "/etc/cdr/events.pem"
     [signer]
     key_file = "/etc/cdr/signer.key"
     allow_dev = true
@@ -112,6 +114,7 @@ fn every_problem_is_named_by_its_key() {
         "ingest.nats_urls",
         "ingest.batch_max",
         "ingest.subject",
+        "events.signing_key_file",
         "settlement.zone",
         "signer.allow_dev",
         "signer.key_file",

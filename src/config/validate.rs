@@ -39,6 +39,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     cluster(config, &mut check);
     storage(config, &mut check);
     ingest(config, &mut check);
+    events(config, &mut check);
     operators(config, &mut check);
     pricing::check(config, &mut check);
     signer(config, &mut check);
@@ -55,6 +56,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     check.range("api.scan_budget_ms", config.api.scan_budget_ms, 1, config.api.request_timeout_ms / 2);
     check.range("api.verification_timeout_ms", config.api.verification_timeout_ms, 100, 3_600_000);
     check.range("api.max_body_bytes", config.api.max_body_bytes, 1024, 16 << 20);
+    check.range("api.max_live_feeds", config.api.max_live_feeds, 1, 1024);
     let jwks = &config.auth.jwks_file;
     check.that(
         *jwks != PathBuf::new(),
@@ -148,6 +150,18 @@ fn ingest(config: &Config, check: &mut Check) {
     check.range("ingest.batch_max", ingest.batch_max, 1, 10_000);
     check.range("ingest.in_flight", ingest.in_flight, 1, 64);
     check.range("ingest.dedup_horizon_hours", ingest.dedup_horizon_hours, 1, 24 * 90);
+}
+
+fn events(config: &Config, check: &mut Check) {
+    let events = &config.events;
+    check.that(
+        !events.enabled || events.signing_key_file.is_some(),
+        "events.signing_key_file",
+        "it is required: the RSA key that signs events; or set events.enabled = false to publish none",
+    );
+    check.range("events.batch", events.batch, 1, 4_096);
+    check.range("events.in_flight", events.in_flight, 1, 8_192);
+    check.range("events.replicas", events.replicas, 1, 5);
 }
 
 fn operators(config: &Config, check: &mut Check) {

@@ -11,11 +11,14 @@
 //! | [`adjustment`] | `cdr.adjustment.created.v1`, `cdr.adjustment.batch.issued.v1` |
 //! | [`sealing`] | `cdr.bucket.sealed.v1`, `cdr.generated.v1` |
 //! | [`notice`] | `cdr.audit.v1`, `cdr.config.changed.v1`, `cdr.restriction.v1` |
+//! | [`mod@derive`] | the events of one log entry, in order |
 //! | [`streams`] | which stream carries which subject, and what streams must be like |
 //! | [`signature`], [`signing_key`] | one signature per published batch, and a proof in each event's headers |
 
 pub mod adjustment;
 mod changes;
+pub mod derive;
+mod derive_notice;
 pub mod id;
 mod json;
 pub mod notice;

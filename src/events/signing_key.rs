@@ -8,7 +8,8 @@ use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cdr_core::hash::{sha256, to_hex};
-use jsonwebtoken::EncodingKey;
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
+use jsonwebtoken::{Algorithm, EncodingKey};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -40,7 +41,7 @@ pub enum SigningKeyError {
         path: String,
     },
     /// No key can be made.
-    #[error("an RSA key can't be made: the system's cryptography failed")]
+    #[error("an RSA key can't be made or used: the system's cryptography failed")]
     Generate,
 }
 
@@ -81,6 +82,19 @@ impl SigningKey {
     /// Name of the key, as it stands in signatures.
     pub fn kid(&self) -> &str {
         &self.kid
+    }
+
+    /// The public key as a JSON Web Key (RFC 7517).
+    ///
+    /// # Errors
+    /// [`SigningKeyError::Generate`] if the system's cryptography does not give it.
+    pub fn public_jwk(&self) -> Result<serde_json::Value, SigningKeyError> {
+        let jwk =
+            Jwk::from_encoding_key(&self.key, Algorithm::RS256).map_err(|_| SigningKeyError::Generate)?;
+        let AlgorithmParameters::RSA(rsa) = jwk.algorithm else { return Err(SigningKeyError::Generate) };
+        Ok(serde_json::json!({
+            "alg": "RS256", "e": rsa.e, "kid": self.kid, "kty": "RSA", "n": rsa.n, "use": "sig",
+        }))
     }
 
     /// The public key in PEM (SPKI), for whoever verifies events.

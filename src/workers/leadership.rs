@@ -1,6 +1,6 @@
 //! From election to deposition: compare clocks, fence, begin the ledger if there is none, run the workers.
 
-use super::{RETRY_PAUSE, clock_watch, registry, rerate, seal, sign, tariffs};
+use super::{RETRY_PAUSE, Relay, clock_watch, registry, relay, rerate, seal, sign, tariffs};
 use crate::acts::Desk;
 use crate::clock::Clock;
 use crate::ingest::{Ingest, IngestError};
@@ -51,6 +51,8 @@ pub struct Leadership {
     pub ledger: LedgerSettings,
     /// The most that this node's clock may be off while it leads, milliseconds.
     pub max_clock_offset_ms: i64,
+    /// Publishes events; none if they are passed over.
+    pub relay: Option<Relay>,
     /// What counts.
     pub metrics: Arc<Metrics>,
 }
@@ -77,6 +79,7 @@ impl Leadership {
             () = repeat("sign", || sign::run(proposer, &self.signer)) => (),
             () = repeat("tariffs", || tariffs::run(proposer, &self.pricing)) => (),
             () = repeat("rerate", || rerate::run(proposer, &self.pricing)) => (),
+            () = repeat("relay", || relay::run(self.relay.as_ref(), proposer)) => (),
         }
     }
 

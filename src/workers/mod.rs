@@ -6,12 +6,14 @@ mod clock_watch;
 mod leadership;
 mod rating;
 mod registry;
+mod relay;
 mod rerate;
 mod seal;
 mod sign;
 mod tariffs;
 
 pub use leadership::{Leadership, LedgerSettings, lead_when_elected};
+pub use relay::Relay;
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! Figures of a running store.
 
+use cdr_core::Millis;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters since the store was opened, and present sizes.
@@ -31,6 +32,8 @@ pub struct StoreMetrics {
     pub background_errors: u64,
     /// 1 once the store has stopped writing.
     pub poisoned: u64,
+    /// Time of the oldest log entry whose events are not published, if there is one.
+    pub oldest_unpublished_at: Option<Millis>,
 }
 
 /// The counters behind [`StoreMetrics`].

@@ -5,13 +5,14 @@
 
 use crate::error::{StoreError, database};
 use crate::keys::{self, CF_WORK, TAG_OUTBOX, TAG_UNPRICED};
+use crate::leaves::LeafCursor;
 use crate::page::StoredRow;
 use crate::rows::RowReader;
 use crate::schema::{Db, column};
 use crate::store::Store;
 use bincode::{Decode, Encode};
 use cdr_core::command::OutboxPlace;
-use cdr_core::{Hour, Millis, Transition, codec};
+use cdr_core::{Hash, Hour, Millis, Transition, codec};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 use std::ops::Range;
 
@@ -120,6 +121,41 @@ impl Store {
         let committed = generation.committed();
         let mut reader = RowReader::new(&generation.db, &committed)?;
         ordinals.map_while(|ordinal| reader.by_ordinal(ordinal).transpose()).collect()
+    }
+
+    /// As [`Store::rows`], each with its stored hash.
+    ///
+    /// # Errors
+    /// If a row or its hash can't be read.
+    pub fn hashed_rows(&self, ordinals: Range<u64>) -> Result<Vec<(StoredRow, Hash)>, StoreError> {
+        let generation = self.generation();
+        let committed = generation.committed();
+        let mut reader = RowReader::new(&generation.db, &committed)?;
+        // Rows of one entry are of one hour and few operators, whose hashes lie one behind the other.
+        let mut cursors: Vec<((Hour, u16), LeafCursor<'_>)> = Vec::new();
+        let mut rows = Vec::with_capacity((ordinals.end - ordinals.start).min(4_096) as usize);
+        for ordinal in ordinals {
+            let Some(row) = reader.by_ordinal(ordinal)? else { break };
+            let place = (row.hour(), row.operator());
+            let known = cursors.iter().position(|(known, _)| *known == place);
+            let at = known.unwrap_or(cursors.len());
+            if known.is_none() {
+                cursors.push((place, LeafCursor::new(&generation.db, place.0, place.1)?));
+            }
+            let hash = cursors[at].1.hash(row.leaf_index())?;
+            rows.push((row, hash));
+        }
+        Ok(rows)
+    }
+
+    /// The oldest entry that has events which are not published yet, as far as the state tells.
+    ///
+    /// # Errors
+    /// If the outbox can't be read.
+    pub fn oldest_unpublished(&self) -> Result<Option<OutboxEntry>, StoreError> {
+        let generation = self.generation();
+        let published = generation.committed().state.head.published;
+        Ok(read(&generation.db, published.index, 1)?.pop())
     }
 
     /// Rows that wait for a price, from ordinal `from` on: at most `limit`, ascending, with the time at which each

@@ -318,6 +318,7 @@ impl Store {
             row_count: generation.committed().state.head.row_count,
             background_errors: self.0.background_errors(),
             poisoned: u64::from(self.poisoned().is_some()),
+            oldest_unpublished_at: self.oldest_unpublished().ok().flatten().map(|entry| entry.at),
             ..StoreMetrics::default()
         };
         for family in COLUMN_FAMILIES {

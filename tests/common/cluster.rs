@@ -1,6 +1,7 @@
 //! Three replicas as real processes on loopback, each of which can be killed and started again.
 
 use cdr_mediation::auth::dev::DevIssuer;
+use cdr_mediation::events::signing_key::SigningKey;
 use serde_json::Value;
 use std::fmt::Write;
 use std::net::TcpListener;
@@ -41,6 +42,9 @@ const OPERATORS: [(&str, &str); 7] = [
 /// Where Debian's `faketime` package keeps its library.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
+/// No events are published.
+const NO_EVENTS: &str = "[events]\nenabled = false\n";
+
 impl Cluster {
     /// Starts three replicas that read from the bus at `nats_url`, and waits until one leads.
     pub fn start(dir: &Path, nats_url: &str, clock: ClockOffset) -> Self {
@@ -51,28 +55,43 @@ impl Cluster {
 
     /// Starts three replicas whose clocks are right, and can be set by [`Cluster::set_clock`] while they run.
     pub fn start_with_movable_clocks(dir: &Path, nats_url: &str) -> Self {
-        let mut cluster = Self::configure(dir, nats_url, [ClockOffset(0); 3]);
+        let mut cluster = Self::configure(dir, nats_url, [ClockOffset(0); 3], NO_EVENTS);
         cluster.movable_clocks = true;
         (1..=3).for_each(|id| cluster.restart(id));
         cluster.leader();
         cluster
     }
 
-    /// Starts three replicas with clocks of their own.
+    /// Starts three replicas with clocks of their own, which publish no events.
     pub fn start_without_waiting(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3]) -> Self {
-        let mut cluster = Self::configure(dir, nats_url, clocks);
+        Self::start_configured(dir, nats_url, clocks, NO_EVENTS)
+    }
+
+    /// Starts three replicas that also publish events, signed with the key in `dir/events.pem`, and waits until one
+    /// leads.
+    pub fn start_with_events(dir: &Path, nats_url: &str, clock: ClockOffset) -> Self {
+        let key = dir.join("events.pem");
+        SigningKey::load_or_create(&key).unwrap();
+        let events = format!("[events]\nsigning_key_file = \"{}\"\nreplicas = 1\n", key.display());
+        let cluster = Self::start_configured(dir, nats_url, [clock; 3], &events);
+        cluster.leader();
+        cluster
+    }
+
+    fn start_configured(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3], more: &str) -> Self {
+        let mut cluster = Self::configure(dir, nats_url, clocks, more);
         (1..=3).for_each(|id| cluster.restart(id));
         cluster
     }
 
-    fn configure(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3]) -> Self {
+    fn configure(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3], more: &str) -> Self {
         let issuer = DevIssuer::load_or_create(dir).unwrap();
         let token = std::fs::read_to_string(dir.join("dev-token")).unwrap();
         let ports = free_ports(6);
         let (raft, api) = ports.split_at(3);
         for id in 1..=3 {
-            std::fs::write(config_file(dir, id), configuration(dir, id, raft, api, nats_url, &issuer))
-                .unwrap();
+            let text = configuration(dir, id, raft, api, nats_url, &issuer);
+            std::fs::write(config_file(dir, id), text + more).unwrap();
         }
         let nodes = api
             .iter()

@@ -1,0 +1,208 @@
+//! Events read out of the store's outbox, in order, from any place: what the relay publishes and the live feed shows.
+
+use crate::events::derive::{
+    Derivation, DeriveError, Entry, HeldRow, SealedHour, Sink, SourceError, Sources,
+};
+use crate::events::{EventId, EventIds};
+use cdr_core::command::OutboxPlace;
+use cdr_core::job::{Job, JobState, JobStep, Place, micros};
+use cdr_core::row::{Record, SYSTEM_OPERATOR, SystemKind};
+use cdr_core::{CdrId, Hour, Row};
+use cdr_storage::{OutboxEntry, RecordFilter, Store, StoreError, StoredRow};
+use std::ops::ControlFlow;
+
+/// Entries that are looked at in one read.
+const ENTRIES_AT_ONCE: usize = 64;
+/// Rows that are held in memory at once.
+const ROWS_AT_ONCE: u64 = 512;
+
+/// Reads the events of one store. Clones share it.
+#[derive(Clone)]
+pub struct Outbox {
+    store: Store,
+    ids: EventIds,
+}
+
+/// Events can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The store can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Events can't be told from what is stored.
+    #[error(transparent)]
+    Derive(#[from] DeriveError),
+}
+
+/// The place behind an event.
+pub fn behind(id: EventId) -> OutboxPlace {
+    let (index, ordinal) = id.place();
+    OutboxPlace { index, events: ordinal + 1 }
+}
+
+impl Outbox {
+    /// The events of `store`'s ledger; none before it has begun, since ids carry its name.
+    pub fn new(store: &Store) -> Option<Self> {
+        let state = store.state();
+        let cluster = state.cluster.as_ref()?;
+        Some(Self { store: store.clone(), ids: EventIds::new(&cluster.cluster_id, cluster.generation) })
+    }
+
+    /// The ids of its events.
+    pub fn ids(&self) -> &EventIds {
+        &self.ids
+    }
+
+    /// Hands the events from the place `from` on whose subjects are `wanted` to `sink`, of some entries at most, until
+    /// it asks to stop. Returns the place to go on from: `from` itself if there is nothing new.
+    ///
+    /// # Errors
+    /// [`OutboxError`]; events before the failure were handed out.
+    pub fn read(
+        &self,
+        from: OutboxPlace,
+        wanted: &dyn Fn(&'static str) -> bool,
+        sink: &mut Sink<'_>,
+    ) -> Result<OutboxPlace, OutboxError> {
+        let mut place = from;
+        for entry in self.store.outbox(from.index, ENTRIES_AT_ONCE)? {
+            let skip = if entry.index == from.index { from.events } else { 0 };
+            let what = Entry { index: entry.index, at: entry.at, begins: entry.first_ordinal == 0 };
+            let mut telling = Derivation::new(self, &self.ids, wanted, what, skip);
+            if self.tell(&entry, &mut telling, sink)?.is_break() {
+                return Ok(OutboxPlace { index: entry.index, events: telling.passed() });
+            }
+            place = OutboxPlace { index: entry.index + 1, events: 0 };
+        }
+        Ok(place)
+    }
+
+    fn tell(
+        &self,
+        entry: &OutboxEntry,
+        telling: &mut Derivation<'_, Self>,
+        sink: &mut Sink<'_>,
+    ) -> Result<ControlFlow<()>, OutboxError> {
+        for hour in entry.first_closed.0..entry.first_closed.0 + entry.closed_hours {
+            if telling.closed(Hour(hour), sink)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        let ordinals = entry.ordinals();
+        let mut first = ordinals.start;
+        while first < ordinals.end {
+            let end = ordinals.end.min(first + ROWS_AT_ONCE);
+            let rows = self.store.hashed_rows(first..end)?;
+            if rows.len() as u64 != end - first {
+                let what = format!("row number {} or one behind it", first + rows.len() as u64);
+                return Err(DeriveError::Missing { what, index: entry.index }.into());
+            }
+            for (stored, hash) in &rows {
+                if telling.row(&stored.row()?, hash, sink)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            first = end;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// A job that is at hand no more, folded from its rows up to the one that ended it.
+    fn folded_job(&self, id: CdrId, end: (Hour, u64)) -> Result<Option<Job>, SourceError> {
+        let Some(first) = self.store.row_by_id(id)? else { return Ok(None) };
+        let begun = (first.hour(), first.sequence());
+        let JobStep::Requested(request) =
+            step(&first.row()?).ok_or("the job's first row does not ask for it")?
+        else {
+            return Ok(None);
+        };
+        let mut job = Job {
+            id,
+            request,
+            asked_at: Place { bucket_hour: begun.0, cdr_sequence: begun.1 },
+            state: JobState::Running,
+            cursor: None,
+            counts: cdr_core::job::JobCounts::default(),
+            delta_micros: 0,
+            started_at: first.row()?.frame.recorded_at,
+            finished_at: None,
+        };
+        let filter = RecordFilter {
+            operator_id: Some(SYSTEM_OPERATOR.to_owned()),
+            bucket_hour_from: Some(begun.0),
+            bucket_hour_to: Some(end.0),
+            include_system: true,
+            ..RecordFilter::default()
+        };
+        let (name, mut after) = (job.name(), Some(begun));
+        while let Some(behind) = after {
+            let page = self.store.query(&filter, Some(behind), 1_000)?;
+            for stored in page.rows {
+                if (stored.hour(), stored.sequence()) > end {
+                    return Ok(Some(job));
+                }
+                take_in(&mut job, &name, &stored)?;
+            }
+            after = page.next;
+        }
+        Ok(Some(job))
+    }
+}
+
+/// The step in a `job` row.
+fn step(row: &Row<'_>) -> Option<JobStep> {
+    match &row.record {
+        Record::System(system) if system.kind == SystemKind::Job => serde_json::from_str(system.body).ok(),
+        _ => None,
+    }
+}
+
+/// Takes a row into the figures of the job `name`, if it is one of its steps.
+fn take_in(job: &mut Job, name: &str, stored: &StoredRow) -> Result<(), SourceError> {
+    let row = stored.row()?;
+    match step(&row) {
+        Some(JobStep::Progress { job_id, upto, counts, sum_delta, .. }) if job_id == name => {
+            job.cursor = Some(upto);
+            job.counts.adjusted += counts.adjusted;
+            job.counts.unchanged += counts.unchanged;
+            job.counts.voided += counts.voided;
+            job.counts.unpriced += counts.unpriced;
+            job.delta_micros += micros(&sum_delta).ok_or("a step's sum is no amount")?;
+        }
+        Some(JobStep::Finished { job_id }) if job_id == name => {
+            (job.state, job.finished_at) = (JobState::Finished, Some(row.frame.recorded_at));
+        }
+        _ => (),
+    }
+    Ok(())
+}
+
+impl HeldRow for StoredRow {
+    fn row(&self) -> Result<Row<'_>, SourceError> {
+        Ok(StoredRow::row(self)?)
+    }
+}
+
+impl Sources for Outbox {
+    type Held = StoredRow;
+
+    fn seal(&self, hour: Hour) -> Result<Option<SealedHour>, SourceError> {
+        let stored = self.store.seal(hour)?;
+        Ok(stored.map(|stored| SealedHour { seal: stored.seal, tallies: stored.tallies }))
+    }
+
+    fn row(&self, id: CdrId) -> Result<Option<StoredRow>, SourceError> {
+        Ok(self.store.row_by_id(id)?)
+    }
+
+    fn ended_job(&self, id: CdrId, end: (Hour, u64)) -> Result<Option<Job>, SourceError> {
+        match self.store.state().jobs.get(id) {
+            Some(job) => Ok(Some(job.clone())),
+            None => self.folded_job(id, end),
+        }
+    }
+
+    fn first_hour(&self) -> Hour {
+        self.store.state().head.first_hour
+    }
+}

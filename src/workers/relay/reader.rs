@@ -1,0 +1,136 @@
+//! Reads events out of the store, signs them by batches, and makes messages of them: on a thread of its own.
+
+use super::RelayError;
+use super::resume::{Plan, stream_number};
+use crate::bus::Outgoing;
+use crate::clock::Clock;
+use crate::events::signature::SignedBatch;
+use crate::events::signing_key::SigningKey;
+use crate::events::{Event, EventId, PARTITION_KEY_HEADER};
+use crate::outbox::{Outbox, behind};
+use cdr_core::Millis;
+use cdr_core::command::OutboxPlace;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+
+/// Pause before the outbox is looked at again when there was nothing new.
+const POLL: Duration = Duration::from_millis(10);
+
+/// An event as a message; what it must be stored behind is not in it yet.
+pub(super) struct Ready {
+    pub(super) id: EventId,
+    pub(super) stream: usize,
+    pub(super) at: Millis,
+    pub(super) message: Outgoing,
+}
+
+/// Signed events, and the place behind everything that was looked at for them.
+pub(super) struct Chunk {
+    pub(super) events: Vec<Ready>,
+    pub(super) end: OutboxPlace,
+}
+
+/// An event that waits for its batch to be full.
+struct Waiting {
+    id: EventId,
+    stream: usize,
+    at: Millis,
+    subject: &'static str,
+    partition_key: String,
+    payload: Vec<u8>,
+}
+
+impl AsRef<[u8]> for Waiting {
+    fn as_ref(&self) -> &[u8] {
+        &self.payload
+    }
+}
+
+/// Reads from a plan's start on, for as long as somebody takes what it makes.
+pub(super) struct Reader {
+    pub(super) outbox: Outbox,
+    pub(super) plan: Plan,
+    pub(super) key: Arc<SigningKey>,
+    pub(super) cluster_id: String,
+    pub(super) clock: Clock,
+    pub(super) batch: usize,
+    pub(super) out: Sender<Chunk>,
+}
+
+impl Reader {
+    /// Reads until nobody takes events any more. Blocks.
+    pub(super) fn run(self) -> Result<(), RelayError> {
+        let mut place = self.plan.start;
+        let mut waiting = Vec::with_capacity(self.batch);
+        loop {
+            let mut stopped = None;
+            let next = self.outbox.read(place, &|_| true, &mut |event, at| match self.take(
+                event,
+                at,
+                &mut waiting,
+            ) {
+                Ok(true) => ControlFlow::Continue(()),
+                outcome => {
+                    stopped = Some(outcome.map(|_| ()));
+                    ControlFlow::Break(())
+                }
+            });
+            if let Some(outcome) = stopped {
+                return outcome;
+            }
+            let next = next?;
+            if next == place {
+                if self.out.is_closed() {
+                    return Ok(());
+                }
+                std::thread::sleep(POLL);
+            } else if !self.hand_over(&mut waiting, next)? {
+                return Ok(());
+            }
+            place = next;
+        }
+    }
+
+    /// Takes an event into the batch, and hands a full one over; false if nobody takes it.
+    fn take(&self, event: Event<'_>, at: Millis, waiting: &mut Vec<Waiting>) -> Result<bool, RelayError> {
+        let stream = stream_number(event.subject).ok_or(RelayError::NoStream { subject: event.subject })?;
+        if !self.plan.lacks(stream, event.event_id) {
+            return Ok(true);
+        }
+        let id = event.event_id;
+        waiting.push(Waiting {
+            id,
+            stream,
+            at,
+            subject: event.subject,
+            partition_key: event.partition_key.to_owned(),
+            payload: event.payload,
+        });
+        if waiting.len() < self.batch { Ok(true) } else { self.hand_over(waiting, behind(id)) }
+    }
+
+    fn hand_over(&self, waiting: &mut Vec<Waiting>, end: OutboxPlace) -> Result<bool, RelayError> {
+        let mut events = Vec::with_capacity(waiting.len());
+        if !waiting.is_empty() {
+            let signed = SignedBatch::sign(waiting, &self.key, &self.cluster_id, self.clock.now())?;
+            for (position, event) in waiting.drain(..).enumerate() {
+                let mut headers = signed.headers(position);
+                // An event of no operator has no key.
+                if !event.partition_key.is_empty() {
+                    headers.push((PARTITION_KEY_HEADER.to_owned(), event.partition_key));
+                }
+                let message = Outgoing {
+                    subject: event.subject.to_owned(),
+                    headers,
+                    payload: event.payload.into(),
+                    message_id: Some(event.id.to_string()),
+                    behind_id: None,
+                };
+                events.push(Ready { id: event.id, stream: event.stream, at: event.at, message });
+            }
+        }
+        Ok(self.out.blocking_send(Chunk { events, end }).is_ok())
+    }
+}

@@ -1,0 +1,147 @@
+//! Three real replicas and a real nats-server: a leader is killed while it publishes, the bus goes away for a while, a
+//! stream can't be used. Every event arrives once and in order, and ingest goes on.
+
+use crate::common::cluster::{ClockOffset, Cluster, wait_until};
+use crate::common::nats::NatsServer;
+use cdr_mediation::bus::{Bus, JetStream, NatsOptions, StreamSpec};
+use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
+use cdr_mediation::publish::{PublishOptions, publish_file};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+async fn connect(url: &str) -> JetStream {
+    JetStream::connect(NatsOptions::new(url)).await.unwrap()
+}
+
+/// Receipts of yesterday and the messages that become records.
+fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    let day = cdr_core::Millis(now - 86_400_000).to_string()[..10].to_owned();
+    let (mut text, mut messages) = (Vec::new(), BTreeSet::new());
+    for line in Generator::new(GenerateOptions::new(&day, records, seed).unwrap()) {
+        if matches!(line.kind, LineKind::Final | LineKind::Late | LineKind::Duplicate) {
+            let dlr: Value = serde_json::from_slice(&line.json).unwrap();
+            messages.insert(dlr["messageId"].as_str().unwrap().to_owned());
+        }
+        text.extend_from_slice(&line.json);
+        if text.last() != Some(&b'\n') {
+            text.push(b'\n');
+        }
+    }
+    (text, messages)
+}
+
+fn publish(runtime: &tokio::runtime::Runtime, url: &str, text: &[u8]) {
+    runtime.block_on(async {
+        publish_file(&connect(url).await, text, &PublishOptions::default(), |_| ()).await.unwrap()
+    });
+}
+
+fn stored_events(runtime: &tokio::runtime::Runtime, url: &str) -> u64 {
+    let info = runtime.block_on(async { connect(url).await.stream_info("CDR_EVENTS").await });
+    info.map_or(0, |info| info.messages)
+}
+
+/// Every event of the stream of records, in order.
+fn events(runtime: &tokio::runtime::Runtime, url: &str) -> Vec<Value> {
+    runtime.block_on(async {
+        let bus = connect(url).await;
+        let last = bus.stream_info("CDR_EVENTS").await.unwrap().last_sequence;
+        let mut subscription = bus.open("CDR_EVENTS", "test-reader", 1).await.unwrap();
+        let mut events = Vec::new();
+        while (events.len() as u64) < last {
+            let batch = subscription.next_batch(1_000, Duration::from_secs(5)).await.unwrap();
+            assert!(!batch.is_empty(), "the stream ends after {} of {last}", events.len());
+            events.extend(batch.iter().map(|d| serde_json::from_slice::<Value>(&d.payload).unwrap()));
+            let handles: Vec<_> = batch.into_iter().map(|delivery| delivery.ack).collect();
+            subscription.acker().ack(&handles).await.unwrap();
+        }
+        events
+    })
+}
+
+/// Each message is told once, and each operator's rows follow one another by their hashes.
+fn check(events: &[Value], messages: &BTreeSet<String>) {
+    let ids: Vec<&str> = events.iter().map(|event| event["eventId"].as_str().unwrap()).collect();
+    assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "doubled or out of order");
+    let mut told = BTreeSet::new();
+    let mut last: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.get("rowHash").is_some()) {
+        let text = |key: &str| event[key].as_str().unwrap();
+        assert!(told.insert(text("messageId").to_owned()), "{} is told twice", text("messageId"));
+        if let Some((hour, hash)) = last.insert(text("operatorId"), (text("bucketHour"), text("rowHash")))
+            && hour == text("bucketHour")
+        {
+            assert_eq!(text("chainHashPrev"), hash, "{}: not behind the row before", text("cdrId"));
+        }
+    }
+    assert!(told == *messages, "{} told, {} expected", told.len(), messages.len());
+}
+
+fn rows(cluster: &Cluster) -> u64 {
+    (1..=3).filter_map(|id| cluster.sms_rows(id)).max().unwrap_or(0)
+}
+
+#[test]
+fn a_killed_leader_and_a_bus_that_was_gone_lose_and_double_no_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nats = NatsServer::start();
+    let (runtime, url) = (runtime(), nats.url());
+    let (text, messages) = lines(80_000, 11);
+    let mut cluster = Cluster::start_with_events(dir.path(), &url, ClockOffset(0));
+    publish(&runtime, &url, &text);
+    wait_until("events before the leader dies", 90, || stored_events(&runtime, &url) > 4_000);
+    let killed = cluster.leader();
+    cluster.kill(killed);
+    let at_death = stored_events(&runtime, &url);
+    cluster.leader();
+    cluster.restart(killed);
+    wait_until("events of the next leader", 90, || stored_events(&runtime, &url) > at_death + 4_000);
+    nats.kill();
+    std::thread::sleep(Duration::from_secs(8));
+    assert!((1..=3).all(|id| cluster.runs(id)));
+    assert!(cluster.metrics_text(cluster.leader()).contains("cdr_dependency_up{dependency=\"events\"} 0"));
+    nats.restart();
+    let wanted = messages.len() as u64;
+    wait_until("every row", 180, || rows(&cluster) == wanted);
+    wait_until("every event", 180, || stored_events(&runtime, &url) >= wanted);
+    wait_until("the cursor behind everything", 60, || {
+        (1..=3).all(|id| cluster.metric(id, "cdr_outbox_backlog_seconds") == Some(0.0))
+    });
+    check(&events(&runtime, &url), &messages);
+}
+
+#[test]
+fn a_stream_that_cannot_be_used_holds_up_events_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start();
+    let (runtime, url) = (runtime(), nats.url());
+    let (text, messages) = lines(20_000, 12);
+    let too_short = StreamSpec {
+        name: "CDR_EVENTS".to_owned(),
+        subjects: vec!["cdr.record.appended.v1".to_owned()],
+        max_age: Duration::from_secs(600),
+        replicas: 1,
+        dedup_window: Duration::from_secs(120),
+        max_message_bytes: None,
+    };
+    runtime.block_on(async { connect(&url).await.ensure_stream(&too_short).await.unwrap() });
+    let cluster = Cluster::start_with_events(dir.path(), &url, ClockOffset(0));
+    publish(&runtime, &url, &text);
+    let wanted = messages.len() as u64;
+    wait_until("every row on every replica", 120, || (1..=3).all(|id| cluster.sms_rows(id) == Some(wanted)));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(stored_events(&runtime, &url), 0);
+    let leader = cluster.leader();
+    assert!(cluster.log(leader).contains("max_age is 600 s"), "nobody was told what to do");
+    let backlog = cluster.metric(leader, "cdr_outbox_backlog_seconds").unwrap();
+    assert!(backlog >= 2.0, "{backlog}");
+    runtime.block_on(async { connect(&url).await.delete_stream("CDR_EVENTS").await.unwrap() });
+    wait_until("every event", 120, || stored_events(&runtime, &url) >= wanted);
+    check(&events(&runtime, &url), &messages);
+}

@@ -1,0 +1,123 @@
+//! Every kind of event that has a cause is published once, in order, valid, signed, and without a subscriber's number.
+
+use crate::house::{CLUSTER, House};
+use crate::schemas::faults;
+use cdr_core::command::OutboxPlace;
+use cdr_mediation::events::signature::{TrustedKey, verify_event};
+use cdr_mediation::events::streams::stream_of;
+use cdr_mediation::outbox::Outbox;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
+    let house = House::start().await;
+    house.ingest(700, 1).await;
+    house.act().await;
+    house.work().await;
+    house.close_hour().await;
+    let store = house.replica.store();
+    let all = house.messages().await;
+    let trusted = TrustedKey::from_pem(CLUSTER, house.key.public_pem()).unwrap();
+    let secrets = house.secrets();
+    assert!(secrets.len() > 500, "{}", secrets.len());
+
+    let mut by_subject: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    let mut published = BTreeMap::new();
+    for (stream, messages) in &all {
+        let mut last = String::new();
+        for message in messages {
+            assert_eq!(stream_of(&message.subject), Some(*stream));
+            assert_eq!(faults(&message.subject, &message.payload), [""; 0], "{}", message.subject);
+            verify_event(&message.payload, &message.headers, &trusted).unwrap();
+            let text = std::str::from_utf8(&message.payload).unwrap();
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+            assert!(words.into_iter().all(|word| !secrets.contains(word)), "a number in {text}");
+            let event: Value = serde_json::from_str(text).unwrap();
+            let id = event["eventId"].as_str().unwrap().to_owned();
+            assert!(id > last, "{id} after {last}");
+            let header =
+                |name: &str| message.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+            assert_eq!(header("Nats-Msg-Id"), Some(id.as_str()));
+            assert_eq!(
+                header("partitionKey"),
+                event.get("operatorId").and_then(Value::as_str).or_else(|| header("partitionKey"))
+            );
+            published.insert(id.clone(), message.payload.to_vec());
+            last = id;
+            by_subject.entry(&message.subject).or_default().push(event);
+        }
+    }
+    let state = store.state();
+    let sms = house.cdrs(|_| true).len();
+    let hours = (state.head.open_hour.0 - state.head.first_hour.0) as usize;
+    let counts: BTreeMap<&str, usize> =
+        by_subject.iter().map(|(subject, all)| (*subject, all.len())).collect();
+    let expected = BTreeMap::from([
+        ("cdr.record.appended.v1", sms),
+        ("cdr.bucket.sealed.v1", hours * 7),
+        ("cdr.generated.v1", hours * 7),
+        ("cdr.record.repriced.v1", 1),
+        ("cdr.adjustment.created.v1", 4),
+        ("cdr.adjustment.batch.issued.v1", 1),
+        // Three adjustments, one verification, one key; the ledger's first key is no rotation.
+        ("cdr.audit.v1", 5),
+        ("cdr.config.changed.v1", 1),
+    ]);
+    assert_eq!(counts, expected);
+    of_adjustments(&by_subject);
+
+    // What is published is what any replica would tell.
+    let outbox = Outbox::new(store).unwrap();
+    let (mut told, mut place) = (BTreeMap::new(), OutboxPlace::default());
+    loop {
+        let next = outbox
+            .read(place, &|_| true, &mut |event, _| {
+                told.insert(event.event_id.to_string(), event.payload);
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        if next == place {
+            break;
+        }
+        place = next;
+    }
+    assert!(told == published, "{} told, {} published", told.len(), published.len());
+    house.replica.stop().await;
+}
+
+fn of_adjustments(by_subject: &BTreeMap<&str, Vec<Value>>) {
+    let created = &by_subject["cdr.adjustment.created.v1"];
+    assert_eq!(created[0]["originalCdrId"], created[1]["originalCdrId"], "a correction of a correction");
+    assert_eq!(created[1]["correctedFields"], serde_json::json!({ "segmentCount": 2 }));
+    let batch = &by_subject["cdr.adjustment.batch.issued.v1"][0];
+    assert_eq!((&batch["count"], &batch["sumDeltaMinor"]), (&6.into(), &"-0.000014".into()));
+    assert_eq!(batch["approverUserId"], "user-2");
+    let repriced = &by_subject["cdr.record.repriced.v1"][0];
+    assert_eq!(repriced["originalCdrId"], created[3]["originalCdrId"]);
+    assert_eq!(repriced["chargeAmount"], "0.250000");
+    let kinds: Vec<&str> =
+        by_subject["cdr.audit.v1"].iter().map(|event| event["entryType"].as_str().unwrap()).collect();
+    let issued = "ADJUSTMENT_ISSUED";
+    assert_eq!(kinds, [issued, issued, issued, "CHAIN_VERIFY_OK", "KEY_ROTATED"]);
+}
+
+/// What was on its way when a replica stopped is not doubled when it begins again from an older cursor.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_stops_at_once_goes_on_behind_what_the_streams_hold() {
+    let mut house = House::start().await;
+    for records in [400, 800, 1200] {
+        house.ingest(records, 2).await;
+        house = house.restart().await;
+    }
+    house.all_published().await;
+    let messages = house.messages().await;
+    let records = messages["CDR_EVENTS"].iter().filter(|m| m.subject == "cdr.record.appended.v1");
+    let told: Vec<String> = records
+        .map(|message| serde_json::from_slice::<Value>(&message.payload).unwrap()["cdrId"].to_string())
+        .collect();
+    let expected: Vec<String> = house.cdrs(|_| true).iter().map(|id| format!("\"{id}\"")).collect();
+    assert!(told == expected, "{} told, {} in the ledger", told.len(), expected.len());
+    house.replica.stop().await;
+}
