@@ -65,6 +65,7 @@ pub struct Metrics {
     requests: HistogramVec,
     mismatches: IntCounterVec,
     panics: IntCounter,
+    consumed: IntCounterVec,
     pricing_calls: IntCounterVec,
     pricing_breaker: IntGaugeVec,
     pricing_answered_at: IntGaugeVec,
@@ -121,6 +122,8 @@ struct StoreFigures {
     table_bytes: IntGauge,
     memtable_bytes: IntGauge,
     pending_compaction_bytes: IntGauge,
+    unpriced_rows: IntGauge,
+    unpriced_oldest_seconds: IntGauge,
     poisoned: IntGauge,
 }
 
@@ -212,6 +215,11 @@ impl Metrics {
                 &["what"],
             )?,
             panics: add.counter("cdr_api_panics_total", "Requests that ended in a programming error")?,
+            consumed: add.counters(
+                "cdr_consumed_messages_total",
+                "Messages of the other services, by consumer and what became of them",
+                &["consumer", "outcome"],
+            )?,
             pricing_calls: add.counters(
                 "cdr_pricing_calls_total",
                 "Attempts to call the billing service and the operator registry, by how they went",
@@ -257,6 +265,11 @@ impl Metrics {
     /// A message was put away for `reason`, which is one of a fixed set of texts.
     pub fn dead_letter(&self, reason: &str) {
         self.dead_letters.with_label_values(&[reason]).inc();
+    }
+
+    /// A message for `consumer` ended as `outcome`, which is one of a fixed set of texts.
+    pub fn consumed(&self, consumer: &str, outcome: &str) {
+        self.consumed.with_label_values(&[consumer, outcome]).inc();
     }
 
     /// A batch is committed: so many rows were appended, so many messages were known already.
@@ -348,7 +361,7 @@ impl Metrics {
         let figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
         figures.show_ledger(now, state);
         figures.node.show(node);
-        figures.store.show(store);
+        figures.store.show(now, store);
         let age_ms = store.oldest_unpublished_at.map_or(0, |at| (now.0 - at.0).max(0));
         figures.outbox_backlog.set(age_ms / 1_000);
         figures.memory_bytes.set(resident_bytes());
@@ -466,11 +479,22 @@ impl StoreFigures {
             memtable_bytes: add.gauge("cdr_store_memtable_bytes", "Size of all write buffers")?,
             pending_compaction_bytes: add
                 .gauge("cdr_store_pending_compaction_bytes", "Bytes that wait for compaction")?,
+            unpriced_rows: add.gauge(
+                "cdr_unpriced_rows",
+                "Records that wait for a price; more than ten thousand are not counted",
+            )?,
+            unpriced_oldest_seconds: add.gauge(
+                "cdr_unpriced_oldest_seconds",
+                "Age of the oldest record that waits for a price, 0 if none does",
+            )?,
             poisoned: add.gauge("cdr_store_poisoned", "1 once the store has stopped writing")?,
         })
     }
 
-    fn show(&self, store: &StoreMetrics) {
+    fn show(&self, now: Millis, store: &StoreMetrics) {
+        self.unpriced_rows.set(store.unpriced_rows as i64);
+        let waited_ms = store.oldest_unpriced_at.map_or(0, |at| now.0 - at.0);
+        self.unpriced_oldest_seconds.set((waited_ms / 1_000).max(0));
         show_total(&self.rows_appended, store.rows_appended);
         show_total(&self.duplicates, store.duplicates);
         show_total(&self.dedup_lookups, store.dedup_lookups);
@@ -538,6 +562,21 @@ mod tests {
         assert_eq!(show("2026-04-20T13:59:59.999Z"), "cdr_bucket_seal_overdue 0");
         assert_eq!(show("2026-04-20T14:00:00Z"), "cdr_bucket_seal_overdue 1");
         assert_eq!(show("2026-04-20T17:10:00Z"), "cdr_bucket_seal_overdue 4");
+    }
+
+    #[test]
+    fn an_unpriced_record_ages() {
+        let metrics = Metrics::new().unwrap();
+        let show = |store: &StoreMetrics| {
+            let (now, state) = (Millis(100_000_000), LedgerState::default());
+            let text = metrics.render(now, &state, &NodeMetrics::default(), store).unwrap();
+            ["cdr_unpriced_rows ", "cdr_unpriced_oldest_seconds "].map(|name| line(&text, name))
+        };
+        let oldest_unpriced_at = Some(Millis(100_000_000 - 86_400_000));
+        let waiting = StoreMetrics { unpriced_rows: 3, oldest_unpriced_at, ..StoreMetrics::default() };
+        assert_eq!(show(&waiting), ["cdr_unpriced_rows 3", "cdr_unpriced_oldest_seconds 86400"]);
+        let none = StoreMetrics::default();
+        assert_eq!(show(&none), ["cdr_unpriced_rows 0", "cdr_unpriced_oldest_seconds 0"]);
     }
 
     #[test]

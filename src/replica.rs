@@ -11,12 +11,13 @@ use crate::ingest::{Ingest, IngestSettings};
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing, Sources};
 use crate::signer::{Signer, Voucher};
-use crate::workers::{Leadership, LedgerSettings, Relay, lead_when_elected};
+use crate::workers::{ConsumerSettings, Leadership, LedgerSettings, Relay, lead_when_elected};
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
 use cdr_raft::{Node, NodeConfig};
 use cdr_storage::{Store, StoreOptions};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -74,7 +75,8 @@ impl Replica {
         let sources = Sources::new(&parts.config, &parts.clock, &metrics)
             .context("prices can't be taken from where the configuration says")?;
         let Sources { pricing, entities, background } = sources;
-        let leadership = leadership(parts, &store, &node, &metrics, pricing.clone(), desk);
+        let leadership =
+            leadership(parts, &store, &node, &metrics, (pricing.clone(), entities.clone()), desk);
         let mut tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
         tasks.extend(background.into_iter().map(tokio::spawn));
         Ok(Self { node, store, metrics, tokens, pricing, entities, tasks, _raft: raft })
@@ -222,7 +224,7 @@ fn leadership(
     store: &Store,
     node: &Node,
     metrics: &Arc<Metrics>,
-    pricing: Arc<dyn Pricing>,
+    (pricing, entities): (Arc<dyn Pricing>, Arc<dyn EntitySource>),
     desk: Desk,
 ) -> Leadership {
     let config = parts.config;
@@ -252,6 +254,12 @@ fn leadership(
         ingest: Ingest { settings, bus: parts.bus, pricing: pricing.clone(), metrics: metrics.clone() },
         desk,
         pricing,
+        reprice_every: Duration::from_millis(config.pricing.reprice_ms),
+        entities,
+        consumers: ConsumerSettings {
+            streams: config.consumers,
+            replicas: usize::from(config.ingest.replicas),
+        },
         signer: parts.signer,
         voucher: parts.voucher,
         ledger: LedgerSettings {

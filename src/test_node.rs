@@ -2,7 +2,13 @@
 
 use crate::clock::Clock;
 use crate::proposer::Proposer;
-use cdr_core::command::{ClockKind, Command, Initialize, Reply};
+use cdr_core::command::{ClockKind, Command, DraftsBuffer, Ingest, Initialize, Reply};
+use cdr_core::row::{
+    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
+    System, SystemKind,
+};
+use cdr_core::state::StreamRecord;
+use cdr_core::{CdrId, Hour, Millis, Uuid};
 use cdr_raft::{Leadership, Node, NodeConfig};
 use cdr_storage::{Store, StoreOptions};
 use std::collections::BTreeMap;
@@ -14,6 +20,45 @@ use tokio::net::TcpListener;
 /// Name of the cluster.
 pub const CLUSTER: &str = "test";
 
+/// Operator of the records.
+pub const OPERATOR: &str = "AWCC";
+
+/// The message of record `number`.
+pub fn message_id(number: u64) -> Uuid {
+    let mut bits = [0xaa; 16];
+    bits[8..].copy_from_slice(&number.to_be_bytes());
+    Uuid(bits)
+}
+
+fn unpriced(number: u64, event_at: Millis) -> Sms<'static> {
+    Sms {
+        message_id: message_id(number),
+        tenant_id: None,
+        calling_party: "Bank",
+        called_party: "+93791234567",
+        original_served_subscriber: None,
+        recording_entity: "4120101",
+        service_center: "+93700000010",
+        message_reference: "7F3A",
+        event_at,
+        local_offset_minutes: 270,
+        submitted_at: None,
+        charge_amount: None,
+        charge_currency: None,
+        tap_tariff_class: None,
+        tariff_version: None,
+        charge_type: ChargeType::A2p,
+        billing_indicator: BillingIndicator::Unknown,
+        direction: if number.is_multiple_of(2) { Direction::Mo } else { Direction::Mt },
+        encoding: Encoding::Gsm7,
+        final_state: FinalState::Delivered,
+        segment_count: 2,
+        failure_code: None,
+        imsi: None,
+        adjustment: None,
+    }
+}
+
 /// A leading replica whose ledger has begun, without operators and keys.
 pub struct TestNode {
     pub proposer: Proposer,
@@ -23,6 +68,66 @@ pub struct TestNode {
 impl TestNode {
     /// Starts it and begins the ledger in the hour that `clock` shows.
     pub async fn begin(clock: Clock) -> Self {
+        Self::begin_with(clock, &DraftsBuffer::default()).await
+    }
+
+    /// Starts it with operator [`OPERATOR`] and, without prices, the records of the messages 1 to `count`.
+    pub async fn with_records(count: u64) -> Self {
+        Self::with_messages(1..=count).await
+    }
+
+    /// Starts it with operator [`OPERATOR`] and, without prices, the records of these messages.
+    pub async fn with_messages(numbers: impl IntoIterator<Item = u64>) -> Self {
+        let now = Hour(493_525).start();
+        let operator =
+            format!(r#"{{"effectiveFrom":"{now}","operatorId":"{OPERATOR}","recordingEntity":"4120101"}}"#);
+        let record = Record::System(System { kind: SystemKind::Operator, body: &operator });
+        let mut rows = DraftsBuffer::default();
+        let draft =
+            Draft { cdr_id: CdrId::default(), operator_id: SYSTEM_OPERATOR, trace_id: "test", record };
+        rows.push(0, &draft).unwrap();
+        let node = Self::begin_with(Clock::replay(now), &rows).await;
+        let stream = StreamRecord {
+            created: "2026-04-20T00:00:00Z".to_owned(),
+            first_sequence: 1,
+            reason: "first".to_owned(),
+            stream: "S".to_owned(),
+        };
+        let row = (SystemKind::Stream, cdr_core::canonical::to_jcs(&stream));
+        node.proposer.append_rows("test", vec![row]).await.unwrap();
+        node.record(numbers).await;
+        node
+    }
+
+    /// Records messages without a price, behind those that there are.
+    pub async fn record(&self, numbers: impl IntoIterator<Item = u64>) {
+        let state = self.proposer.state();
+        let first = state.latest_epoch("S").unwrap().position + 1;
+        let mut drafts = DraftsBuffer::default();
+        for (offset, number) in (0..).zip(numbers) {
+            let sms = unpriced(number, self.proposer.clock().now());
+            let (cdr_id, record) = (self.proposer.draw_id().unwrap(), Record::Sms(sms));
+            let draft = Draft { cdr_id, operator_id: OPERATOR, trace_id: "trace", record };
+            drafts.push(offset, &draft).unwrap();
+        }
+        let count = drafts.len() as u64;
+        let last = first + count - 1;
+        let ingest = Ingest {
+            stream: "S",
+            first,
+            last,
+            last_digest: [0; 32],
+            ignored: 0,
+            dead_lettered: 0,
+            missing: 0,
+            drafts: drafts.drafts(),
+        };
+        let reply = self.proposer.propose(Command::Ingest(ingest)).await.unwrap();
+        let Reply::Ingested(ingested) = reply else { panic!("{reply:?}") };
+        assert_eq!(ingested.appended, count);
+    }
+
+    async fn begin_with(clock: Clock, rows: &DraftsBuffer) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options =
             StoreOptions { dedup_filter_bytes: 1 << 20, min_free_bytes: 0, ..StoreOptions::default() };
@@ -46,7 +151,7 @@ impl TestNode {
             clock: kind,
             dedup_horizon_hours: 24,
             hash_key: [1; 16],
-            rows: cdr_core::command::Drafts::default(),
+            rows: rows.drafts(),
         };
         assert_eq!(kind, ClockKind::Replay);
         assert_eq!(proposer.propose(Command::Initialize(initialize)).await.unwrap(), Reply::Initialized);

@@ -175,11 +175,12 @@ fn amount(text: &str) -> Option<Money> {
 }
 
 /// The currencies that the event schemas know.
-fn is_currency(text: &str) -> bool {
+pub(crate) fn is_currency(text: &str) -> bool {
     matches!(text, "AFN" | "USD")
 }
 
-fn is_tariff_class(text: &str) -> bool {
+/// The regulator's tariff classes.
+pub(crate) fn is_tariff_class(text: &str) -> bool {
     text.len() == 4 && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }
 

@@ -10,6 +10,7 @@ mod desk;
 
 pub use adjust::{Adjusted, adjusted};
 pub use correction::{CORRECTABLE, FieldError, corrected};
+pub(crate) use correction::{is_currency, is_tariff_class};
 pub use desk::{Desk, OpenDesk};
 
 use cdr_core::hash::{hex_string, sha256};

@@ -199,6 +199,9 @@ pub trait Bus: Send + Sync + 'static {
     /// What `stream` holds now; [`BusError::StreamNotFound`] if there is none of that name.
     fn stream_info<'a>(&'a self, stream: &'a str) -> BoxFuture<'a, Result<StreamInfo, BusError>>;
 
+    /// Name of the stream that takes `subject`, or `None` if no stream does.
+    fn stream_of<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<Option<String>, BusError>>;
+
     /// The message at `sequence`, or `None` if the stream holds none there.
     fn message<'a>(
         &'a self,

@@ -240,6 +240,12 @@ async fn stream_settings(bus: &dyn Bus) {
         let error = bus.ensure_stream(&StreamSpec { max_age, ..wanted.clone() }).await.unwrap_err();
         assert!(matches!(error, BusError::IncompatibleStream { .. }) && !error.is_transient(), "{error}");
     }
+    assert_eq!(bus.stream_of("settings.b").await.unwrap().as_deref(), Some("SETTINGS"));
+    assert_eq!(bus.stream_of("settings.c").await.unwrap(), None);
+    bus.ensure_stream(&spec("WIDE", "wide.>")).await.unwrap();
+    assert_eq!(bus.stream_of("wide.a.b").await.unwrap().as_deref(), Some("WIDE"));
+    let error = bus.stream_of("wide..b").await.unwrap_err();
+    assert!(matches!(error, BusError::InvalidSubject { .. }), "{error}");
     let error = bus.ensure_stream(&spec("OVERLAP", "settings.>")).await.unwrap_err();
     assert!(matches!(error, BusError::IncompatibleStream { .. }), "{error}");
 }

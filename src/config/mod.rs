@@ -16,8 +16,8 @@ mod tests;
 pub use cdr_core::tariff::{Tariff, TariffTable};
 pub use pricing::{Pricing, PricingSource};
 pub use sections::{
-    Api, Auth, BusKind, Cluster, Events, Ingest, LogFormat, Observability, Peers, Settlement, Signer,
-    SignerKind, Storage,
+    Api, Auth, BusKind, Cluster, Consumers, Events, Ingest, LogFormat, Observability, Peers, Settlement,
+    Signer, SignerKind, Storage,
 };
 pub use tariff::{Operator, Operators};
 
@@ -42,6 +42,7 @@ const SECTIONS: &[&str] = &[
     "signer",
     "api",
     "auth",
+    "consumers",
     "observability",
 ];
 
@@ -71,6 +72,8 @@ pub struct Config {
     pub api: Api,
     /// Whose tokens are accepted.
     pub auth: Auth,
+    /// The other services' messages.
+    pub consumers: Consumers,
     /// What is logged.
     pub observability: Observability,
 }
@@ -154,6 +157,7 @@ impl Config {
             signer: sections.read("signer", Signer::read),
             api: sections.read("api", Api::read),
             auth: sections.read("auth", Auth::read),
+            consumers: sections.read("consumers", Consumers::read),
             observability: sections.read("observability", Observability::read),
         };
         if problems.is_empty() {
@@ -207,6 +211,7 @@ impl Config {
             ("signer", self.signer == other.signer),
             ("api", self.api == other.api),
             ("auth", self.auth == other.auth),
+            ("consumers", self.consumers == other.consumers),
             ("observability", self.observability == other.observability),
         ]
         .into_iter()

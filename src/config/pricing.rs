@@ -38,6 +38,8 @@ pub struct Pricing {
     pub deadline_ms: u64,
     /// How often the services are asked anew, milliseconds.
     pub refresh_ms: u64,
+    /// How often records without a price are held against the price lists, milliseconds.
+    pub reprice_ms: u64,
     /// Attempts of a call after the first that failed.
     pub retries: u32,
     /// Failures in a row after which a service is left alone.
@@ -60,6 +62,7 @@ impl Default for Pricing {
             key_file: None,
             deadline_ms: 2_000,
             refresh_ms: 30_000,
+            reprice_ms: 30_000,
             retries: 3,
             breaker_failures: 5,
             breaker_open_ms: 10_000,
@@ -80,6 +83,7 @@ impl Pricing {
             key_file: reader.optional("key_file"),
             deadline_ms: reader.value("deadline_ms", default.deadline_ms),
             refresh_ms: reader.value("refresh_ms", default.refresh_ms),
+            reprice_ms: reader.value("reprice_ms", default.reprice_ms),
             retries: reader.value("retries", default.retries),
             breaker_failures: reader.value("breaker_failures", default.breaker_failures),
             breaker_open_ms: reader.value("breaker_open_ms", default.breaker_open_ms),
@@ -93,6 +97,7 @@ pub(super) fn check(config: &Config, check: &mut Check) {
     let pricing = &config.pricing;
     check.range("pricing.deadline_ms", pricing.deadline_ms, 10, 60_000);
     check.range("pricing.refresh_ms", pricing.refresh_ms, 100, 86_400_000);
+    check.range("pricing.reprice_ms", pricing.reprice_ms, 100, 3_600_000);
     check.range("pricing.retries", pricing.retries, 0, 10);
     check.range("pricing.breaker_failures", pricing.breaker_failures, 1, 1_000);
     check.range("pricing.breaker_open_ms", pricing.breaker_open_ms, 10, 600_000);

@@ -176,6 +176,21 @@ section! {
 }
 
 section! {
+    /// `[consumers]`: the streams of the other services' messages, each made if no stream holds its subject. Dead
+    /// letters go to `<subject>.deadletter` in `<STREAM>_DEADLETTER`.
+    Consumers {
+        /// Stream of `billing.pricing.snapshot.ready.v1`.
+        pricing_stream: String = "BILLING_PRICING".to_owned(),
+        /// Stream of `fraud.reversal.v1`.
+        fraud_stream: String = "FRAUD".to_owned(),
+        /// Stream of `operator.registry.updated.v1`.
+        operator_stream: String = "OPERATOR_REGISTRY".to_owned(),
+        /// Stream of `compliance.audit.v1`.
+        compliance_stream: String = "COMPLIANCE".to_owned(),
+    }
+}
+
+section! {
     /// `[observability]`: what is logged, and how.
     Observability {
         /// Level, or filter directives such as `info,cdr_raft=debug`.

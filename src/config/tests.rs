@@ -99,6 +99,11 @@ fn every_problem_is_named_by_its_key() {
         [ingest]
         batch_max = 0
         subject = "sms.*"
+        [pricing]
+        reprice_ms = 1
+        [consumers]
+        fraud_stream = "FRAUD.IN"
+        compliance_stream = "SMS_DLR_INBOUND"
         [settlement]
         zone = "Asia/Nowhere"
     "#;
@@ -113,6 +118,9 @@ fn every_problem_is_named_by_its_key() {
         "storage.data_dir",
         "ingest.nats_urls",
         "ingest.batch_max",
+        "pricing.reprice_ms",
+        "consumers.fraud_stream",
+        "consumers.compliance_stream",
         "ingest.subject",
         "events.signing_key_file",
         "settlement.zone",

@@ -28,6 +28,13 @@ impl Check {
         self.that(value >= from && value <= upto, key, &why);
     }
 
+    /// A name of a stream or a durable consumer.
+    fn bus_name(&mut self, key: &str, name: &str) {
+        let plain = (1..=64).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        self.that(plain, key, "1 to 64 of A-Z a-z 0-9 _ -");
+    }
+
     fn listens(&mut self, key: &str, address: &str) {
         let why = format!("{address:?} is not IP:PORT, such as 127.0.0.1:3018");
         self.that(address.parse::<SocketAddr>().is_ok(), key, &why);
@@ -40,6 +47,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     storage(config, &mut check);
     ingest(config, &mut check);
     events(config, &mut check);
+    consumers(config, &mut check);
     operators(config, &mut check);
     pricing::check(config, &mut check);
     signer(config, &mut check);
@@ -141,10 +149,7 @@ fn ingest(config: &Config, check: &mut Check) {
         "a subject is tokens with dots between them, without * > and spaces",
     );
     for (key, name) in [("ingest.stream", &ingest.stream), ("ingest.durable", &ingest.durable)] {
-        let plain = is_name(&name.chars().take(16).collect::<String>())
-            && name.len() <= 64
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        check.that(plain, key, "1 to 64 of A-Z a-z 0-9 _ -");
+        check.bus_name(key, name);
     }
     check.range("ingest.replicas", ingest.replicas, 1, 5);
     check.range("ingest.batch_max", ingest.batch_max, 1, 10_000);
@@ -162,6 +167,21 @@ fn events(config: &Config, check: &mut Check) {
     check.range("events.batch", events.batch, 1, 4_096);
     check.range("events.in_flight", events.in_flight, 1, 8_192);
     check.range("events.replicas", events.replicas, 1, 5);
+}
+
+fn consumers(config: &Config, check: &mut Check) {
+    let consumers = &config.consumers;
+    let mut seen = BTreeSet::from([config.ingest.stream.as_str()]);
+    for (name, stream) in [
+        ("pricing_stream", &consumers.pricing_stream),
+        ("fraud_stream", &consumers.fraud_stream),
+        ("operator_stream", &consumers.operator_stream),
+        ("compliance_stream", &consumers.compliance_stream),
+    ] {
+        let key = format!("consumers.{name}");
+        check.bus_name(&key, stream);
+        check.that(seen.insert(stream), &key, "another subject has a stream of the same name");
+    }
 }
 
 fn operators(config: &Config, check: &mut Check) {

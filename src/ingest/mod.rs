@@ -13,6 +13,7 @@ mod projection;
 mod pump;
 
 pub use dead_letter::dead_letter_names;
+pub(crate) use dead_letter::{dead_letter, inbound_limit_bytes, put_away};
 pub use ids::IdSource;
 pub use pump::{Ingest, IngestError, IngestSettings};
 

@@ -19,7 +19,7 @@ mod tests;
 
 pub use book::{BookError, Price, PriceBook, Quote};
 pub use cdr_core::tariff::PriceQuery;
-pub use entities::{ConfiguredEntities, EntitySource};
+pub use entities::{ConfiguredEntities, Entities, EntitySource};
 pub use error::PricingError;
 pub use grpc::{
     BreakerSettings, BreakerState, CallSettings, GrpcEntities, GrpcPricing, GrpcSettings, ServiceStatus,

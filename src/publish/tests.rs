@@ -103,6 +103,10 @@ impl Bus for Flaky {
         self.bus.stream_info(stream)
     }
 
+    fn stream_of<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<Option<String>, BusError>> {
+        self.bus.stream_of(subject)
+    }
+
     fn message<'a>(
         &'a self,
         stream: &'a str,

@@ -1,11 +1,14 @@
 //! From election to deposition: compare clocks, fence, begin the ledger if there is none, run the workers.
 
-use super::{RETRY_PAUSE, Relay, clock_watch, registry, relay, rerate, seal, sign, tariffs};
+use super::consume::{Consumer, ConsumerSettings, consumers};
+use super::{
+    EndsTerm, RETRY_PAUSE, Relay, clock_watch, registry, relay, reprice, rerate, seal, sign, tariffs,
+};
 use crate::acts::Desk;
 use crate::clock::Clock;
 use crate::ingest::{Ingest, IngestError};
 use crate::metrics::Metrics;
-use crate::pricing::Pricing;
+use crate::pricing::{EntitySource, Pricing};
 use crate::proposer::{ProposalError, Proposer};
 use crate::signer::{Signer, Voucher};
 use cdr_core::command::{Command, Initialize, Rejection, Reply};
@@ -43,6 +46,12 @@ pub struct Leadership {
     pub desk: Desk,
     /// Where prices come from.
     pub pricing: Arc<dyn Pricing>,
+    /// How often records without a price are held against the price lists.
+    pub reprice_every: Duration,
+    /// Where recording entities come from.
+    pub entities: Arc<dyn EntitySource>,
+    /// The other services' messages.
+    pub consumers: ConsumerSettings,
     /// Who signs seals.
     pub signer: Arc<dyn Signer>,
     /// Where the record comes from with which the signer's key enters the ledger.
@@ -80,7 +89,18 @@ impl Leadership {
             () = repeat("tariffs", || tariffs::run(proposer, &self.pricing)) => (),
             () = repeat("rerate", || rerate::run(proposer, &self.pricing)) => (),
             () = repeat("relay", || relay::run(self.relay.as_ref(), proposer)) => (),
+            () = repeat("reprice", || reprice::run(proposer, &self.pricing, self.reprice_every)) => (),
+            () = self.consume(proposer) => (),
         }
+    }
+
+    /// Runs every consumer; returns when the term is over.
+    async fn consume(&self, proposer: &Proposer) {
+        let all = consumers(&self.consumers, &self.ingest.bus, &self.entities, &self.metrics);
+        let run = |consumer: Consumer| async move {
+            repeat(consumer.name(), || consumer.run(proposer)).await;
+        };
+        let ((), _, _) = futures::future::select_all(all.into_iter().map(|one| Box::pin(run(one)))).await;
     }
 
     /// Runs the ingest, and says how the bus is.
@@ -184,11 +204,6 @@ pub async fn lead_when_elected(leadership: Leadership) {
             }
         }
     }
-}
-
-/// An error that may say that the term is over.
-trait EndsTerm: std::error::Error {
-    fn ends_term(&self) -> bool;
 }
 
 impl EndsTerm for ProposalError {

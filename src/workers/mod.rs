@@ -3,19 +3,27 @@
 //! worker's memory only.
 
 mod clock_watch;
+mod consume;
 mod leadership;
 mod rating;
 mod registry;
 mod relay;
+mod reprice;
 mod rerate;
 mod seal;
 mod sign;
 mod tariffs;
 
+pub use consume::ConsumerSettings;
 pub use leadership::{Leadership, LedgerSettings, lead_when_elected};
 pub use relay::Relay;
 
 use std::time::Duration;
+
+/// An error that may say that the term is over.
+trait EndsTerm: std::error::Error {
+    fn ends_term(&self) -> bool;
+}
 
 /// Pause between the attempts of a worker that failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(300);

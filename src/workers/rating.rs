@@ -4,6 +4,16 @@ use crate::pricing::Price;
 use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, Row, Sms};
 use cdr_core::{CdrId, Money};
 
+/// Who issues late prices.
+pub(super) const PRICING: &str = "system:pricing";
+/// Why.
+pub(super) const LATE: &str = "late pricing";
+
+/// What stands for a ticket where a price list asks for an adjustment.
+pub(super) fn pricing_ticket(tariff_version: &str) -> String {
+    format!("pricing:{tariff_version}")
+}
+
 /// Who issues an adjustment, and why.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cause<'a> {

@@ -43,7 +43,7 @@ pub use commit::EntryRef;
 pub use error::StoreError;
 pub use metrics::StoreMetrics;
 pub use options::StoreOptions;
-pub use outbox::OutboxEntry;
+pub use outbox::{OutboxEntry, UNPRICED_COUNTED};
 pub use page::StoredRow;
 pub use query::{RecordFilter, RecordPage, RowKind};
 pub use schema::DISK_FORMAT;

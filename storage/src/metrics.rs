@@ -30,6 +30,10 @@ pub struct StoreMetrics {
     pub pending_compaction_bytes: u64,
     /// Flushes and compactions that failed.
     pub background_errors: u64,
+    /// Rows that wait for a price; more than [`crate::UNPRICED_COUNTED`] are not counted.
+    pub unpriced_rows: u64,
+    /// When the oldest of them was recorded.
+    pub oldest_unpriced_at: Option<Millis>,
     /// 1 once the store has stopped writing.
     pub poisoned: u64,
     /// Time of the oldest log entry whose events are not published, if there is one.

@@ -18,6 +18,8 @@ use std::ops::Range;
 
 /// How long published entries are kept, in hours.
 pub const KEPT_HOURS: u32 = 7 * 24;
+/// Rows without a price that are counted; more only cost time.
+pub const UNPRICED_COUNTED: usize = 10_000;
 /// Entries that are looked at in one go when old ones are dropped.
 const DROPPED_AT_ONCE: usize = 4_096;
 

@@ -11,6 +11,7 @@ use crate::leaves::{LeafCursor, StoredTree};
 use crate::meta;
 use crate::metrics::{Counters, StoreMetrics};
 use crate::options::StoreOptions;
+use crate::outbox::UNPRICED_COUNTED;
 use crate::page::StoredRow;
 use crate::query::{RecordFilter, RecordPage, run_query};
 use crate::rows::RowReader;
@@ -328,6 +329,10 @@ impl Store {
             metrics.memtable_bytes += size(properties::CUR_SIZE_ALL_MEM_TABLES);
             metrics.pending_compaction_bytes += size(properties::ESTIMATE_PENDING_COMPACTION_BYTES);
         }
+        // Figures are no reason to fail; what can't be read shows where rows are asked for.
+        let waiting = self.unpriced(0, UNPRICED_COUNTED).unwrap_or_default();
+        metrics.unpriced_rows = waiting.len() as u64;
+        metrics.oldest_unpriced_at = waiting.iter().map(|(_, at)| *at).min();
         self.0.counters.fill(&mut metrics);
         metrics
     }

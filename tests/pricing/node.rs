@@ -10,7 +10,7 @@ use cdr_mediation::bus::{Bus, LocalBackend, LocalOptions, Outgoing};
 use cdr_mediation::clock::Clock;
 use cdr_mediation::config::{Config, Operator, PricingSource};
 use cdr_mediation::replica::{Replica, ReplicaParts};
-use cdr_mediation::signer::{DevKey, DevRoot};
+use cdr_mediation::signer::{DevKey, DevRoot, Voucher};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -48,12 +48,19 @@ impl Node {
         DevIssuer::load_or_create(dir).unwrap();
         let signer = DevKey::load_or_create(&dir.join("signer.key"), "seal").unwrap();
         let root = DevRoot::load_or_create(&dir.join("root.key")).unwrap();
-        let key = root.vouch(&signer, "test", Hour(0)).unwrap();
         let bus: Arc<dyn Bus> =
             Arc::new(LocalBackend::open(&dir.join("bus"), LocalOptions::default()).unwrap());
         let (clock, signer) = (Clock::system(), Arc::new(signer));
-        let parts =
-            ReplicaParts { config, clock: clock.clone(), bus: bus.clone(), signer, key, allow_replay: false };
+        let voucher = Arc::new(Voucher::DevRoot(root));
+        let parts = ReplicaParts {
+            config,
+            clock: clock.clone(),
+            bus: bus.clone(),
+            signer,
+            voucher,
+            event_key: None,
+            allow_replay: false,
+        };
         Self { replica: Replica::start(parts).await.unwrap(), bus, clock }
     }
 

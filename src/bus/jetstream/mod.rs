@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 
-use super::subject::{check_filter, check_message, check_name};
+use super::subject::{check_filter, check_message, check_name, check_subject};
 use super::{
     Bus, BusError, Outgoing, PublishAck, StoredMessage, StreamInfo, StreamSpec, Subscription, WorkQueue,
 };
@@ -61,6 +61,14 @@ impl JetStream {
 impl Bus for JetStream {
     fn stream_info<'a>(&'a self, stream: &'a str) -> BoxFuture<'a, Result<StreamInfo, BusError>> {
         self.breaks.guard("stream info", stream, streams::info(&self.context, stream)).boxed()
+    }
+
+    fn stream_of<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<Option<String>, BusError>> {
+        async move {
+            check_subject(subject)?;
+            self.breaks.guard("stream of", subject, streams::holder(&self.context, subject)).await
+        }
+        .boxed()
     }
 
     fn message<'a>(

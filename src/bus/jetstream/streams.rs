@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, UpdateStreamError};
+use async_nats::jetstream::context::{
+    CreateStreamErrorKind, GetStreamByNameErrorKind, GetStreamErrorKind, UpdateStreamError,
+};
 use async_nats::jetstream::stream::{
     Config, DeleteMessageErrorKind, DiscardPolicy, Info, RawMessageErrorKind, RetentionPolicy, StorageType,
     Stream,
@@ -31,6 +33,17 @@ pub(super) async fn info(context: &Context, name: &str) -> Result<StreamInfo, Bu
         last_sequence: state.last_sequence,
         messages: state.messages,
     })
+}
+
+/// Name of the stream that takes `subject`.
+pub(super) async fn holder(context: &Context, subject: &str) -> Result<Option<String>, BusError> {
+    match context.stream_by_subject(subject).await {
+        Ok(name) => Ok(Some(name)),
+        Err(error) => match error.kind() {
+            GetStreamByNameErrorKind::NotFound => Ok(None),
+            _ => Err(unavailable("stream of", subject, &error)),
+        },
+    }
 }
 
 pub(super) async fn message(

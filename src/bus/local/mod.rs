@@ -26,7 +26,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 
-use super::subject::{check_filter, check_message, check_name, covers};
+use super::subject::{check_filter, check_message, check_name, check_subject, covers};
 use super::{
     Bus, BusError, Outgoing, PublishAck, StoredMessage, StreamInfo, StreamSpec, Subscription, WorkQueue,
 };
@@ -163,6 +163,18 @@ impl Queued {
 impl Bus for LocalBackend {
     fn stream_info<'a>(&'a self, stream: &'a str) -> BoxFuture<'a, Result<StreamInfo, BusError>> {
         async move { Ok(self.stream(stream)?.info()) }.boxed()
+    }
+
+    fn stream_of<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<Option<String>, BusError>> {
+        async move {
+            check_subject(subject)?;
+            match self.stream_for(subject) {
+                Ok(stream) => Ok(Some(stream.name().to_owned())),
+                Err(BusError::NoStreamForSubject { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
     }
 
     fn message<'a>(

@@ -51,6 +51,10 @@ impl Bus for Recreating {
         self.bus.stream_info(stream)
     }
 
+    fn stream_of<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<Option<String>, BusError>> {
+        self.bus.stream_of(subject)
+    }
+
     fn message<'a>(
         &'a self,
         stream: &'a str,

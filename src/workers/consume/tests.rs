@@ -1,0 +1,207 @@
+#![allow(clippy::unwrap_used)]
+
+use super::work::verdicts;
+use super::*;
+use crate::bus::AckHandle;
+use crate::pricing::{Entities, PricingError};
+use crate::test_node::{OPERATOR, TestNode, message_id};
+use cdr_core::Money;
+use cdr_core::row::{Adjustment, AdjustmentType, BillingIndicator, SystemKind};
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+fn delivery(sequence: u64, payload: &Value) -> Delivery {
+    Delivery {
+        sequence,
+        subject: Arc::from("subject"),
+        payload: payload.to_string().into(),
+        stored_ms: 0,
+        ack: AckHandle::unbound(sequence),
+    }
+}
+
+/// What a handler says of messages that come together.
+async fn said(handler: impl Handler, node: &TestNode, payloads: &[Value]) -> Vec<Verdict> {
+    let handler: Arc<dyn Handler> = Arc::new(handler);
+    let deliveries: Vec<_> = (1..).zip(payloads).map(|(n, payload)| delivery(n, payload)).collect();
+    verdicts(&handler, &node.proposer, "durable", "STREAM", &deliveries).await.unwrap()
+}
+
+/// The adjustments of a message, as `kind, charge, ticket, issuer`.
+fn adjustments(node: &TestNode, number: u64) -> Vec<(AdjustmentType, Option<Money>, String, String)> {
+    let rows = node.proposer.store().rows_of_message(message_id(number)).unwrap();
+    let mut found = Vec::new();
+    for stored in &rows {
+        let row = stored.row().unwrap();
+        let sms = row.sms().unwrap();
+        let Some(Adjustment { kind, ticket_id, issued_by, .. }) = sms.adjustment else { continue };
+        found.push((kind, sms.charge_amount, ticket_id.unwrap().to_owned(), issued_by.unwrap().to_owned()));
+    }
+    found
+}
+
+/// Bodies of the audit log.
+fn audit(node: &TestNode) -> Vec<Value> {
+    let store = node.proposer.store();
+    let rows = store.rows(0..node.proposer.state().head.row_count).unwrap();
+    let mut found = Vec::new();
+    for stored in &rows {
+        if let cdr_core::row::Record::System(system) = stored.row().unwrap().record
+            && system.kind == SystemKind::Audit
+        {
+            found.push(serde_json::from_str(system.body).unwrap());
+        }
+    }
+    found
+}
+
+fn price(number: u64, amount: &str) -> Value {
+    json!({
+        "messageId": message_id(number).to_string(), "chargeAmount": amount, "chargeCurrency": "AFN",
+        "tapTariffClass": "A042", "billingIndicator": "CHARGEABLE", "tariffVersion": "2026-05", "new": [],
+    })
+}
+
+fn reversal(number: u64) -> Value {
+    json!({
+        "messageId": message_id(number).to_string(), "ticketId": "FRAUD-7",
+        "detectedAt": "2026-04-20T13:00:00Z",
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_price_corrects_an_unpriced_record_once() {
+    let node = TestNode::with_records(3).await;
+    // The second price for a message and the unknown one don't keep the others from theirs.
+    let all = [price(1, "0.5"), price(99, "0.5"), price(1, "0.7"), price(2, "0.25")];
+    let unknown = Verdict::Failed("there is no record of the message".to_owned());
+    for _ in 0..2 {
+        let verdicts = said(priced::Priced, &node, &all).await;
+        assert_eq!(verdicts, [Verdict::Done, unknown.clone(), Verdict::Done, Verdict::Done]);
+    }
+    let expected = |amount| {
+        let (ticket, issuer) = ("pricing:2026-05".to_owned(), "system:pricing".to_owned());
+        vec![(AdjustmentType::Correction, Money::parse(amount), ticket, issuer)]
+    };
+    assert_eq!(adjustments(&node, 1), expected("0.5"));
+    assert_eq!(adjustments(&node, 2), expected("0.25"));
+    assert!(adjustments(&node, 3).is_empty());
+    let rows = node.proposer.store().rows_of_message(message_id(1)).unwrap();
+    let row = rows[1].row().unwrap();
+    let sms = row.sms().unwrap();
+    assert_eq!((sms.tap_tariff_class, sms.billing_indicator), (Some("A042"), BillingIndicator::Chargeable));
+    assert_eq!(sms.adjustment.as_ref().unwrap().reason, Some("late pricing"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_price_that_can_not_be_read_is_refused_by_its_field() {
+    let node = TestNode::with_records(1).await;
+    for (field, value) in [
+        ("chargeAmount", json!(0.5)),
+        ("chargeAmount", json!("1e3")),
+        ("chargeCurrency", json!("EUR")),
+        ("tapTariffClass", json!("a042")),
+        ("billingIndicator", json!("UNKNOWN")),
+        ("tariffVersion", json!("")),
+        ("messageId", json!("1")),
+    ] {
+        let mut message = price(1, "0.5");
+        message[field] = value;
+        let Verdict::Unreadable(reason) = &said(priced::Priced, &node, &[message]).await[0] else {
+            panic!("{field} was taken")
+        };
+        assert!(reason.to_string().starts_with(field), "{field}: {reason}");
+    }
+    assert!(adjustments(&node, 1).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reversal_voids_once_with_its_audit_row() {
+    let node = TestNode::with_records(2).await;
+    for _ in 0..2 {
+        let all = [reversal(1), reversal(1), reversal(99)];
+        let verdicts = said(fraud::Reversal, &node, &all).await;
+        assert_eq!(verdicts[..2], [Verdict::Done, Verdict::Done]);
+        assert!(matches!(verdicts[2], Verdict::Failed(_)));
+    }
+    let (ticket, issuer) = ("FRAUD-7".to_owned(), "system:fraud-reversal".to_owned());
+    assert_eq!(adjustments(&node, 1), [(AdjustmentType::Void, Some(Money::ZERO), ticket, issuer)]);
+    let rows = node.proposer.store().rows_of_message(message_id(1)).unwrap();
+    let (original, void) = (rows[0].row().unwrap(), rows[1].row().unwrap());
+    assert_eq!(void.sms().unwrap().adjustment.as_ref().unwrap().void_reason, Some("FRAUD_REVERSAL"));
+    let audit = audit(&node);
+    assert_eq!(audit.len(), 1, "{audit:?}");
+    assert_eq!(audit[0]["entryType"], "ADJUSTMENT_ISSUED");
+    assert_eq!(audit[0]["actorUserId"], "system:fraud-reversal");
+    assert_eq!((&audit[0]["operatorId"], &audit[0]["ticketId"]), (&json!(OPERATOR), &json!("FRAUD-7")));
+    let details = &audit[0]["details"];
+    assert_eq!(details["adjustmentOf"], json!(original.frame.cdr_id.to_string()));
+    assert_eq!(details["adjustmentId"], json!(void.frame.cdr_id.with_prefix("adj_")));
+    // What is voided has no price to wait for.
+    assert_eq!(said(priced::Priced, &node, &[price(1, "1")]).await, [Verdict::Done]);
+    assert_eq!(adjustments(&node, 1).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_evaluation_is_written_once_for_each_message() {
+    let node = TestNode::with_records(1).await;
+    let evaluation = |number: u64, id: &str| json!({"messageId": message_id(number).to_string(), "complianceEvaluationId": id});
+    let all = [evaluation(1, "e-1"), evaluation(99, "e-2"), json!({"messageId": "x"}), evaluation(1, "e-3")];
+    for _ in 0..2 {
+        let verdicts = said(compliance::Sink, &node, &all).await;
+        assert_eq!([&verdicts[0], &verdicts[1], &verdicts[3]], [&Verdict::Done; 3]);
+        assert!(matches!(verdicts[2], Verdict::Unreadable(_)));
+    }
+    let found = audit(&node);
+    let ids: Vec<_> = found.iter().map(|row| row["details"]["complianceEvaluationId"].clone()).collect();
+    assert_eq!(ids, ["e-1", "e-2", "e-3"]);
+    let rows = node.proposer.store().rows_of_message(message_id(1)).unwrap();
+    let cdr_id = rows[0].row().unwrap().frame.cdr_id.to_string();
+    assert_eq!(found[0]["details"]["cdrId"], json!(cdr_id));
+    assert_eq!(found[0]["operatorId"], OPERATOR);
+    assert_eq!(found[0]["entryType"], "COMPLIANCE_EVALUATION");
+    assert_eq!(found[1]["details"].get("cdrId"), None, "a record that is not known");
+    // Another message at the same place of a stream made anew is another evaluation.
+    said(compliance::Sink, &node, &[evaluation(1, "e-4")]).await;
+    assert_eq!(audit(&node).len(), 4);
+}
+
+#[derive(Default)]
+struct Asked(Mutex<Vec<String>>);
+
+impl EntitySource for Asked {
+    fn recording_entity(&self, _operator_id: &str) -> Option<Arc<str>> {
+        None
+    }
+
+    fn invalidate(&self, operator_id: &str) {
+        self.0.lock().unwrap().push(operator_id.to_owned());
+    }
+
+    fn resolve<'a>(&'a self, _operator_ids: &'a [&'a str]) -> BoxFuture<'a, Result<Entities, PricingError>> {
+        Box::pin(std::future::ready(Ok(Entities::new())))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_updated_operator_is_asked_for_again() {
+    let node = TestNode::with_records(1).await;
+    let asked = Arc::new(Asked::default());
+    let all = [json!({"operatorId": "AWCC"}), json!({"operatorId": 7}), json!("AWCC")];
+    let verdicts = said(operators::Registry(asked.clone()), &node, &all).await;
+    assert_eq!(verdicts[0], Verdict::Done);
+    assert!(verdicts[1..].iter().all(|verdict| matches!(verdict, Verdict::Unreadable(_))), "{verdicts:?}");
+    assert_eq!(*asked.0.lock().unwrap(), ["AWCC"]);
+}
+
+/// A log that is gone is no message's fault.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_of_the_log_is_no_verdict() {
+    let node = TestNode::with_records(1).await;
+    node.proposer.set_clock_is_right(false);
+    let handler: Arc<dyn Handler> = Arc::new(fraud::Reversal);
+    let deliveries = [delivery(1, &reversal(1))];
+    let outcome = verdicts(&handler, &node.proposer, "durable", "STREAM", &deliveries).await;
+    assert!(matches!(outcome, Err(ConsumeError::Proposal(ProposalError::ClockIsOff))), "{outcome:?}");
+    assert!(adjustments(&node, 1).is_empty());
+}

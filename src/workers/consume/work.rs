@@ -1,0 +1,142 @@
+//! From deliveries to verdicts: the rows of a batch go into one command. If the log refuses it, each message is taken
+//! alone, so that one that can't be done holds up no other.
+
+use super::{ConsumeError, Handler, Message, Taken, Verdict};
+use crate::bus::Delivery;
+use crate::proposer::Proposer;
+use cdr_core::CdrId;
+use cdr_core::canonical::to_jcs;
+use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
+use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
+use cdr_storage::{Store, StoredRow};
+use std::sync::Arc;
+
+/// How often the rows of a message are made anew because others adjusted the same record.
+const LOOKS: usize = 16;
+
+/// Rows in the making.
+pub(super) struct Work<'a> {
+    proposer: &'a Proposer,
+    drafts: DraftsBuffer,
+}
+
+impl Work<'_> {
+    /// The store.
+    pub fn store(&self) -> &Store {
+        self.proposer.store()
+    }
+
+    /// A new record id.
+    pub fn draw_id(&self) -> Result<CdrId, ConsumeError> {
+        self.proposer.draw_id().map_err(unmade)
+    }
+
+    /// Adds a row.
+    pub fn push(&mut self, draft: &Draft<'_>) -> Result<(), ConsumeError> {
+        self.drafts.push(0, draft).map_err(unmade)
+    }
+
+    /// Adds a row of the audit log.
+    pub fn push_audit(
+        &mut self,
+        cdr_id: CdrId,
+        record: &cdr_core::audit::AuditRecord,
+        trace_id: &str,
+    ) -> Result<(), ConsumeError> {
+        let body = String::from_utf8(to_jcs(record).map_err(unmade)?).map_err(unmade)?;
+        let record = Record::System(System { kind: SystemKind::Audit, body: &body });
+        self.push(&Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, record })
+    }
+
+    /// The rows of a message, oldest first: the original, then its adjustments.
+    pub fn rows_of(&self, message_id: cdr_core::Uuid) -> Result<Vec<StoredRow>, ConsumeError> {
+        Ok(self.store().rows_of_message(message_id)?)
+    }
+}
+
+fn unmade(why: impl std::fmt::Display) -> ConsumeError {
+    ConsumeError::Rows(why.to_string())
+}
+
+/// What is to become of each delivery. Rows of those that are done are committed.
+pub(super) async fn verdicts(
+    handler: &Arc<dyn Handler>,
+    proposer: &Proposer,
+    durable: &'static str,
+    stream: &str,
+    deliveries: &[Delivery],
+) -> Result<Vec<Verdict>, ConsumeError> {
+    let taker = Taker { handler, proposer, durable, stream };
+    let (taken, drafts) = taker.take(deliveries).await?;
+    let committed = drafts.is_empty() || matches!(propose(proposer, &drafts).await?, Reply::Appended { .. });
+    let mut verdicts = Vec::with_capacity(deliveries.len());
+    for (delivery, taken) in deliveries.iter().zip(taken) {
+        verdicts.push(match taken {
+            Taken::Done => Verdict::Done,
+            Taken::Rows if committed => Verdict::Done,
+            Taken::Rows => taker.alone(delivery).await?,
+            Taken::Failed(why) => Verdict::Failed(why),
+            Taken::Unreadable(reason) => Verdict::Unreadable(reason),
+        });
+    }
+    Ok(verdicts)
+}
+
+struct Taker<'a> {
+    handler: &'a Arc<dyn Handler>,
+    proposer: &'a Proposer,
+    durable: &'static str,
+    stream: &'a str,
+}
+
+impl Taker<'_> {
+    async fn take(&self, deliveries: &[Delivery]) -> Result<(Vec<Taken>, DraftsBuffer), ConsumeError> {
+        let (handler, proposer, durable) = (self.handler.clone(), self.proposer.clone(), self.durable);
+        let (stream, deliveries) = (self.stream.to_owned(), deliveries.to_vec());
+        let taking = tokio::task::spawn_blocking(move || {
+            let mut work = Work { proposer: &proposer, drafts: DraftsBuffer::default() };
+            let mut taken = Vec::with_capacity(deliveries.len());
+            for Delivery { sequence, payload, .. } in &deliveries {
+                let message = Message { durable, stream: &stream, sequence: *sequence, payload };
+                taken.push(handler.take(&message, &mut work)?);
+            }
+            Ok((taken, work.drafts))
+        });
+        taking.await.map_err(unmade)?
+    }
+
+    /// Takes one message, as often as others come first.
+    async fn alone(&self, delivery: &Delivery) -> Result<Verdict, ConsumeError> {
+        for _ in 0..LOOKS {
+            let (taken, drafts) = self.take(std::slice::from_ref(delivery)).await?;
+            match taken.into_iter().next() {
+                Some(Taken::Rows) => {}
+                Some(Taken::Failed(why)) => return Ok(Verdict::Failed(why)),
+                Some(Taken::Unreadable(reason)) => return Ok(Verdict::Unreadable(reason)),
+                Some(Taken::Done) | None => return Ok(Verdict::Done),
+            }
+            match propose(self.proposer, &drafts).await? {
+                Reply::Appended { .. } | Reply::Repeated { .. } => return Ok(Verdict::Done),
+                Reply::Rejected(
+                    Rejection::Superseded { .. }
+                    | Rejection::AlreadyVoided { .. }
+                    | Rejection::UnknownRecord { .. },
+                ) => {}
+                Reply::Rejected(rejection) => return Ok(Verdict::Failed(rejection.to_string())),
+                other => return Ok(Verdict::Failed(format!("unexpected reply {other:?}"))),
+            }
+        }
+        Ok(Verdict::Failed("the record is being adjusted by many at once".to_owned()))
+    }
+}
+
+/// Proposes rows. A refusal that has nothing to do with them is an error.
+async fn propose(proposer: &Proposer, drafts: &DraftsBuffer) -> Result<Reply, ConsumeError> {
+    let append = Append { source: Source::Internal, drafts: drafts.drafts() };
+    match proposer.propose(Command::Append(append)).await? {
+        Reply::Rejected(rejection @ (Rejection::ClockJump { .. } | Rejection::NotInitialized)) => {
+            Err(ConsumeError::Refused(rejection))
+        }
+        reply => Ok(reply),
+    }
+}
