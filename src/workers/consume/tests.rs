@@ -5,8 +5,8 @@ use super::*;
 use crate::bus::AckHandle;
 use crate::pricing::{Entities, PricingError};
 use crate::test_node::{OPERATOR, TestNode, message_id};
-use cdr_core::row::{Adjustment, AdjustmentType, BillingIndicator, SystemKind};
 use cdr_core::Money;
+use cdr_core::row::{Adjustment, AdjustmentType, BillingIndicator, SystemKind};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
