@@ -267,6 +267,13 @@ impl Metrics {
         self.dead_letters.with_label_values(&[reason]).inc();
     }
 
+    /// `consumer` works from now on: its counters exist, at 0.
+    pub fn consumer(&self, consumer: &str) {
+        for outcome in ["done", "failed", "dead_letter"] {
+            self.consumed.with_label_values(&[consumer, outcome]);
+        }
+    }
+
     /// A message for `consumer` ended as `outcome`, which is one of a fixed set of texts.
     pub fn consumed(&self, consumer: &str, outcome: &str) {
         self.consumed.with_label_values(&[consumer, outcome]).inc();
@@ -593,12 +600,16 @@ mod tests {
         metrics.batch_read(10, 2, 1);
         metrics.ingested(7, 1);
         metrics.stream_lost("S");
+        metrics.consumer("sink");
+        metrics.consumed("sink", "done");
         metrics.mismatch(Verified::Hour);
         metrics.dead_letter("message is not valid JSON");
         let node = NodeMetrics { fsyncs: 7, restricted: Some("full".to_owned()), ..NodeMetrics::default() };
         let after = text(&node);
         for name in [
             "cdr_streams_lost_total 1",
+            "cdr_consumed_messages_total{consumer=\"sink\",outcome=\"done\"} 1",
+            "cdr_consumed_messages_total{consumer=\"sink\",outcome=\"dead_letter\"} 0",
             "cdr_missing_sequences_total 1",
             "cdr_ingest_messages_total{outcome=\"appended\"} 7",
             "cdr_verification_mismatches_total{what=\"hour\"} 1",

@@ -53,6 +53,19 @@ impl Cluster {
         cluster
     }
 
+    /// Starts three replicas whose configurations `edit` has changed, and waits until one leads.
+    pub fn start_edited(dir: &Path, nats_url: &str, edit: impl Fn(&str) -> String) -> Self {
+        let mut cluster = Self::configure(dir, nats_url, [ClockOffset(0); 3]);
+        for id in 1..=3 {
+            let path = config_file(dir, id);
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, edit(&text)).unwrap();
+            cluster.restart(id);
+        }
+        cluster.leader();
+        cluster
+    }
+
     /// Starts three replicas whose clocks are right, and can be set by [`Cluster::set_clock`] while they run.
     pub fn start_with_movable_clocks(dir: &Path, nats_url: &str) -> Self {
         let mut cluster = Self::configure(dir, nats_url, [ClockOffset(0); 3], NO_EVENTS);

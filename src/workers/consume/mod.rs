@@ -193,6 +193,7 @@ impl Consumer {
         let stream = self.ensure_streams().await?;
         let created_ms = self.bus.stream_info(&stream).await?.created_ms;
         self.attempts().begin(created_ms);
+        self.metrics.consumer(self.durable);
         let mut queue = self.bus.attach(&stream, self.durable, Some(self.subject), ACK_WAIT).await?;
         tracing::info!(consumer = self.durable, stream, "taking messages");
         loop {

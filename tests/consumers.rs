@@ -1,0 +1,270 @@
+//! Messages of the other services from a real JetStream into three real processes: late prices, fraud reversals, the
+//! audit sink, dead letters, and leaders that are killed meanwhile.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use cdr_mediation::bus::{Bus, JetStream, NatsOptions, Outgoing};
+use common::cluster::{Cluster, wait_until};
+use common::nats::NatsServer;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+const DLR: &str = "sms.dlr.inbound";
+const PRICED: &str = "billing.pricing.snapshot.ready.v1";
+const FRAUD: &str = "fraud.reversal.v1";
+const COMPLIANCE: &str = "compliance.audit.v1";
+/// Silence after which the bus delivers a message again.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+
+/// Three replicas on a bus, with prices for what mobiles originate only.
+struct House {
+    cluster: Cluster,
+    _nats: NatsServer,
+    bus: JetStream,
+    runtime: Runtime,
+    _dir: tempfile::TempDir,
+}
+
+fn message_id(number: u64) -> String {
+    format!("0f8fad5b-d9cb-469f-a165-{number:012}")
+}
+
+fn receipt(number: u64, direction: &str) -> Value {
+    let now = jiff::Timestamp::now();
+    json!({
+        "schemaVersion": "1", "messageId": message_id(number), "operatorId": "AWCC", "status": "DELIVERED",
+        "direction": direction, "chargeType": "A2P", "from": "Bank", "to": "+93771234567",
+        "serviceCenterAddress": "+93770011111", "messageReference": "7F3A", "segmentCount": 1,
+        "encoding": "GSM7", "finalAt": format!("{now:.3}"), "traceId": "trace",
+    })
+}
+
+fn price(number: u64) -> Value {
+    json!({
+        "messageId": message_id(number), "chargeAmount": "0.5", "chargeCurrency": "AFN",
+        "tapTariffClass": "A042", "billingIndicator": "CHARGEABLE", "tariffVersion": "by-message",
+    })
+}
+
+fn reversal(number: u64) -> Value {
+    json!({"messageId": message_id(number), "ticketId": "FRAUD-7", "detectedAt": "2026-04-20T13:00:00Z"})
+}
+
+fn evaluation(number: u64) -> Value {
+    json!({"messageId": message_id(number), "complianceEvaluationId": format!("evaluation-{number}")})
+}
+
+impl House {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let nats = NatsServer::start();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let cluster = Cluster::start_edited(dir.path(), &nats.url(), |text| {
+            text.replace("[[pricing.tables]]\n", "[pricing]\nreprice_ms = 300\n[[pricing.tables]]\n")
+                .replace("per_segment =", "direction = \"MO\"\nper_segment =")
+        });
+        let bus = runtime.block_on(JetStream::connect(NatsOptions::new(nats.url()))).unwrap();
+        let house = Self { cluster, _nats: nats, bus, runtime, _dir: dir };
+        for subject in [DLR, PRICED, FRAUD, COMPLIANCE] {
+            wait_until(subject, 60, || {
+                house.runtime.block_on(house.bus.stream_of(subject)).unwrap().is_some()
+            });
+        }
+        house
+    }
+
+    fn publish(&self, subject: &str, messages: impl IntoIterator<Item = Value>) {
+        for message in messages {
+            let (subject, payload) = (subject.to_owned(), message.to_string().into());
+            self.runtime
+                .block_on(self.bus.publish(Outgoing { subject, payload, ..Outgoing::default() }))
+                .unwrap();
+        }
+    }
+
+    fn records(&self, count: u64) {
+        wait_until(&format!("{count} records"), 60, || {
+            (1..=3).all(|id| self.cluster.sms_rows(id) == Some(count))
+        });
+    }
+
+    /// The adjustments of a message, oldest first.
+    fn adjustments(&self, number: u64) -> Vec<Value> {
+        let leader = self.cluster.leader();
+        let path = format!("/v1/cdr/records?limit=50&messageId={}", message_id(number));
+        let rows = self.cluster.get_ok(leader, &path)["items"].as_array().unwrap().clone();
+        rows.into_iter().filter(|row| row.get("adjustmentType").is_some_and(|kind| !kind.is_null())).collect()
+    }
+
+    /// Entries of the audit log of one type.
+    fn audit(&self, entry_type: &str) -> Vec<Value> {
+        let leader = self.cluster.leader();
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/cdr/audit?limit=500{cursor}");
+            let page = self.cluster.get_ok(leader, &path);
+            found.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page.get("nextCursor").and_then(Value::as_str) {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        found.into_iter().filter(|entry| entry["body"]["entryType"] == entry_type).collect()
+    }
+
+    fn letters(&self, stream: &str) -> u64 {
+        self.runtime.block_on(self.bus.stream_info(stream)).unwrap().messages
+    }
+
+    fn unpriced(&self) -> Option<f64> {
+        self.cluster.metric(self.cluster.leader(), "cdr_unpriced_rows")
+    }
+
+    fn consumed(&self, outcome: &str) -> f64 {
+        let series = format!("outcome=\"{outcome}\"");
+        let counted = |id| {
+            let text = self.cluster.metrics_text(id);
+            let lines = text.lines().filter(|l| l.starts_with("cdr_consumed_") && l.contains(&series));
+            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+        };
+        (1..=3).map(counted).sum()
+    }
+}
+
+#[test]
+fn records_get_their_prices_late_and_poison_ends_in_the_dead_letter() {
+    let mut house = House::start();
+    house.publish(DLR, (1..=4).map(|n| receipt(n, "MT")).chain([receipt(5, "MO")]));
+    house.records(5);
+    assert_eq!(house.unpriced(), Some(4.0));
+
+    // The first message is for a record that never comes, the second can't be read: they hold up nothing.
+    house.publish(PRICED, [price(99), json!({"messageId": message_id(1)}), price(1), price(1), price(5)]);
+    wait_until("the price by message", 20, || house.unpriced() == Some(3.0));
+    let priced = house.adjustments(1);
+    assert_eq!(priced.len(), 1, "{priced:?}");
+    assert_eq!(priced[0]["adjustmentType"], "CORRECTION");
+    assert_eq!(
+        (&priced[0]["chargeAmount"], &priced[0]["tariffVersion"]),
+        (&json!("0.500000"), &json!("by-message"))
+    );
+    assert_eq!(priced[0]["issuedByUserId"], "system:pricing", "{}", priced[0]);
+    wait_until("both dead letters", 90, || house.letters("BILLING_PRICING_DEADLETTER") == 2);
+    let letter = |sequence| {
+        let stored = house.bus.message("BILLING_PRICING_DEADLETTER", sequence);
+        let stored = house.runtime.block_on(stored).unwrap().unwrap();
+        let value = |name: &str| {
+            stored
+                .headers
+                .iter()
+                .find(|(header, _)| header == name)
+                .map(|(_, v)| v.clone())
+                .unwrap_or_default()
+        };
+        let payload: Value = serde_json::from_slice(&stored.payload).unwrap();
+        assert_eq!(
+            (stored.subject.as_str(), value("Cdr-Stream").as_str()),
+            ("billing.pricing.snapshot.ready.v1.deadletter", "BILLING_PRICING")
+        );
+        (value("Cdr-Sequence"), value("Cdr-Reason"), payload)
+    };
+    let (sequence, reason, _) = letter(1);
+    assert_eq!((sequence.as_str(), reason.as_str()), ("2", "chargeAmount is missing"));
+    let (sequence, reason, payload) = letter(2);
+    assert_eq!((sequence.as_str(), payload), ("1", price(99)));
+    assert_eq!(reason, "processing failed 5 times: there is no record of the message");
+    assert_eq!((house.consumed("failed"), house.consumed("dead_letter")), (5.0, 2.0));
+    assert!(house.adjustments(5).is_empty(), "it had a price");
+
+    // A list that knows the rest.
+    house.cluster.add_configuration(
+        "[[pricing.tables]]\nversion = \"test-2\"\nvalid_from = \"1971-01-01T00:00:00Z\"\n\
+         [[pricing.tables.tariffs]]\nper_segment = \"0.3\"\ncurrency = \"AFN\"\ntap_tariff_class = \"A041\"\n",
+    );
+    (1..=3).for_each(|id| house.cluster.kill(id));
+    (1..=3).for_each(|id| house.cluster.restart(id));
+    wait_until("prices by the list", 60, || house.unpriced() == Some(0.0));
+    for number in 2..=4 {
+        let found = house.adjustments(number);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(
+            (&found[0]["chargeAmount"], &found[0]["ticketId"]),
+            (&json!("0.300000"), &json!("pricing:test-2"))
+        );
+    }
+    assert_eq!(house.adjustments(1).len(), 1, "it had a price");
+}
+
+#[test]
+fn reversals_and_evaluations_happen_once_across_a_leader_change() {
+    const COUNT: u64 = 400;
+    let mut house = House::start();
+    house.publish(DLR, (1..=COUNT).map(|n| receipt(n, "MO")));
+    house.records(COUNT);
+    let done = |house: &House| house.audit("ADJUSTMENT_ISSUED").len() as u64;
+    for first in [1, COUNT / 2 + 1] {
+        let half = first..first + COUNT / 2;
+        // Every reversal is asked for twice.
+        house.publish(FRAUD, half.clone().flat_map(|n| [reversal(n), reversal(n)]));
+        house.publish(COMPLIANCE, half.map(evaluation));
+        if first == 1 {
+            let leader = house.cluster.leader();
+            house.cluster.kill(leader);
+            house.cluster.leader();
+            house.cluster.restart(leader);
+        }
+    }
+    let evaluations = |house: &House| house.audit("COMPLIANCE_EVALUATION").len() as u64;
+    wait_until("everything", 120, || done(&house) >= COUNT && evaluations(&house) >= COUNT);
+    // What the killed leader had not acknowledged comes again.
+    std::thread::sleep(ACK_WAIT + Duration::from_secs(3));
+    assert_eq!((done(&house), evaluations(&house)), (COUNT, COUNT));
+    for number in [1, COUNT / 2, COUNT] {
+        let voids = house.adjustments(number);
+        assert_eq!(voids.len(), 1, "{voids:?}");
+        assert_eq!(voids[0]["adjustmentType"], "VOID");
+        assert_eq!(
+            (&voids[0]["voidReason"], &voids[0]["ticketId"]),
+            (&json!("FRAUD_REVERSAL"), &json!("FRAUD-7"))
+        );
+    }
+    for stream in ["FRAUD_DEADLETTER", "COMPLIANCE_DEADLETTER"] {
+        assert_eq!(house.letters(stream), 0, "{stream}");
+    }
+}
+
+#[test]
+fn a_failover_is_no_failed_attempt() {
+    let mut house = House::start();
+    house.publish(DLR, [receipt(1, "MO")]);
+    house.records(1);
+    // A record that is there can't be voided as long as there is no quorum: longer than four attempts' pauses.
+    let leader = house.cluster.leader();
+    let others: Vec<usize> = (1..=3).filter(|id| *id != leader).collect();
+    for id in &others {
+        house.cluster.kill(*id);
+    }
+    house.publish(FRAUD, [reversal(1)]);
+    std::thread::sleep(Duration::from_secs(55));
+    for id in others {
+        house.cluster.restart(id);
+    }
+    wait_until("the void", 90, || house.adjustments(1).len() == 1);
+    assert_eq!((house.consumed("failed"), house.letters("FRAUD_DEADLETTER")), (0.0, 0));
+
+    // A record that comes late: what failed under one leader is not held against it under the next.
+    house.publish(FRAUD, [reversal(2)]);
+    let leader = house.cluster.leader();
+    wait_until("three attempts", 30, || house.consumed("failed") >= 3.0);
+    house.cluster.kill(leader);
+    house.cluster.leader();
+    wait_until("two more", 60, || house.consumed("failed") >= 2.0);
+    assert_eq!(house.letters("FRAUD_DEADLETTER"), 0);
+    house.publish(DLR, [receipt(2, "MO")]);
+    wait_until("the void of the late record", 60, || house.adjustments(2).len() == 1);
+    assert_eq!(house.letters("FRAUD_DEADLETTER"), 0);
+    house.cluster.restart(leader);
+}
