@@ -10,7 +10,7 @@ mod desk;
 
 pub use adjust::{Adjusted, adjusted};
 pub use correction::{CORRECTABLE, FieldError, corrected};
-pub use desk::{Desk, OpenDesk};
+pub use desk::{Desk, OpenDesk, PATIENCE};
 
 use cdr_core::hash::{hex_string, sha256};
 use cdr_core::job::JobRequest;
@@ -100,6 +100,12 @@ pub enum ActError {
         field: String,
         /// What is wrong.
         message: String,
+    },
+    /// The log does not take it as things are.
+    #[error("{why}")]
+    Refused {
+        /// Why.
+        why: String,
     },
     /// No leader took it.
     #[error("no leader took the request: {reason}")]
