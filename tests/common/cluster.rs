@@ -58,6 +58,15 @@ impl Cluster {
         cluster
     }
 
+    /// Starts three replicas whose configurations have further lines, and waits until one leads.
+    pub fn start_configured(dir: &Path, nats_url: &str, lines: &str) -> Self {
+        let mut cluster = Self::configure(dir, nats_url, [ClockOffset(0); 3]);
+        cluster.add_configuration(lines);
+        (1..=3).for_each(|id| cluster.restart(id));
+        cluster.leader();
+        cluster
+    }
+
     /// Starts three replicas with clocks of their own.
     pub fn start_without_waiting(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3]) -> Self {
         let mut cluster = Self::configure(dir, nats_url, clocks);
@@ -204,7 +213,7 @@ impl Cluster {
         answer.and_then(|mut answer| answer.body_mut().read_to_string().ok()).unwrap_or_default()
     }
 
-    /// CDRs and adjustments that a node has applied, if it answers.
+    /// CDRs that a node has applied, without adjustments, if it answers.
     pub fn sms_rows(&self, id: usize) -> Option<u64> {
         let all = self.metric(id, "cdr_rows")?;
         let own = ["api", "internal"].map(|stream| {
@@ -230,6 +239,34 @@ impl Cluster {
             .send_json(body)
             .unwrap_or_else(|e| panic!("POST {path} on node {id}: {e}\n{}", self.tail(id)));
         (response.status().as_u16(), response.body_mut().read_json().unwrap())
+    }
+
+    /// POST with the development token and further headers; status, the node that answered, and JSON body.
+    pub fn post_with(
+        &self,
+        id: usize,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> (u16, String, Value) {
+        let url = format!("http://127.0.0.1:{}{path}", self.nodes[id - 1].api_port);
+        let mut request = self.agent.post(&url).header("Authorization", format!("Bearer {}", self.token));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut response = request
+            .send_json(body)
+            .unwrap_or_else(|e| panic!("POST {path} on node {id}: {e}\n{}", self.tail(id)));
+        let node = response.headers()["cdr-node"].to_str().unwrap().to_owned();
+        (response.status().as_u16(), node, response.body_mut().read_json().unwrap())
+    }
+
+    /// The largest resident size that a node's process ever had, in bytes.
+    pub fn peak_bytes(&self, id: usize) -> u64 {
+        let process = self.nodes[id - 1].process.as_ref().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     /// GET that has to succeed.
