@@ -6,15 +6,14 @@ use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, Row, Sms};
 use cdr_core::{CdrId, Millis, Money};
 use cdr_storage::{Store, StoredRow};
 
-/// The rows of the message whose record, or adjustment, `cdr_id` is: at least the original.
+/// The line that `cdr_id`, a record or an adjustment, belongs to: at least the original.
 ///
 /// # Errors
 /// [`ActError::NotFound`], or [`ActError::Unconfirmed`] if the rows can't be read.
 pub(super) fn line(store: &Store, cdr_id: CdrId) -> Result<Vec<StoredRow>, ActError> {
     let not_found = || ActError::NotFound { cdr_id: cdr_id.to_string() };
     let row = store.row_by_id(cdr_id).map_err(unconfirmed)?.ok_or_else(not_found)?;
-    let message = row.row().map_err(unconfirmed)?.sms().map(|sms| sms.message_id).ok_or_else(not_found)?;
-    let rows = store.rows_of_message(message).map_err(unconfirmed)?;
+    let rows = store.line(&row).map_err(unconfirmed)?;
     if rows.is_empty() { Err(not_found()) } else { Ok(rows) }
 }
 

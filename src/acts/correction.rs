@@ -63,21 +63,34 @@ pub fn corrected<'a>(
         sms.tariff_version = None;
     }
     sms.local_offset_minutes = offset_minutes(sms.event_at);
+    if !sms.event_at.has_local(sms.local_offset_minutes) {
+        return Err(FieldError::new("eventTimeStamp", "it has no local time in the settlement zone"));
+    }
     if sms == *before {
         return Err(FieldError::new("correctedFields", "nothing would change"));
     }
-    if sms.charge_amount.is_some() {
-        for (field, missing) in [
-            ("chargeCurrency", sms.charge_currency.is_none()),
-            ("tapTariffClass", sms.tap_tariff_class.is_none()),
-            ("billingIndicator", sms.billing_indicator == BillingIndicator::Unknown),
-        ] {
-            if missing {
-                return Err(FieldError::new(field, "a record with a chargeAmount needs it"));
-            }
+    check_charge(&sms)?;
+    Ok(sms)
+}
+
+/// A record has either a charge with all that belongs to it, or none of it.
+fn check_charge(sms: &Sms<'_>) -> Result<(), FieldError> {
+    let has_charge = sms.charge_amount.is_some();
+    for (field, is_there) in [
+        ("chargeCurrency", sms.charge_currency.is_some()),
+        ("tapTariffClass", sms.tap_tariff_class.is_some()),
+        ("billingIndicator", sms.billing_indicator != BillingIndicator::Unknown),
+        ("tariffVersion", sms.tariff_version.is_some()),
+    ] {
+        if is_there && !has_charge {
+            return Err(FieldError::new(field, "a record without a chargeAmount has none"));
+        }
+        // A charge that somebody gave by hand comes from no list.
+        if has_charge && !is_there && field != "tariffVersion" {
+            return Err(FieldError::new(field, "a record with a chargeAmount needs it"));
         }
     }
-    Ok(sms)
+    Ok(())
 }
 
 fn set<'a>(sms: &mut Sms<'a>, name: &str, value: &'a Value) -> Result<(), FieldError> {
@@ -257,6 +270,10 @@ mod tests {
         assert_eq!(refused(&json!({"chargeAmount": "0.0000001", "chargeCurrency": "AFN"})), "chargeAmount");
         assert_eq!(refused(&json!({"segmentCount": 256})), "segmentCount");
         assert_eq!(refused(&json!({"chargeAmount": 1})), "chargeAmount");
+        assert_eq!(refused(&json!({"chargeCurrency": "AFN"})), "chargeCurrency");
+        assert_eq!(refused(&json!({"tariffVersion": "t1"})), "tariffVersion");
+        assert_eq!(refused(&json!({"billingIndicator": "FREE"})), "billingIndicator");
+        assert_eq!(refused(&json!({"eventTimeStamp": "9999-12-31T23:00:00Z"})), "eventTimeStamp");
     }
 
     #[test]

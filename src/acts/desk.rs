@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-/// How long a leader is looked for, and may take.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a leader is looked for, and may take, for what somebody waits for.
+pub const PATIENCE: Duration = Duration::from_secs(8);
 /// Pause before the leader is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How often an adjustment is built anew because another one came in between.
@@ -70,39 +70,43 @@ impl Desk {
     }
 
     /// Performs an act, here or at the leader's desk; the id of the row that answers it. An act that was taken in
-    /// before under its key gives that act's answer.
+    /// before under its key gives that act's answer. What stands in the way for a moment, such as an election, is
+    /// waited for as long as `patience` lasts; usually [`PATIENCE`].
     ///
     /// # Errors
     /// [`ActError`]
-    pub async fn perform(&self, act: &Act) -> Result<CdrId, ActError> {
-        let question =
-            serde_json::to_vec(act).map_err(|e| ActError::Unconfirmed { reason: e.to_string() })?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let answer = match self.leading() {
-                Some(proposer) => self.perform_here(&proposer, act).await,
-                None => self.ask(question.clone()).await,
-            };
-            match answer {
-                // Both may pass, and an act bears to be repeated.
-                Err(ActError::NotLeader { .. } | ActError::Unconfirmed { .. })
-                    if Instant::now() + RETRY_PAUSE < deadline =>
-                {
-                    tokio::time::sleep(RETRY_PAUSE).await;
+    pub async fn perform(&self, act: &Act, patience: Duration) -> Result<CdrId, ActError> {
+        let question = serde_json::to_vec(act).map_err(unconfirmed)?;
+        let deadline = Instant::now() + patience;
+        let mut obstacle = unconfirmed("it took too long");
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            let answer = tokio::time::timeout(left, async {
+                match self.leading() {
+                    Some(proposer) => self.perform_here(&proposer, act).await,
+                    None => self.ask(question.clone(), left).await,
                 }
-                answer => return answer,
+            });
+            match answer.await {
+                // Both may pass, and an act bears to be repeated.
+                Ok(Err(error @ (ActError::NotLeader { .. } | ActError::Unconfirmed { .. }))) => {
+                    obstacle = error;
+                }
+                Ok(answer) => return answer,
+                Err(_) => break,
             }
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
+        Err(obstacle)
     }
 
     fn leading(&self) -> Option<Proposer> {
         self.0.leading.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn ask(&self, question: Vec<u8>) -> Result<CdrId, ActError> {
+    async fn ask(&self, question: Vec<u8>, patience: Duration) -> Result<CdrId, ActError> {
         let unavailable = |reason: String| ActError::NotLeader { reason };
         let answer =
-            self.0.node.ask_leader(question, PATIENCE).await.map_err(|e| unavailable(e.to_string()))?;
+            self.0.node.ask_leader(question, patience).await.map_err(|e| unavailable(e.to_string()))?;
         let answer: Result<String, ActError> =
             serde_json::from_slice(&answer).map_err(|e| unavailable(e.to_string()))?;
         CdrId::parse(&answer?).ok_or_else(|| unavailable("the leader's answer can't be read".to_owned()))
@@ -142,6 +146,7 @@ impl Desk {
                 Reply::Rejected(Rejection::UnknownRecord { cdr_id }) => {
                     return Err(ActError::NotFound { cdr_id });
                 }
+                Reply::Rejected(Rejection::Illegal { why }) => return Err(ActError::Refused { why }),
                 other => return Err(unconfirmed(format!("{other:?}"))),
             }
         }
@@ -174,6 +179,10 @@ impl Desk {
                         "adjustmentType": "RE_RATE", "jobId": id.with_prefix(JOB_PREFIX),
                         "estimatedImpact": request.estimated_impact,
                         "newPricingTableId": request.new_pricing_table_id,
+                        "filter": {
+                            "bucketHourFrom": request.bucket_hour_from, "bucketHourTo": request.bucket_hour_to,
+                            "operatorId": request.operator_id, "tenantId": request.tenant_id,
+                        },
                     })),
                     ..AuditRecord::default()
                 }

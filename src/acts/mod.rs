@@ -11,7 +11,7 @@ mod desk;
 pub use adjust::{Adjusted, adjusted};
 pub use correction::{CORRECTABLE, FieldError, corrected};
 pub(crate) use correction::{is_currency, is_tariff_class};
-pub use desk::{Desk, OpenDesk};
+pub use desk::{Desk, OpenDesk, PATIENCE};
 
 use cdr_core::hash::{hex_string, sha256};
 use cdr_core::job::JobRequest;
@@ -101,6 +101,12 @@ pub enum ActError {
         field: String,
         /// What is wrong.
         message: String,
+    },
+    /// The log does not take it as things are.
+    #[error("{why}")]
+    Refused {
+        /// Why.
+        why: String,
     },
     /// No leader took it.
     #[error("no leader took the request: {reason}")]

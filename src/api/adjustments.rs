@@ -6,7 +6,7 @@ use super::answer::{Answer, ListWriter};
 use super::body::{Body, Headers};
 use super::cursor::List;
 use super::error::ApiError;
-use super::ledger::{Consistency, Work};
+use super::ledger::Work;
 use super::records::{ListRequest, PARAMETERS, push_stored};
 use crate::acts::{Act, Wish, adjusted};
 use crate::auth::{SCOPE_PII, SCOPE_READ, SCOPE_WRITE};
@@ -49,9 +49,7 @@ pub(super) async fn issue(
         trace_id: headers.trace_id,
         actor,
     };
-    let adjustment = service.ledger.desk.perform(&act).await?;
-    // The leader has it; this replica may still be behind.
-    let applied_index = service.ledger.barrier(Consistency::Linearizable).await?;
+    let (adjustment, applied_index) = service.ledger.perform(&act).await?;
     let cut_off = service.ledger.rap_cut_off;
     let answer = move |store: &Store| {
         let told = adjusted(store, adjustment)?;
@@ -81,16 +79,14 @@ pub(super) async fn of_record(
     read.raw(move |store| {
         let not_found = || ApiError::RecordNotFound { what: format!("record {cdr_id}") };
         let row = store.row_by_id(cdr_id)?.ok_or_else(not_found)?;
-        let message = row.row()?.sms().map(|sms| sms.message_id).ok_or_else(not_found)?;
+        let rows = store.line(&row)?;
+        let original = rows.first().ok_or_else(not_found)?.row()?.frame.cdr_id;
         let mut list = ListWriter::new();
-        let rows = store.rows_of_message(message)?;
-        let original = rows.first().map(|stored| stored.row().map(|row| row.frame.cdr_id)).transpose()?;
         for stored in rows.iter().skip(1) {
             let adjustment_id = stored.row()?.frame.cdr_id.with_prefix("adj_");
             list.item(|out| {
                 push_stored(store, stored, sees_addresses, out)?;
                 out.pop();
-                let original = original.map(|id| id.to_string()).unwrap_or_default();
                 out.extend_from_slice(
                     format!(",\"adjustmentId\":\"{adjustment_id}\",\"originalCdrId\":\"{original}\"}}")
                         .as_bytes(),

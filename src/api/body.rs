@@ -102,11 +102,17 @@ impl Headers {
         match self.text("Idempotency-Key")? {
             Some(key) if (1..=MAX_KEY_BYTES).contains(&key.len()) => Ok(Act::key_of(actor, key)),
             Some(_) => Err(ApiError::invalid("Idempotency-Key", format!("1 to {MAX_KEY_BYTES} characters"))),
-            None => {
-                let mut random = [0u8; 32];
-                getrandom::fill(&mut random).map_err(ApiError::internal)?;
-                Ok(Act::key_of("", &to_hex(&random)))
-            }
+            None => own_key(),
         }
     }
+}
+
+/// A key that nobody else has, for a request that its client does not repeat.
+///
+/// # Errors
+/// 500 if the operating system gives no random bytes.
+pub(super) fn own_key() -> Result<Hash, ApiError> {
+    let mut random = [0u8; 32];
+    getrandom::fill(&mut random).map_err(ApiError::internal)?;
+    Ok(Act::key_of("", &to_hex(&random)))
 }

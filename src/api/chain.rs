@@ -1,11 +1,12 @@
 //! `POST /v1/cdr/chain/verify` and `/v1/cdr/chain/verify/range` (US-CDR-006).
 //!
 //! What does not hold is no error of the request: it is answered with 200, `verified: false` and what differs, counted
-//! and logged as SEV1.
+//! and logged as SEV1. Either outcome becomes an audit row. If it can't be recorded, the answer says `audited: false`.
 
 use super::Service;
 use super::access::Caller;
 use super::answer::Answer;
+use super::body::{Headers, own_key};
 use super::error::ApiError;
 use super::hours::{check_sealed, sealed};
 use super::input::{BUCKET_HOUR, Input};
@@ -14,16 +15,18 @@ use super::proof::{national_proof, operator_chain};
 use super::records::find;
 use super::rollups::operator_seal;
 use super::verify::read_body;
+use crate::acts::{Act, Wish};
 use crate::auth::SCOPE_VERIFY;
 use crate::metrics::Verified;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Uri;
-use cdr_core::hash::to_hex;
+use cdr_core::hash::{sha256, to_hex};
 use cdr_core::proof::encode_base64;
 use cdr_core::{CdrId, Hash, Hour, Millis};
 use cdr_storage::{Depth, Fault, Store, StoreError, StoredSeal};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// Largest bucket whose rows are hashed again unless another depth is asked for.
 const ROWS_BY_DEFAULT: u64 = 500_000;
@@ -32,11 +35,17 @@ const MAX_HOURS: u32 = 31 * 24;
 /// Most hours of one range at depth `rows`.
 const MAX_HOURS_OF_ROWS: u32 = 24;
 
+/// How long an answer waits for its audit row: more than a commit, less than an election.
+const NOTE_PATIENCE: Duration = Duration::from_secs(1);
+/// Faults that an audit row names; the answer names all.
+const FAULTS_NOTED: usize = 10;
+
 /// Verifies one hour: of one operator, or of the whole country.
 pub(super) async fn hour(
     State(service): State<Service>,
     caller: Caller,
     uri: Uri,
+    headers: Headers,
     body: Body,
 ) -> Result<Answer, ApiError> {
     let (_, read) = service.ledger.read(&caller, SCOPE_VERIFY, &uri, &[])?;
@@ -48,8 +57,9 @@ pub(super) async fn hour(
         let operator = input.operator("operatorId", &store.state())?;
         verify_hour(store, hour, operator.as_deref(), depth, proof_for)
     };
-    let (answer, applied_index) = read.on_store(Work::Verification, work).await?;
+    let (mut answer, applied_index) = read.on_store(Work::Verification, work).await?;
     report(&service.ledger, Verified::Hour, &answer, "differences");
+    answer["audited"] = note(&service.ledger, &caller, &headers, Verified::Hour, &answer).await.into();
     Answer::of(&answer, applied_index)
 }
 
@@ -58,6 +68,7 @@ pub(super) async fn range(
     State(service): State<Service>,
     caller: Caller,
     uri: Uri,
+    headers: Headers,
     body: Body,
 ) -> Result<Answer, ApiError> {
     let (_, read) = service.ledger.read(&caller, SCOPE_VERIFY, &uri, &[])?;
@@ -69,8 +80,9 @@ pub(super) async fn range(
         let operator = input.operator("operatorId", &store.state())?;
         verify_range(store, (from, to), operator.as_deref(), depth)
     };
-    let (answer, applied_index) = read.on_store(Work::Verification, work).await?;
+    let (mut answer, applied_index) = read.on_store(Work::Verification, work).await?;
     report(&service.ledger, Verified::Range, &answer, "faults");
+    answer["audited"] = note(&service.ledger, &caller, &headers, Verified::Range, &answer).await.into();
     Answer::of(&answer, applied_index)
 }
 
@@ -80,6 +92,60 @@ fn report(ledger: &Ledger, what: Verified, answer: &Value, faults: &str) {
         ledger.metrics.mismatch(what);
         let first = &answer[faults][0];
         tracing::error!(severity = "SEV1", ?what, %first, "the chain does not hold");
+    }
+}
+
+/// Records a verification in the audit log; whether that was confirmed.
+async fn note(ledger: &Ledger, caller: &Caller, headers: &Headers, what: Verified, answer: &Value) -> bool {
+    let recorded = async {
+        let wish = wish(what, answer);
+        let act = Act {
+            body: sha256(&serde_json::to_vec(&wish).map_err(ApiError::internal)?),
+            wish,
+            actor: caller.0.subject.clone(),
+            approver: None,
+            reason: None,
+            ticket_id: None,
+            trace_id: headers.trace_id.clone(),
+            key: own_key()?,
+        };
+        ledger.desk.perform(&act, NOTE_PATIENCE).await.map_err(ApiError::from)
+    };
+    match recorded.await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(?error, ?what, "a verification is not in the audit log: no leader confirmed it");
+            false
+        }
+    }
+}
+
+/// What the audit log is told of a verification.
+fn wish(what: Verified, answer: &Value) -> Wish {
+    let verified = answer["verified"] == true;
+    let (place, found): (&[&str], &str) = match what {
+        Verified::Range => (&["from", "to", "hours", "records"], "faults"),
+        _ => (&["rowsChecked", "recordCount", "bucketRoot"], "differences"),
+    };
+    let mut details = Map::new();
+    for name in place.iter().chain(&["depth", "chainHash", "sealHash"]) {
+        if let Some(value) = answer.get(*name) {
+            details.insert((*name).to_owned(), value.clone());
+        }
+    }
+    let faults = answer[found].as_array().map_or(&[][..], Vec::as_slice);
+    if !verified {
+        details.insert("faultCount".to_owned(), faults.len().into());
+        details.insert("faults".to_owned(), faults[..faults.len().min(FAULTS_NOTED)].into());
+    }
+    details.insert("verified".to_owned(), verified.into());
+    // The hour that was asked for; of a range, the first one that does not hold.
+    let hour = answer.get("bucketHour").or_else(|| faults.first().map(|fault| &fault["bucketHour"]));
+    Wish::Note {
+        entry_type: if verified { "CHAIN_VERIFY_OK" } else { "CHAIN_BREAK_DETECTED" }.to_owned(),
+        bucket_hour: hour.and_then(Value::as_str).and_then(Hour::parse),
+        operator_id: answer["operatorId"].as_str().map(str::to_owned),
+        details,
     }
 }
 
@@ -280,6 +346,33 @@ mod tests {
             Err(ApiError::Validation { field, .. }) => field,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn the_audit_log_is_told_what_was_verified_and_what_was_found() {
+        let hour = "2026-04-20T13:00:00Z";
+        let fine = json!({"bucketHour": hour, "operatorId": "AWCC", "depth": "rows", "verified": true,
+            "rowsChecked": 7, "chainHash": "ab", "signature": "x"});
+        let Wish::Note { entry_type, bucket_hour, operator_id, details } = wish(Verified::Hour, &fine) else {
+            panic!("a note is expected");
+        };
+        assert_eq!((entry_type.as_str(), bucket_hour), ("CHAIN_VERIFY_OK", Hour::parse(hour)));
+        assert_eq!(operator_id.as_deref(), Some("AWCC"));
+        let expected = json!({"depth": "rows", "rowsChecked": 7, "chainHash": "ab", "verified": true});
+        assert_eq!(Value::Object(details), expected);
+
+        let faults: Vec<Value> =
+            (0..25).map(|n| json!({"bucketHour": hour, "cdrSequence": n, "what": "row"})).collect();
+        let broken = json!({"from": "2026-04-20T11:00:00Z", "to": hour, "operatorId": null, "depth": "leaves",
+            "verified": false, "faults": faults});
+        let Wish::Note { entry_type, bucket_hour, operator_id, details } = wish(Verified::Range, &broken)
+        else {
+            panic!("a note is expected");
+        };
+        assert_eq!((entry_type.as_str(), bucket_hour), ("CHAIN_BREAK_DETECTED", Hour::parse(hour)));
+        assert_eq!((operator_id, &details["faultCount"]), (None, &json!(25)));
+        assert_eq!(details["faults"].as_array().unwrap().len(), FAULTS_NOTED);
+        assert_eq!((&details["from"], &details["to"]), (&broken["from"], &broken["to"]));
     }
 
     #[test]

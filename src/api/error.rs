@@ -82,6 +82,13 @@ pub enum ApiError {
         /// The last obstacle.
         reason: String,
     },
+    /// No leader took a request that changes something.
+    NotTaken {
+        /// The leader, if known: id and address.
+        leader: Option<(u64, String)>,
+        /// The last obstacle.
+        reason: String,
+    },
     /// Something that the answer depends on does not work.
     Unavailable {
         /// What.
@@ -122,7 +129,9 @@ impl ApiError {
             Self::AlreadyVoided { .. } | Self::IdempotencyConflict | Self::BucketNotSealed { .. } => {
                 StatusCode::CONFLICT
             }
-            Self::NotLeader { .. } | Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotLeader { .. } | Self::NotTaken { .. } | Self::Unavailable { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -142,7 +151,7 @@ impl ApiError {
             Self::UnknownPath => "NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::BucketNotSealed { .. } => "BUCKET_NOT_SEALED",
-            Self::NotLeader { .. } => "NOT_LEADER",
+            Self::NotLeader { .. } | Self::NotTaken { .. } => "NOT_LEADER",
             Self::Unavailable { .. } => "DEPENDENCY_UNAVAILABLE",
             Self::Internal { .. } => "INTERNAL",
         }
@@ -172,6 +181,9 @@ impl ApiError {
             Self::NotLeader { reason, .. } => format!(
                 "no leader confirmed the read in time ({reason}): try again, or ask with consistency=stale"
             ),
+            Self::NotTaken { reason, .. } => format!(
+                "no leader took the request in time ({reason}): repeat it with the same Idempotency-Key"
+            ),
             Self::Unavailable { dependency, reason } => format!("{dependency} is not available: {reason}"),
             Self::Internal { .. } => "an internal error; the log has it under this trace id".to_owned(),
         }
@@ -194,10 +206,13 @@ impl ApiError {
                 let by = by.to_string().replace(".000Z", "Z");
                 json!({ "bucketHour": hour, "operatorId": operator_id, "expectedSealBy": by })
             }
-            Self::NotLeader { leader: Some((id, address)), .. } => {
+            Self::NotLeader { leader: Some((id, address)), .. }
+            | Self::NotTaken { leader: Some((id, address)), .. } => {
                 json!({ "leader": { "nodeId": id, "address": address } })
             }
-            Self::NotLeader { leader: None, .. } => json!({ "leader": null }),
+            Self::NotLeader { leader: None, .. } | Self::NotTaken { leader: None, .. } => {
+                json!({ "leader": null })
+            }
             Self::Unavailable { dependency, .. } => json!({ "dependency": dependency }),
             _ => json!({}),
         }
@@ -257,7 +272,8 @@ impl From<ActError> for ApiError {
             ActError::AlreadyVoided { cdr_id } => Self::AlreadyVoided { cdr_id },
             ActError::IdempotencyConflict => Self::IdempotencyConflict,
             ActError::Field { field, message } => Self::Validation { field, message },
-            ActError::NotLeader { reason } => Self::NotLeader { leader: None, reason },
+            ActError::NotLeader { reason } => Self::NotTaken { leader: None, reason },
+            ActError::Refused { why } => Self::Unavailable { dependency: "ledger", reason: why },
             error @ ActError::Unconfirmed { .. } => {
                 Self::Unavailable { dependency: "raft", reason: error.to_string() }
             }

@@ -7,12 +7,13 @@ use super::access::Caller;
 use super::answer::Answer;
 use super::error::ApiError;
 use super::input::Input;
-use crate::acts::Desk;
+use crate::acts::{Act, Desk, PATIENCE};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::signing_key::SigningKey;
 use crate::metrics::Metrics;
 use axum::http::Uri;
+use cdr_core::CdrId;
 use cdr_raft::Node;
 use cdr_storage::Store;
 use serde::Serialize;
@@ -154,6 +155,19 @@ impl Ledger {
                 })
             }
         }
+    }
+
+    /// Performs an act here or at the leader; the row that answers it is on this replica afterwards. The index applied
+    /// by then comes with it.
+    ///
+    /// # Errors
+    /// Why it was not performed; 503 if no leader took it in time.
+    pub(super) async fn perform(&self, act: &Act) -> Result<(CdrId, u64), ApiError> {
+        let answer = self.desk.perform(act, PATIENCE).await.map_err(|error| match ApiError::from(error) {
+            ApiError::NotTaken { reason, .. } => ApiError::NotTaken { leader: self.node.leader(), reason },
+            other => other,
+        })?;
+        Ok((answer, self.barrier(Consistency::Linearizable).await?))
     }
 
     /// Does blocking work on the store beside the network's threads. If the caller goes away, work that has begun

@@ -21,7 +21,8 @@ pub(super) async fn document(State(service): State<Service>, _: Caller) -> Answe
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::api::{paths, records, rollups};
+    use crate::acts::CORRECTABLE;
+    use crate::api::{audit, paths, records, rollups};
     use crate::auth::ALL_SCOPES;
     use serde_json::{Map, Value};
     use std::collections::BTreeSet;
@@ -96,12 +97,22 @@ mod tests {
     #[test]
     fn parameters_of_lists_are_those_that_are_read() {
         let document = document();
-        for (path, read) in
-            [("/v1/cdr/records", records::PARAMETERS), ("/v1/cdr/rollups", rollups::PARAMETERS)]
-        {
+        for (path, read) in [
+            ("/v1/cdr/records", records::PARAMETERS),
+            ("/v1/cdr/adjustments", records::PARAMETERS),
+            ("/v1/cdr/rollups", rollups::PARAMETERS),
+            ("/v1/cdr/audit", audit::PARAMETERS),
+        ] {
             let read: BTreeSet<&str> = read.iter().copied().chain(["consistency"]).collect();
             assert_eq!(parameters(&document, &document["paths"][path]["get"], "query"), read, "{path}");
         }
+    }
+
+    #[test]
+    fn correctable_fields_are_those_of_the_document() {
+        let document = document();
+        let fields = document["components"]["schemas"]["CorrectedFields"]["properties"].as_object().unwrap();
+        assert!(fields.keys().map(String::as_str).eq(CORRECTABLE.iter().copied()), "{fields:?}");
     }
 
     #[test]

@@ -7,11 +7,13 @@ use super::answer::Answer;
 use super::body::{Body, Headers};
 use super::error::ApiError;
 use super::ledger::{Consistency, Work};
+use super::records::find;
 use crate::acts::{Act, Wish};
-use crate::auth::{SCOPE_READ, SCOPE_WRITE};
+use crate::auth::{AuthError, Identity, SCOPE_READ, SCOPE_WRITE};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
-use cdr_core::job::{JOB_PREFIX, Job, JobRequest, JobState, micros_text};
+use cdr_core::job::{JOB_PREFIX, Job, JobRequest, JobState, JobStep, micros_text};
+use cdr_core::row::{Record, SYSTEM_OPERATOR};
 use cdr_core::time::HOUR_MS;
 use cdr_core::{CdrId, Hour, LedgerState, Millis, Uuid};
 use cdr_storage::{RecordFilter, RowKind, Store};
@@ -41,7 +43,12 @@ pub(super) async fn start(
     let actor = caller.0.subject.clone();
     let key = headers.request_key(&actor)?;
     let hash = body.hash("re-rating")?;
-    service.ledger.barrier(Consistency::Linearizable).await?;
+    let applied_index = service.ledger.barrier(Consistency::Linearizable).await?;
+    // A repeated request gets the first one's answer, however many records fit by now and whoever approves.
+    let taken_in = service.ledger.store.request(&key)?.filter(|request| request.body == hash);
+    if let Some(request) = taken_in {
+        return taken(&service, request.answer, applied_index).await;
+    }
     let counted = filter.clone();
     let estimated_impact =
         service.ledger.on_store(Work::Verification, move |store| counted.count(store)).await?;
@@ -69,17 +76,35 @@ pub(super) async fn start(
         key,
         body: hash,
     };
-    let job = service.ledger.desk.perform(&act).await?;
-    let applied_index = service.ledger.barrier(Consistency::Linearizable).await?;
-    // A repeated request gets the estimate of the first.
-    let known = service.ledger.store.state().jobs.get(job).map(|job| job.request.estimated_impact);
-    let estimated_impact = known.unwrap_or(estimated_impact);
+    let (job, applied_index) = service.ledger.perform(&act).await?;
+    taken(&service, job, applied_index).await
+}
+
+/// The answer to a request that is in the log: its row says what was estimated when it was taken in.
+async fn taken(service: &Service, job: CdrId, applied_index: u64) -> Result<Answer, ApiError> {
+    let estimate = move |store: &Store| {
+        let stored = find(store, job)?;
+        let row = stored.row()?;
+        let Record::System(system) = &row.record else {
+            return Err(ApiError::internal(format!("{job} is no row of a job")));
+        };
+        match serde_json::from_str(system.body).map_err(ApiError::internal)? {
+            JobStep::Requested(request) => Ok(request.estimated_impact),
+            other => Err(ApiError::internal(format!("{job} does not begin a job: {other:?}"))),
+        }
+    };
+    let estimated_impact = service.ledger.on_store(Work::Read, estimate).await?;
     let answer = json!({
         "jobId": job.with_prefix(JOB_PREFIX),
         "estimatedImpact": estimated_impact,
-        "requiresApproval": estimated_impact > FOUR_EYES_ABOVE,
+        "requiresApproval": needs_approval(estimated_impact),
     });
     Ok(Answer::of(&answer, applied_index)?.with_status(StatusCode::ACCEPTED))
+}
+
+/// True if so many records need a second person.
+fn needs_approval(impact: u64) -> bool {
+    impact > FOUR_EYES_ABOVE
 }
 
 /// Who approved, if somebody sent an approver's token; who asked can't approve, and many records need somebody.
@@ -89,25 +114,33 @@ fn approver(
     headers: &Headers,
     impact: u64,
 ) -> Result<Option<String>, ApiError> {
-    let needed = impact > FOUR_EYES_ABOVE;
-    let four_eyes = |why: String| ApiError::FourEyesRequired { impact, limit: FOUR_EYES_ABOVE, why };
-    let Some(token) = headers.text("X-Approver-Jwt")? else {
-        if needed {
-            return Err(four_eyes("send the approver's token in X-Approver-Jwt".to_owned()));
+    let token = headers.text("X-Approver-Jwt")?;
+    let who = token.map(|token| service.tokens.authenticate(Some(&format!("Bearer {token}"))));
+    approved(impact, &caller.0.subject, who).map_err(|why| ApiError::FourEyesRequired {
+        impact,
+        limit: FOUR_EYES_ABOVE,
+        why,
+    })
+}
+
+/// Who approved, or what is wrong with the approval.
+fn approved(
+    impact: u64,
+    requester: &str,
+    approver: Option<Result<Identity, AuthError>>,
+) -> Result<Option<String>, String> {
+    match approver {
+        None if needs_approval(impact) => Err("send the approver's token in X-Approver-Jwt".to_owned()),
+        None => Ok(None),
+        Some(Err(error)) => Err(format!("X-Approver-Jwt: {error}")),
+        Some(Ok(approver)) if !approver.has(SCOPE_WRITE) => {
+            Err(format!("the approver lacks the scope {SCOPE_WRITE}"))
         }
-        return Ok(None);
-    };
-    let approver = service
-        .tokens
-        .authenticate(Some(&format!("Bearer {token}")))
-        .map_err(|error| four_eyes(format!("X-Approver-Jwt: {error}")))?;
-    if !approver.has(SCOPE_WRITE) {
-        return Err(four_eyes(format!("the approver lacks the scope {SCOPE_WRITE}")));
+        Some(Ok(approver)) if approver.subject == requester => {
+            Err("nobody approves their own request".to_owned())
+        }
+        Some(Ok(approver)) => Ok(Some(approver.subject)),
     }
-    if approver.subject == caller.0.subject {
-        return Err(four_eyes("nobody approves their own request".to_owned()));
-    }
-    Ok(Some(approver.subject))
 }
 
 /// How far a job is.
@@ -220,7 +253,9 @@ impl Filter {
             match after {
                 None => return Ok(count),
                 Some((hour, _)) if started.elapsed() > COUNT_FOR => {
-                    return Ok(count + self.at_most(store, &state, hour)?);
+                    let first = self.from.unwrap_or(state.head.first_hour);
+                    let all = self.at_most(store, &state, first)?;
+                    return Ok(all.min(count + self.at_most(store, &state, hour)?));
                 }
                 Some(_) => {}
             }
@@ -229,7 +264,9 @@ impl Filter {
 
     /// Rows of the operators in question from `hour` on, by the seals.
     fn at_most(&self, store: &Store, state: &LedgerState, hour: Hour) -> Result<u64, ApiError> {
-        let wanted = |id: &str| self.operator_id.as_deref().is_none_or(|operator| operator == id);
+        let wanted = |id: &str| {
+            id != SYSTEM_OPERATOR && self.operator_id.as_deref().is_none_or(|operator| operator == id)
+        };
         let upto = self.to.unwrap_or(state.head.open_hour).min(state.head.open_hour);
         let mut rows = 0;
         for sealed in store.seals(hour, upto) {
@@ -254,4 +291,58 @@ fn parsed<T>(
     let Some(text) = text(fields, name)? else { return Ok(None) };
     let refused = || ApiError::invalid(format!("filter.{name}"), format!("{text:?} is not {expected}"));
     parse(&text).map(Some).ok_or_else(refused)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::auth::Via;
+
+    fn person(subject: &str, scope: &str) -> Identity {
+        Identity {
+            subject: subject.to_owned(),
+            scopes: std::iter::once(scope.to_owned()).collect(),
+            via: Via::BearerToken,
+        }
+    }
+
+    #[test]
+    fn many_records_need_a_second_person() {
+        assert!(!needs_approval(100_000) && needs_approval(100_001));
+        assert_eq!(approved(100_000, "a", None), Ok(None));
+        assert!(approved(100_001, "a", None).unwrap_err().contains("X-Approver-Jwt"));
+        assert_eq!(approved(100_001, "a", Some(Ok(person("b", SCOPE_WRITE)))), Ok(Some("b".to_owned())));
+        assert!(approved(100_001, "a", Some(Ok(person("b", SCOPE_READ)))).unwrap_err().contains(SCOPE_WRITE));
+        assert!(approved(100_001, "a", Some(Err(AuthError::Expired))).is_err());
+        for impact in [0, 100_001] {
+            let own = approved(impact, "a", Some(Ok(person("a", SCOPE_WRITE))));
+            assert!(own.unwrap_err().contains("their own"));
+        }
+    }
+
+    #[test]
+    fn filters_name_something_known() {
+        let parse = |filter: Value| Filter::parse(Some(&filter));
+        let field = |filter: Value| match parse(filter) {
+            Err(ApiError::Validation { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        let tenant = "00000000-0000-4000-8000-000000000001";
+        let filter = parse(json!({
+            "tenantId": tenant, "operatorId": "AWCC",
+            "bucketHourFrom": "2026-04-01T00:00:00Z", "bucketHourTo": "2026-04-14T23:59:59Z",
+        }))
+        .unwrap();
+        assert_eq!(filter.tenant_id, Uuid::parse(tenant));
+        assert_eq!(filter.to.unwrap().to_string(), "2026-04-14T23:00:00Z");
+        assert_eq!(field(json!({})), "filter");
+        assert_eq!(field(json!("all")), "filter");
+        assert_eq!(field(json!({"tenantId": "t_01"})), "filter.tenantId");
+        assert_eq!(field(json!({"msisdn": "x"})), "filter.msisdn");
+        assert_eq!(field(json!({"bucketHourFrom": "now"})), "filter.bucketHourFrom");
+        let turned =
+            json!({"bucketHourFrom": "2026-04-02T00:00:00Z", "bucketHourTo": "2026-04-01T00:00:00Z"});
+        assert_eq!(field(turned), "filter.bucketHourTo");
+    }
 }

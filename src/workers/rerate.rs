@@ -4,14 +4,14 @@
 //! one's effective row. Where it is stands in the state, so another leader goes on exactly there.
 
 use super::rating::{Cause, Charge, charged};
-use crate::pricing::{PriceQuery, Pricing, PricingError};
+use crate::pricing::{PriceBook, PriceQuery, Pricing, PricingError};
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::Hour;
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
 use cdr_core::job::{Job, JobCounts, JobStep, Place, micros_text};
 use cdr_core::row::{AdjustmentType, Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
-use cdr_storage::{RecordFilter, RowKind, Store, StoreError};
+use cdr_storage::{RecordFilter, RowKind, Store, StoreError, StoredRow};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,8 +61,13 @@ async fn step(proposer: &Proposer, pricing: &Arc<dyn Pricing>, job: &Job) -> Res
         tracing::error!(job = job.name(), why, "a job failed");
         return end(proposer, JobStep::Failed { job_id: job.name(), why }).await;
     }
-    let (own, prices, work) = (proposer.clone(), Arc::clone(pricing), job.clone());
-    let made = tokio::task::spawn_blocking(move || make_step(&own, &*prices, &work));
+    // A book never changes; another one could have dropped the list meanwhile.
+    let book = pricing.book();
+    if book.table(version).is_none() {
+        return Err(ReRateError::Step(format!("price list {version} was dropped from the book again")));
+    }
+    let (own, work) = (proposer.clone(), job.clone());
+    let made = tokio::task::spawn_blocking(move || make_step(&own, &book, &work));
     let (drafts, done) = made.await.map_err(|e| ReRateError::Step(e.to_string()))??;
     let append = Append { source: Source::Internal, drafts: drafts.drafts() };
     match proposer.propose(Command::Append(append)).await? {
@@ -88,16 +93,12 @@ async fn end(proposer: &Proposer, step: JobStep) -> Result<(), ReRateError> {
 }
 
 /// The rows of the next step, and whether it is the last.
-fn make_step(
-    proposer: &Proposer,
-    pricing: &dyn Pricing,
-    job: &Job,
-) -> Result<(DraftsBuffer, bool), ReRateError> {
+fn make_step(proposer: &Proposer, book: &PriceBook, job: &Job) -> Result<(DraftsBuffer, bool), ReRateError> {
     let store = proposer.store();
     let filter = filter(job)?;
     let behind = job.cursor.map(|place| (place.bucket_hour, place.cdr_sequence));
     let page = store.query(&filter, behind, STEP_RECORDS)?;
-    let mut step = Step::new(proposer, pricing, job);
+    let mut step = Step::new(proposer, book, job);
     let mut beyond = false;
     for stored in &page.rows {
         // Records that came later were never asked for.
@@ -105,10 +106,7 @@ fn make_step(
             beyond = true;
             break;
         }
-        let row = stored.row()?;
-        if let Some(sms) = row.sms() {
-            step.follow(store, sms.message_id)?;
-        }
+        step.follow(store, stored)?;
     }
     let next = page.next.map(|(hour, sequence)| place(hour, sequence));
     let done = beyond || next.is_none_or(|next| next >= job.asked_at);
@@ -136,7 +134,7 @@ fn filter(job: &Job) -> Result<RecordFilter, ReRateError> {
 /// A step in the making.
 struct Step<'a> {
     proposer: &'a Proposer,
-    pricing: &'a dyn Pricing,
+    book: &'a PriceBook,
     job: &'a Job,
     drafts: DraftsBuffer,
     counts: JobCounts,
@@ -144,15 +142,16 @@ struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    fn new(proposer: &'a Proposer, pricing: &'a dyn Pricing, job: &'a Job) -> Self {
+    fn new(proposer: &'a Proposer, book: &'a PriceBook, job: &'a Job) -> Self {
         let (drafts, counts) = (DraftsBuffer::default(), JobCounts::default());
-        Self { proposer, pricing, job, drafts, counts, delta_micros: 0 }
+        Self { proposer, book, job, drafts, counts, delta_micros: 0 }
     }
 
-    /// Rates the effective row of a message anew, unless it is voided, has that price, or the list has none for it.
-    fn follow(&mut self, store: &Store, message: cdr_core::Uuid) -> Result<(), ReRateError> {
-        let rows = store.rows_of_message(message)?;
-        let Some(last) = rows.last() else { return Ok(()) };
+    /// Rates the effective row of an original record anew, unless it is voided, has that price, or the list has none
+    /// for it.
+    fn follow(&mut self, store: &Store, original: &StoredRow) -> Result<(), ReRateError> {
+        let line = store.line(original)?;
+        let Some(last) = line.last() else { return Ok(()) };
         let effective = last.row()?;
         let Some(sms) = effective.sms() else { return Ok(()) };
         if sms.adjustment.as_ref().is_some_and(|adjustment| adjustment.kind == AdjustmentType::Void) {
@@ -161,7 +160,7 @@ impl<'a> Step<'a> {
         }
         let request = &self.job.request;
         let query = PriceQuery::of(effective.frame.operator_id, sms);
-        let Some(price) = self.pricing.price_in(&request.new_pricing_table_id, &query) else {
+        let Some(price) = self.book.price_in(&request.new_pricing_table_id, &query) else {
             self.counts.unpriced += 1;
             return Ok(());
         };

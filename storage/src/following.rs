@@ -173,6 +173,32 @@ impl Store {
         Ok(rows)
     }
 
+    /// The line that a CDR or adjustment belongs to: its original, then the adjustments that follow one another from
+    /// there, the last of which is in effect. That is every row of its message, unless the message came again after
+    /// the dedup horizon and has another original. Empty for a system row.
+    ///
+    /// # Errors
+    /// If the index or a row can't be read.
+    pub fn line(&self, row: &StoredRow) -> Result<Vec<StoredRow>, StoreError> {
+        let Some(message) = row.row()?.sms().map(|sms| sms.message_id) else { return Ok(Vec::new()) };
+        let mut lines: Vec<(CdrId, Vec<StoredRow>)> = Vec::new();
+        for stored in self.rows_of_message(message)? {
+            let (id, follows) = {
+                let row = stored.row()?;
+                (row.frame.cdr_id, row.sms().and_then(predecessor_id))
+            };
+            match lines.iter_mut().find(|(last, _)| follows == Some(*last)) {
+                Some((last, line)) => {
+                    *last = id;
+                    line.push(stored);
+                }
+                None => lines.push((id, vec![stored])),
+            }
+        }
+        let holds = |line: &Vec<StoredRow>| line.iter().any(|stored| stored.ordinal() == row.ordinal());
+        Ok(lines.into_iter().map(|(_, line)| line).find(holds).unwrap_or_default())
+    }
+
     /// True if an adjustment follows this row.
     ///
     /// # Errors

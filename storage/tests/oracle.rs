@@ -8,6 +8,7 @@ use cdr_core::memory::MemoryLedger;
 use cdr_core::time::HOUR_MS;
 use cdr_storage::{Depth, EntryRef, Store};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use support::{World, applied, assert_same, open};
 
 #[derive(Clone, Debug)]
@@ -68,6 +69,8 @@ struct Run {
     /// Entry 1 first; `None` has no command.
     log: Vec<Option<Vec<u8>>>,
     replies: Vec<Reply>,
+    /// Canonical bytes of every CDR, as they were when it was first seen in the store, by ordinal.
+    originals: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Run {
@@ -75,7 +78,8 @@ impl Run {
         let dir = tempfile::tempdir().unwrap();
         let store = Some(open(dir.path()));
         let (world, ledger) = (World::new(seed), MemoryLedger::default());
-        let mut run = Self { dir, store, world, ledger, log: Vec::new(), replies: Vec::new() };
+        let (log, replies, originals) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut run = Self { dir, store, world, ledger, log, replies, originals };
         for entry in run.world.beginning() {
             run.propose(Some(entry));
         }
@@ -90,6 +94,20 @@ impl Run {
         let reply = entry.as_ref().map_or(Reply::None, |bytes| self.ledger.apply_bytes(bytes).unwrap());
         self.log.push(entry);
         self.replies.push(reply);
+    }
+
+    /// Every CDR is byte for byte what it was when it was first seen, whatever followed it since.
+    fn originals_stay(&mut self) {
+        let rows = self.store().rows(0..self.store().state().head.row_count).unwrap();
+        for stored in rows {
+            let row = stored.row().unwrap();
+            if row.sms().is_some_and(|sms| sms.adjustment.is_none()) {
+                let mut bytes = Vec::new();
+                cdr_core::canonical::push_row(&row, &mut bytes);
+                let first = self.originals.entry(stored.ordinal()).or_insert_with(|| bytes.clone());
+                assert_eq!(*first, bytes, "row {}", stored.ordinal());
+            }
+        }
     }
 
     /// Applies what the store does not have yet, in one write.
@@ -125,7 +143,7 @@ impl Run {
                 self.propose(Some(entry));
             }
             Act::Job => {
-                let entry = self.world.job(&self.ledger.state);
+                let entry = self.world.job(&self.ledger);
                 self.propose(Some(entry));
             }
             Act::Request => {
@@ -162,7 +180,10 @@ impl Run {
                 self.propose(Some(entry));
             }
             Act::Blank => self.propose(None),
-            Act::Apply => self.apply(),
+            Act::Apply => {
+                self.apply();
+                self.originals_stay();
+            }
             Act::Reopen => {
                 self.store = None;
                 self.store = Some(open(self.dir.path()));
@@ -191,8 +212,9 @@ impl Run {
         self.world.position = self.ledger.state.streams[stream].position;
     }
 
-    fn finish(&self) {
+    fn finish(&mut self) {
         self.apply();
+        self.originals_stay();
         assert_same(self.store(), &self.ledger);
         let state = self.store().state();
         if state.head.open_hour > state.head.first_hour {

@@ -12,13 +12,14 @@ use cdr_core::row::{
 use cdr_core::seal::signed_message;
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
-use cdr_mediation::acts::Desk;
+use cdr_mediation::acts::{Desk, OpenDesk};
 use cdr_mediation::api::{self, Ledger};
 use cdr_mediation::auth::TokenVerifier;
 use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
 use cdr_mediation::clock::Clock;
 use cdr_mediation::config::Config;
 use cdr_mediation::metrics::Metrics;
+use cdr_mediation::proposer::Proposer;
 use cdr_mediation::signer::{DevKey, DevRoot, Signer};
 use cdr_raft::{Leadership, Node, NodeConfig};
 use cdr_storage::{Store, StoreOptions};
@@ -69,10 +70,29 @@ pub struct House {
     pub issuer: DevIssuer,
     pub root_public_key: [u8; 32],
     runtime: Runtime,
-    node: Node,
-    store: Store,
-    address: SocketAddr,
+    replica: Started,
+    /// As long as it is there, the replica performs acts.
+    desk: Option<OpenDesk>,
     agent: ureq::Agent,
+}
+
+/// A replica that runs.
+pub struct Started {
+    pub node: Node,
+    pub store: Store,
+    pub clock: Clock,
+    pub desk: Desk,
+    pub api: SocketAddr,
+}
+
+impl Started {
+    /// Performs acts in the name of the term in which this replica leads.
+    pub async fn open_desk(&self) -> OpenDesk {
+        let (node, store, clock) = (self.node.clone(), self.store.clone(), self.clock.clone());
+        let proposer = Proposer::new(node, store, clock, self.node.term(), 1_000);
+        proposer.propose(Command::Fence).await.unwrap();
+        self.desk.open(proposer)
+    }
 }
 
 /// An answer: status, headers by lower-case name, JSON body (null for other bodies).
@@ -107,7 +127,7 @@ impl House {
     /// The same, with answers that end early.
     pub fn build_bounded(bounds: Bounds) -> Self {
         let house = Self::open_bounded(tempfile::tempdir().unwrap(), bounds);
-        house.runtime.block_on(fill(&house.node, &house.store, house.dir.path()));
+        house.runtime.block_on(fill(&house.replica.node, &house.replica.store, house.dir.path()));
         house
     }
 
@@ -122,19 +142,37 @@ impl House {
         let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
         let root = DevRoot::load_or_create(&dir.path().join("root.key")).unwrap();
         let root_public_key = cdr_core::proof::parse_public_key(&root.public_key_hex()).unwrap();
-        let (node, store, address) = runtime.block_on(serve(dir.path(), &issuer, bounds));
+        let replica = runtime.block_on(serve(dir.path(), &issuer, bounds));
+        let desk = Some(runtime.block_on(replica.open_desk()));
         let agent = agent();
-        Self { dir, issuer, root_public_key, runtime, node, store, address, agent }
+        Self { dir, issuer, root_public_key, runtime, replica, desk, agent }
     }
 
     /// Stops the replica and gives its directory back.
     pub fn close(self) -> TempDir {
-        self.runtime.block_on(self.node.shutdown());
-        self.store.flush().unwrap();
-        let Self { dir, runtime, node, store, .. } = self;
-        drop((node, store));
+        self.runtime.block_on(self.replica.node.shutdown());
+        self.replica.store.flush().unwrap();
+        let Self { dir, runtime, replica, desk, .. } = self;
+        drop((replica, desk));
         runtime.shutdown_timeout(Duration::from_secs(10));
         dir
+    }
+
+    /// Performs no acts any more.
+    pub fn close_desk(&mut self) {
+        self.desk = None;
+    }
+
+    /// The replica's store.
+    pub fn store(&self) -> &Store {
+        &self.replica.store
+    }
+
+    /// Ends the open hour, as a timer would an hour later.
+    pub fn pass_hours(&self, hours: i64) {
+        let clock = &self.replica.clock;
+        clock.observe(Millis(clock.now().0 + hours * 3_600_000));
+        self.runtime.block_on(propose(&self.replica.node, clock.now(), Command::Seal));
     }
 
     /// A token with these scopes.
@@ -181,7 +219,7 @@ impl House {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{path}", self.replica.api)
     }
 }
 
@@ -205,16 +243,16 @@ pub fn read(outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> A
     Answer { status: response.status().as_u16(), headers, text, body }
 }
 
-async fn serve(dir: &Path, issuer: &DevIssuer, bounds: Bounds) -> (Node, Store, SocketAddr) {
+async fn serve(dir: &Path, issuer: &DevIssuer, bounds: Bounds) -> Started {
     let raft = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peers = BTreeMap::from([(1, raft.local_addr().unwrap().to_string())]);
-    let (node, store, api_address) = start_replica(dir, issuer, 1, raft, peers, bounds).await;
-    node.initialize().await.unwrap();
-    let mut leadership = node.leadership();
+    let replica = start_replica(dir, issuer, 1, raft, peers, bounds).await;
+    replica.node.initialize().await.unwrap();
+    let mut leadership = replica.node.leadership();
     let led = leadership.wait_for(|state| !matches!(state, Leadership::Follower { .. }));
     let state = tokio::time::timeout(Duration::from_secs(20), led).await.unwrap().unwrap().clone();
     assert!(matches!(state, Leadership::Leader { .. }), "{state:?}");
-    (node, store, api_address)
+    replica
 }
 
 /// One replica with its API.
@@ -225,7 +263,7 @@ pub async fn start_replica(
     raft: TcpListener,
     peers: BTreeMap<u64, String>,
     bounds: Bounds,
-) -> (Node, Store, SocketAddr) {
+) -> Started {
     let options = StoreOptions {
         dedup_filter_bytes: 1 << 20,
         write_buffer_bytes: 16 << 20,
@@ -254,12 +292,12 @@ pub async fn start_replica(
     config.api.scan_budget_ms = bounds.scan_budget_ms;
     let tokens = Arc::new(TokenVerifier::from_config(&config.auth).unwrap());
     let desk = Desk::new(node.clone(), store.clone());
-    let ledger =
-        Ledger::new(store.clone(), node.clone(), clock, Arc::new(Metrics::new().unwrap()), desk, &config);
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let ledger = Ledger::new(store.clone(), node.clone(), clock.clone(), metrics, desk.clone(), &config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let api_address = listener.local_addr().unwrap();
+    let api = listener.local_addr().unwrap();
     tokio::spawn(api::serve(listener, ledger, tokens));
-    (node, store, api_address)
+    Started { node, store, clock, desk, api }
 }
 
 /// `offset_ms` after the beginning of an hour.

@@ -1,7 +1,9 @@
 //! Real answers against the OpenAPI document that the API serves.
 
 use crate::HOUSE;
+use crate::adjustments::{DESK, adjust, correction, path_of, rerate_body, void};
 use crate::house::{Answer, EMPTY, OPEN, RECORDS, SEALED, cdr_id};
+use cdr_core::CdrId;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
@@ -107,6 +109,52 @@ fn answers_are_as_the_document_says() {
 }
 
 #[test]
+fn adjustments_are_answered_as_the_document_says() {
+    let document = document();
+    let chain = "/v1/cdr/{cdrId}/adjustments";
+    let fine = correction(&json!({"segmentCount": 2}));
+    let post = |id: CdrId, body: &Value, status: u16| {
+        let answer = adjust(id, body);
+        assert_eq!(answer.status, status, "{answer:?}");
+        check(&document, "post", chain, &answer);
+    };
+    post(cdr_id(501), &fine, 201);
+    post(cdr_id(501), &void(), 201);
+    post(cdr_id(501), &void(), 409);
+    post(cdr_id(501), &json!({"type": "VOID", "voidReason": "X"}), 422);
+    post(cdr_id(502), &correction(&json!({"cdrId": "x"})), 400);
+    post(cdr_id(99_999), &fine, 404);
+    for scopes in [&["cdr:read"][..], &["cdr:read", "cdr:pii"]] {
+        let answer = DESK.get_as(&path_of(cdr_id(501)), scopes);
+        assert_eq!(answer.items().len(), 2);
+        check(&document, "get", chain, &answer);
+    }
+    check(&document, "get", chain, &DESK.get(&path_of(cdr_id(99_999))));
+    check(&document, "get", "/v1/cdr/adjustments", &DESK.get("/v1/cdr/adjustments"));
+    check(&document, "get", "/v1/cdr/adjustments", &DESK.get("/v1/cdr/adjustments?limit=0"));
+    let verified = DESK.post("/v1/cdr/chain/verify", &json!({"bucketHour": SEALED}));
+    check(&document, "post", "/v1/cdr/chain/verify", &verified);
+    let audit = DESK.get_as("/v1/cdr/audit", &["cdr:admin"]);
+    assert!(audit.items().len() >= 3);
+    check(&document, "get", "/v1/cdr/audit", &audit);
+    check(&document, "get", "/v1/cdr/audit", &DESK.get_as("/v1/cdr/audit?limit=0", &["cdr:admin"]));
+
+    let rerate = "/v1/cdr/adjustments/rerate";
+    let start = |body: &Value, status: u16| {
+        let answer = DESK.post_as(rerate, body.to_string().as_bytes(), &["cdr:write"]);
+        assert_eq!(answer.status, status, "{answer:?}");
+        check(&document, "post", rerate, &answer);
+        answer.body["jobId"].as_str().unwrap_or_default().to_owned()
+    };
+    let job = start(&rerate_body(&json!({"operatorId": "ETS"})), 202);
+    start(&rerate_body(&json!({"operatorId": "NOBODY"})), 400);
+    start(&json!({"filter": {"operatorId": "ETS"}}), 422);
+    let jobs = "/v1/cdr/adjustments/jobs/{jobId}";
+    check(&document, "get", jobs, &DESK.get(&jobs.replace("{jobId}", &job)));
+    check(&document, "get", jobs, &DESK.get(&jobs.replace("{jobId}", &cdr_id(1).with_prefix("adjjob_"))));
+}
+
+#[test]
 fn scopes_are_those_of_the_document() {
     let document = document();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -117,7 +165,8 @@ fn scopes_are_those_of_the_document() {
             let url = path
                 .replace("{cdrId}", &cdr_id(1).to_string())
                 .replace("{bucketHour}", SEALED)
-                .replace("{operatorId}", "AWCC");
+                .replace("{operatorId}", "AWCC")
+                .replace("{jobId}", &cdr_id(1).with_prefix("adjjob_"));
             let ask = |scopes: &[&str]| match method.as_str() {
                 "get" => HOUSE.get_as(&url, scopes),
                 "post" => HOUSE.post_as(&url, b"{}", scopes),

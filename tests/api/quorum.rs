@@ -1,23 +1,15 @@
 //! Three replicas, of which two stop: what the third one still answers.
 
-use crate::house::{Answer, Bounds, agent, read, start_replica};
+use crate::house::{Answer, Bounds, Started, agent, cdr_id, read, start_replica};
 use cdr_mediation::auth::dev::DevIssuer;
-use cdr_raft::Node;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-/// A replica that is asked over HTTP.
-struct Replica {
-    node: Node,
-    api: SocketAddr,
-}
-
 struct Three {
-    replicas: Vec<Replica>,
+    replicas: Vec<Started>,
     agent: ureq::Agent,
     token: String,
     runtime: Runtime,
@@ -42,15 +34,19 @@ impl Three {
             let mut replicas = Vec::new();
             for (id, raft) in (1..).zip(listeners) {
                 let own = dir.path().join(format!("node-{id}"));
-                let (node, _, api) =
-                    start_replica(&own, &issuer, id, raft, peers.clone(), Bounds::default()).await;
-                replicas.push(Replica { node, api });
+                replicas.push(start_replica(&own, &issuer, id, raft, peers.clone(), Bounds::default()).await);
             }
             replicas[0].node.initialize().await.unwrap();
             replicas
         });
-        let token = issuer.token("tester", &["cdr:read"], 600).unwrap();
+        let token = issuer.token("tester", &["cdr:read", "cdr:write"], 600).unwrap();
         Self { replicas, agent: agent(), token, runtime, _dir: dir }
+    }
+
+    fn post(&self, at: usize, path: &str, body: &serde_json::Value) -> Answer {
+        let url = format!("http://{}{path}", self.replicas[at].api);
+        let request = self.agent.post(&url).header("Authorization", format!("Bearer {}", self.token));
+        read(request.send(body.to_string().as_bytes()))
     }
 
     fn get(&self, at: usize, path: &str) -> Answer {
@@ -108,6 +104,10 @@ fn without_a_quorum_only_stale_reads_are_answered() {
     for path in ["/v1/cdr/records", "/v1/cdr/rollups", "/v1/cdr/keys"] {
         is_a_stale_answer(&three.get(survivor, &format!("{path}?consistency=stale")), survivor);
     }
+    let body = json!({"type": "VOID", "voidReason": "FRAUD", "ticketId": "T"});
+    let answer = three.post(survivor, &format!("/v1/cdr/{}/adjustments", cdr_id(1)), &body);
+    assert_eq!((answer.status, answer.code()), (503, "NOT_LEADER"), "{answer:?}");
+    assert!(answer.body["error"]["message"].as_str().unwrap().contains("Idempotency-Key"), "{answer:?}");
     let stale = three.get(survivor, "/v1/cdr/keys?consistency=stale");
     assert_eq!(stale.body, json!({"items": [], "total": 0}));
     let ready = three.get(survivor, "/health/ready");

@@ -55,7 +55,7 @@ impl Cluster {
 
     /// Starts three replicas whose configurations `edit` has changed, and waits until one leads.
     pub fn start_edited(dir: &Path, nats_url: &str, edit: impl Fn(&str) -> String) -> Self {
-        let mut cluster = Self::configure(dir, nats_url, [ClockOffset(0); 3]);
+        let mut cluster = Self::configure(dir, nats_url, [ClockOffset(0); 3], NO_EVENTS);
         for id in 1..=3 {
             let path = config_file(dir, id);
             let text = std::fs::read_to_string(&path).unwrap();
@@ -75,9 +75,16 @@ impl Cluster {
         cluster
     }
 
+    /// Starts three replicas whose configurations have further lines, and waits until one leads.
+    pub fn start_configured(dir: &Path, nats_url: &str, lines: &str) -> Self {
+        let cluster = Self::start_as(dir, nats_url, [ClockOffset(0); 3], &format!("{NO_EVENTS}{lines}"));
+        cluster.leader();
+        cluster
+    }
+
     /// Starts three replicas with clocks of their own, which publish no events.
     pub fn start_without_waiting(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3]) -> Self {
-        Self::start_configured(dir, nats_url, clocks, NO_EVENTS)
+        Self::start_as(dir, nats_url, clocks, NO_EVENTS)
     }
 
     /// Starts three replicas that also publish events, signed with the key in `dir/events.pem`, and waits until one
@@ -86,12 +93,12 @@ impl Cluster {
         let key = dir.join("events.pem");
         SigningKey::load_or_create(&key).unwrap();
         let events = format!("[events]\nsigning_key_file = \"{}\"\nreplicas = 1\n", key.display());
-        let cluster = Self::start_configured(dir, nats_url, [clock; 3], &events);
+        let cluster = Self::start_as(dir, nats_url, [clock; 3], &events);
         cluster.leader();
         cluster
     }
 
-    fn start_configured(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3], more: &str) -> Self {
+    fn start_as(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3], more: &str) -> Self {
         let mut cluster = Self::configure(dir, nats_url, clocks, more);
         (1..=3).for_each(|id| cluster.restart(id));
         cluster
@@ -236,7 +243,7 @@ impl Cluster {
         answer.and_then(|mut answer| answer.body_mut().read_to_string().ok()).unwrap_or_default()
     }
 
-    /// CDRs and adjustments that a node has applied, if it answers.
+    /// CDRs that a node has applied, without adjustments, if it answers.
     pub fn sms_rows(&self, id: usize) -> Option<u64> {
         let all = self.metric(id, "cdr_rows")?;
         let own = ["api", "internal"].map(|stream| {
@@ -262,6 +269,34 @@ impl Cluster {
             .send_json(body)
             .unwrap_or_else(|e| panic!("POST {path} on node {id}: {e}\n{}", self.tail(id)));
         (response.status().as_u16(), response.body_mut().read_json().unwrap())
+    }
+
+    /// POST with the development token and further headers; status, the node that answered, and JSON body.
+    pub fn post_with(
+        &self,
+        id: usize,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> (u16, String, Value) {
+        let url = format!("http://127.0.0.1:{}{path}", self.nodes[id - 1].api_port);
+        let mut request = self.agent.post(&url).header("Authorization", format!("Bearer {}", self.token));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut response = request
+            .send_json(body)
+            .unwrap_or_else(|e| panic!("POST {path} on node {id}: {e}\n{}", self.tail(id)));
+        let node = response.headers()["cdr-node"].to_str().unwrap().to_owned();
+        (response.status().as_u16(), node, response.body_mut().read_json().unwrap())
+    }
+
+    /// The largest resident size that a node's process ever had, in bytes.
+    pub fn peak_bytes(&self, id: usize) -> u64 {
+        let process = self.nodes[id - 1].process.as_ref().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     /// GET that has to succeed.

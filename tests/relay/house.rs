@@ -6,7 +6,7 @@ use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobCounts, JobRequest, JobStep, Place};
 use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, SystemKind};
 use cdr_core::{CdrId, Hour, Millis, Money};
-use cdr_mediation::acts::{Act, Desk, Wish};
+use cdr_mediation::acts::{Act, Desk, PATIENCE, Wish};
 use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
 use cdr_mediation::bus::{Bus, LocalBackend, LocalOptions, StoredMessage};
 use cdr_mediation::clock::Clock;
@@ -157,7 +157,7 @@ impl House {
                 key: [number as u8; 32],
                 body: [9; 32],
             };
-            desk.perform(&act).await.unwrap();
+            desk.perform(&act, PATIENCE).await.unwrap();
         }
         drop(open);
     }

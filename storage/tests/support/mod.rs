@@ -6,7 +6,7 @@ use cdr_core::command::{
     Append, ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Reply, SignSeal, Source,
 };
 use cdr_core::hash::to_hex;
-use cdr_core::job::{Job, JobCounts, JobRequest, JobStep, Place};
+use cdr_core::job::{JobCounts, JobRequest, JobStep, Place, micros, micros_text};
 use cdr_core::memory::MemoryLedger;
 use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record,
@@ -18,6 +18,7 @@ use cdr_core::time::HOUR_MS;
 use cdr_core::{CdrId, Hour, LedgerState, Millis, Money, Uuid};
 use cdr_storage::{EntryRef, Store, StoreOptions};
 use ed25519_dalek::{Signer, SigningKey};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub const CLUSTER: &str = "test";
@@ -251,6 +252,46 @@ impl World {
         self.envelope(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() }))
     }
 
+    /// A step of a job: re-rates some records and says so in the same write; begins a job if none is open, and ends it
+    /// now and then. Sometimes it comes from a worker that has not heard of the last step.
+    pub fn job(&mut self, ledger: &MemoryLedger) -> Vec<u8> {
+        let mut drafts = DraftsBuffer::default();
+        let Some(job) = ledger.state.jobs.oldest_open() else {
+            let step =
+                JobStep::Requested(JobRequest { ticket_id: "T-1".to_owned(), ..JobRequest::default() });
+            self.push_job(&mut drafts, &step);
+            return self.envelope(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() }));
+        };
+        let (mut counts, count) = (JobCounts::default(), self.random.below(3));
+        for _ in 0..count {
+            let Some(last) = (self.records.len() as u64).checked_sub(1) else { break };
+            let at = last - self.random.below(last.min(100) + 1);
+            let known = self.records[at as usize].clone();
+            let adjusts = Some((known.cdr_id, AdjustmentType::ReRate, known.operator.as_str()));
+            self.push_sms(&mut drafts, 0, known.message_id, adjusts);
+            counts.adjusted += 1;
+        }
+        counts.unchanged = self.random.below(4);
+        let from = job.cursor.unwrap_or(Place { bucket_hour: START, cdr_sequence: 0 });
+        let upto = Place { cdr_sequence: from.cdr_sequence + 1 + self.random.below(5), ..from };
+        let behind = if self.random.below(6) == 0 { None } else { job.cursor };
+        let sum_delta = micros_text(i128::from(self.random.below(1_000_000)) - 500_000);
+        let job_id = job.name();
+        self.push_job(
+            &mut drafts,
+            &JobStep::Progress { job_id: job_id.clone(), behind, upto, counts, sum_delta },
+        );
+        if self.random.below(5) == 0 {
+            self.push_job(&mut drafts, &JobStep::Finished { job_id });
+        }
+        self.envelope(Command::Append(Append { source: Source::Internal, drafts: drafts.drafts() }))
+    }
+
+    fn push_job(&mut self, drafts: &mut DraftsBuffer, step: &JobStep) {
+        let body = String::from_utf8(cdr_core::canonical::to_jcs(step).unwrap()).unwrap();
+        self.push_system(drafts, SystemKind::Job, &body);
+    }
+
     /// An act under one of a few keys, about one of a few things.
     pub fn request(&mut self) -> Vec<u8> {
         let (key, body) = (self.random.below(6) as u8, self.random.below(2) as u8);
@@ -283,34 +324,6 @@ impl World {
         let mut rows = DraftsBuffer::default();
         self.push_system(&mut rows, SystemKind::Config, &body);
         self.envelope(Command::Append(Append { source: Source::Api, drafts: rows.drafts() }))
-    }
-
-    /// A new job, or a step of an open one, mostly from where it is.
-    pub fn job(&mut self, state: &LedgerState) -> Vec<u8> {
-        let open: Vec<&Job> = state.jobs.iter().filter(|job| job.is_open()).collect();
-        let step = if open.is_empty() || self.random.below(4) == 0 {
-            JobStep::Requested(JobRequest { reason: "why".to_owned(), ..JobRequest::default() })
-        } else {
-            let job = open[self.random.below(open.len() as u64) as usize];
-            let job_id = job.name();
-            let cdr_sequence = job.cursor.map_or(0, |place| place.cdr_sequence) + self.random.below(3);
-            let behind = job.cursor.filter(|_| self.random.below(5) > 0);
-            match self.random.below(5) {
-                0 => JobStep::Finished { job_id },
-                1 => JobStep::Failed { job_id, why: "it can't".to_owned() },
-                _ => JobStep::Progress {
-                    job_id,
-                    behind,
-                    upto: Place { bucket_hour: START, cdr_sequence },
-                    counts: JobCounts { adjusted: 1, ..JobCounts::default() },
-                    sum_delta: "-0.000007".to_owned(),
-                },
-            }
-        };
-        let body = String::from_utf8(to_jcs(&step).unwrap()).unwrap();
-        let mut rows = DraftsBuffer::default();
-        self.push_system(&mut rows, SystemKind::Job, &body);
-        self.envelope(Command::Append(Append { source: Source::Internal, drafts: rows.drafts() }))
     }
 
     fn push_sms(
@@ -480,6 +493,8 @@ pub fn assert_same(store: &Store, ledger: &MemoryLedger) {
     }
     assert_eq!(ordinal, ledger.state.head.row_count);
     assert_told(store, ledger);
+    assert_net(store, ledger);
+    assert_jobs(ledger);
     assert_eq!(store.unpriced(0, usize::MAX).unwrap(), unpriced(ledger));
 }
 
@@ -497,10 +512,70 @@ fn assert_told(store: &Store, ledger: &MemoryLedger) {
     assert_eq!((ordinal, hour), (ledger.state.head.row_count, ledger.state.head.open_hour));
 }
 
+/// Canonical rows as JSON.
+fn json_rows(ledger: &MemoryLedger) -> Vec<serde_json::Value> {
+    ledger.rows.iter().map(|(text, _)| serde_json::from_slice(text).unwrap()).collect()
+}
+
+/// What the store takes for the rows of a message, and for the row in effect, is what following `adjustmentOf` from
+/// each original gives.
+fn assert_net(store: &Store, ledger: &MemoryLedger) {
+    let rows = json_rows(ledger);
+    let id = |row: &serde_json::Value| row["cdrId"].as_str().unwrap().to_owned();
+    let mut of_message: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut follower: BTreeMap<String, u64> = BTreeMap::new();
+    for (ordinal, row) in rows.iter().enumerate().filter(|(_, row)| row["recordType"] == "sms") {
+        of_message.entry(row["messageId"].as_str().unwrap().to_owned()).or_default().push(ordinal as u64);
+        if let Some(before) = row["adjustmentOf"].as_str() {
+            let other = follower.insert(before.to_owned(), ordinal as u64);
+            assert_eq!(other, None, "two rows follow {before}");
+        }
+    }
+    let ordinals = |rows: &[cdr_storage::StoredRow]| -> Vec<u64> {
+        rows.iter().map(cdr_storage::StoredRow::ordinal).collect()
+    };
+    for (message, expected) in &of_message {
+        let stored = store.rows_of_message(Uuid::parse(message).unwrap()).unwrap();
+        assert_eq!(&ordinals(&stored), expected, "rows of message {message}");
+        for original in stored.iter().filter(|row| rows[row.ordinal() as usize]["adjustmentOf"].is_null()) {
+            let mut line = vec![original.ordinal()];
+            while let Some(next) = follower.get(&id(&rows[line[line.len() - 1] as usize])) {
+                line.push(*next);
+            }
+            for member in stored.iter().filter(|row| line.contains(&row.ordinal())) {
+                assert_eq!(ordinals(&store.line(member).unwrap()), line, "line of row {}", member.ordinal());
+            }
+            let net: Vec<u64> = stored
+                .iter()
+                .filter(|row| line.contains(&row.ordinal()) && !store.is_followed(row).unwrap())
+                .map(cdr_storage::StoredRow::ordinal)
+                .collect();
+            assert_eq!(net, line[line.len() - 1..], "the row of message {message} that is in effect");
+        }
+    }
+}
+
+/// Counts and sums of every job are those of its rows.
+fn assert_jobs(ledger: &MemoryLedger) {
+    for job in ledger.state.jobs.iter() {
+        let (mut looked_at, mut sum) = (0, 0);
+        for row in json_rows(ledger) {
+            if row["recordType"] == "job"
+                && row["body"]["step"] == "PROGRESS"
+                && row["body"]["jobId"] == job.name().as_str()
+            {
+                let counts = row["body"]["counts"].as_object().unwrap();
+                looked_at += counts.values().map(|count| count.as_u64().unwrap()).sum::<u64>();
+                sum += micros(row["body"]["sumDelta"].as_str().unwrap()).unwrap();
+            }
+        }
+        assert_eq!((job.counts.total(), job.delta_micros), (looked_at, sum), "job {}", job.name());
+    }
+}
+
 /// Ordinal and time of every row without a price that nothing follows.
 fn unpriced(ledger: &MemoryLedger) -> Vec<(u64, Millis)> {
-    let rows: Vec<serde_json::Value> =
-        ledger.rows.iter().map(|(text, _)| serde_json::from_slice(text).unwrap()).collect();
+    let rows = json_rows(ledger);
     let followed: std::collections::HashSet<_> =
         rows.iter().filter_map(|row| row["adjustmentOf"].as_str()).collect();
     let waits = |row: &serde_json::Value| {
