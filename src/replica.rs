@@ -17,6 +17,7 @@ use cdr_core::seal::KeyRecord;
 use cdr_raft::{Node, NodeConfig};
 use cdr_storage::{Store, StoreOptions};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -45,11 +46,15 @@ pub struct Replica {
     store: Store,
     metrics: Arc<Metrics>,
     tasks: Vec<JoinHandle<()>>,
+    /// Held by the relay's thread and task, which an aborted worker leaves behind for a moment.
+    relaying: Arc<()>,
     _raft: RaftRuntime,
 }
 
 /// Threads of Raft's own runtime.
 const RAFT_THREADS: usize = 2;
+/// How long a stop waits for the relay to let go of store and bus.
+const RELAY_ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 impl Replica {
     /// Opens the store, starts Raft on a runtime of its own, then the API and the wait for leadership.
@@ -66,9 +71,10 @@ impl Replica {
         let (raft, node) = start_raft(config, &parts.clock, &store).await?;
         let metrics = Arc::new(Metrics::new()?);
         let api = Self::start_api(&parts, &store, &node, &metrics).await?;
-        let leadership = leadership(parts, &store, &node, &metrics);
+        let relaying = Arc::new(());
+        let leadership = leadership(parts, &store, &node, &metrics, &relaying);
         let tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
-        Ok(Self { node, store, metrics, tasks, _raft: raft })
+        Ok(Self { node, store, metrics, tasks, relaying, _raft: raft })
     }
 
     async fn start_api(
@@ -119,6 +125,10 @@ impl Replica {
             let _ = task.await;
         }
         self.node.shutdown().await;
+        let deadline = Instant::now() + RELAY_ENDS_WITHIN;
+        while Arc::strong_count(&self.relaying) > 1 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
@@ -187,7 +197,13 @@ fn store_options(storage: &config::Storage) -> StoreOptions {
     }
 }
 
-fn leadership(parts: ReplicaParts, store: &Store, node: &Node, metrics: &Arc<Metrics>) -> Leadership {
+fn leadership(
+    parts: ReplicaParts,
+    store: &Store,
+    node: &Node,
+    metrics: &Arc<Metrics>,
+    relaying: &Arc<()>,
+) -> Leadership {
     let config = parts.config;
     let zone = config.settlement.zone;
     let pricing = Arc::new(TablePricing::new(config.pricing.tables));
@@ -207,6 +223,7 @@ fn leadership(parts: ReplicaParts, store: &Store, node: &Node, metrics: &Arc<Met
         in_flight: events.in_flight as usize,
         replicas: usize::from(events.replicas),
         metrics: metrics.clone(),
+        running: relaying.clone(),
     });
     let operators = config.operators.list.into_iter().map(|o| (o.id, o.recording_entity)).collect();
     Leadership {
