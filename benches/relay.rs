@@ -5,7 +5,7 @@
 //! 2. the rate at which the backlog is then published,
 //! 3. beside it the bus's own limit: messages of the same size, chained and with ids, published to the same server by a
 //!    process that does nothing else,
-//! 4. the rate of ingest with the relay publishing, as a share of 1,
+//! 4. the rate of ingest of a second cluster whose relay publishes meanwhile, as a share of 1,
 //! 5. at a moderate rate, from the proposal of a row to the bus's confirmation of its event, as the leader's own
 //!    histogram `cdr_publish_latency_seconds` tells it.
 //!
@@ -54,7 +54,8 @@ fn main() {
 
     let backlog = cluster.sms_rows(leader).unwrap();
     runtime.block_on(async { connect(&url).await.delete_stream(EVENTS).await.unwrap() });
-    let relayed = rate(backlog, || stored(&runtime, &url, EVENTS));
+    let watching = runtime.block_on(connect(&url));
+    let relayed = rate(backlog, || stored(&runtime, &watching, EVENTS));
     println!("relay of a backlog     {relayed:>8.0} events/s (of {backlog})");
     let size = message_size(&runtime, &url);
     let limit = runtime.block_on(bus_limit(&url, size, backlog.min(100_000)));
@@ -63,11 +64,17 @@ fn main() {
         relayed / limit * 100.0
     );
 
-    publish(&runtime, &url, &day(records, 2));
-    let first = position(&cluster, leader);
-    let last =
-        runtime.block_on(async { connect(&url).await.stream_info(STREAM).await.unwrap().last_sequence });
-    let both = rate(last - first, || position(&cluster, leader).saturating_sub(first));
+    drop((cluster, nats));
+
+    let (dir, nats) = (tempfile::tempdir().unwrap(), NatsServer::start());
+    let url = nats.url();
+    runtime.block_on(async {
+        connect(&url).await.ensure_stream(&spec(STREAM, "sms.dlr.inbound", 8 * 86_400)).await.unwrap();
+    });
+    publish(&runtime, &url, &day(records, 1));
+    let cluster = Cluster::start_with_events(dir.path(), &url, ClockOffset(0));
+    let leader = cluster.leader();
+    let both = rate(records, || position(&cluster, leader));
     println!("ingest with relay      {both:>8.0} receipts/s: {:.0} % of that without", both / alone * 100.0);
 
     wait_for_calm(&cluster, leader);
@@ -116,8 +123,8 @@ fn position(cluster: &Cluster, node: usize) -> u64 {
     cluster.metric(node, &format!("cdr_stream_position{{stream=\"{STREAM}\"}}")).unwrap_or(0.0) as u64
 }
 
-fn stored(runtime: &Runtime, url: &str, stream: &str) -> u64 {
-    runtime.block_on(async { connect(url).await.stream_info(stream).await }).map_or(0, |info| info.messages)
+fn stored(runtime: &Runtime, bus: &JetStream, stream: &str) -> u64 {
+    runtime.block_on(bus.stream_info(stream)).map_or(0, |info| info.messages)
 }
 
 /// How fast `at` goes from 10 % to 90 % of `whole`; returns once it is there.

@@ -9,7 +9,7 @@ use cdr_raft::NodeMetrics;
 use cdr_storage::StoreMetrics;
 use prometheus::core::Collector;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ pub struct Metrics {
     commit_seconds: HistogramVec,
     append_latency: HistogramVec,
     events_published: IntCounterVec,
-    publish_latency: HistogramVec,
+    publish_latency: Histogram,
     clock_offset_ms: IntGauge,
     requests: HistogramVec,
     mismatches: IntCounterVec,
@@ -197,11 +197,13 @@ impl Metrics {
                 "Events that the bus confirmed, by stream",
                 &["stream"],
             )?,
-            publish_latency: add.seconds(
-                "cdr_publish_latency_seconds",
-                "From the proposal of what an event tells to the bus's confirmation of the event",
-                &[],
-            )?,
+            publish_latency: add
+                .seconds(
+                    "cdr_publish_latency_seconds",
+                    "From the proposal of what an event tells to the bus's confirmation of the event",
+                    &[],
+                )?
+                .with_label_values::<&str>(&[]),
             clock_offset_ms: add
                 .gauge("cdr_clock_offset_ms", "This node's clock against the replicas' median")?,
             requests: add.seconds(
@@ -294,7 +296,7 @@ impl Metrics {
     /// The bus confirmed an event of `stream`, so many milliseconds after its cause (aim: P95 within 1 s).
     pub fn published(&self, stream: &str, elapsed_ms: i64) {
         self.events_published.with_label_values(&[stream]).inc();
-        self.publish_latency.with_label_values::<&str>(&[]).observe(elapsed_ms.max(0) as f64 / 1e3);
+        self.publish_latency.observe(elapsed_ms.max(0) as f64 / 1e3);
     }
 
     /// A command of the given name took `elapsed` from proposal to commit.
@@ -584,6 +586,20 @@ mod tests {
         assert_eq!(show(&waiting), ["cdr_unpriced_rows 3", "cdr_unpriced_oldest_seconds 86400"]);
         let none = StoreMetrics::default();
         assert_eq!(show(&none), ["cdr_unpriced_rows 0", "cdr_unpriced_oldest_seconds 0"]);
+    }
+
+    #[test]
+    fn the_backlog_is_as_old_as_its_oldest_entry() {
+        let metrics = Metrics::new().unwrap();
+        let show = |at: Option<i64>| {
+            let store = StoreMetrics { oldest_unpublished_at: at.map(Millis), ..StoreMetrics::default() };
+            let text =
+                metrics.render(Millis(90_000), &LedgerState::default(), &NodeMetrics::default(), &store);
+            line(&text.unwrap(), "cdr_outbox_backlog_seconds ")
+        };
+        assert_eq!(show(None), "cdr_outbox_backlog_seconds 0");
+        assert_eq!(show(Some(20_500)), "cdr_outbox_backlog_seconds 69");
+        assert_eq!(show(Some(91_000)), "cdr_outbox_backlog_seconds 0");
     }
 
     #[test]

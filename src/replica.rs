@@ -17,7 +17,7 @@ use cdr_core::command::ClockKind;
 use cdr_raft::{Node, NodeConfig};
 use cdr_storage::{Store, StoreOptions};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -49,11 +49,15 @@ pub struct Replica {
     pricing: Arc<dyn Pricing>,
     entities: Arc<dyn EntitySource>,
     tasks: Vec<JoinHandle<()>>,
+    /// Held by the relay's thread and task, which an aborted worker leaves behind for a moment.
+    relaying: Arc<()>,
     _raft: RaftRuntime,
 }
 
 /// Threads of Raft's own runtime.
 const RAFT_THREADS: usize = 2;
+/// How long a stop waits for the relay to let go of store and bus.
+const RELAY_ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 impl Replica {
     /// Opens the store, starts Raft on a runtime of its own, then the API and the wait for leadership.
@@ -75,11 +79,12 @@ impl Replica {
         let sources = Sources::new(&parts.config, &parts.clock, &metrics)
             .context("prices can't be taken from where the configuration says")?;
         let Sources { pricing, entities, background } = sources;
-        let leadership =
-            leadership(parts, &store, &node, &metrics, (pricing.clone(), entities.clone()), desk);
+        let relaying = Arc::new(());
+        let sources = (pricing.clone(), entities.clone());
+        let leadership = leadership(parts, &store, &node, &metrics, sources, desk, &relaying);
         let mut tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
         tasks.extend(background.into_iter().map(tokio::spawn));
-        Ok(Self { node, store, metrics, tokens, pricing, entities, tasks, _raft: raft })
+        Ok(Self { node, store, metrics, tokens, pricing, entities, tasks, relaying, _raft: raft })
     }
 
     async fn start_api(
@@ -151,6 +156,10 @@ impl Replica {
             let _ = task.await;
         }
         self.node.shutdown().await;
+        let deadline = Instant::now() + RELAY_ENDS_WITHIN;
+        while Arc::strong_count(&self.relaying) > 1 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
@@ -226,6 +235,7 @@ fn leadership(
     metrics: &Arc<Metrics>,
     (pricing, entities): (Arc<dyn Pricing>, Arc<dyn EntitySource>),
     desk: Desk,
+    relaying: &Arc<()>,
 ) -> Leadership {
     let config = parts.config;
     let zone = config.settlement.zone;
@@ -245,6 +255,7 @@ fn leadership(
         in_flight: events.in_flight as usize,
         replicas: usize::from(events.replicas),
         metrics: metrics.clone(),
+        running: relaying.clone(),
     });
     let operators = config.operators.list.into_iter().map(|o| (o.id, o.recording_entity)).collect();
     Leadership {

@@ -198,6 +198,22 @@ impl House {
         self.append(&proposer, rows).await;
     }
 
+    /// Asks for `count` bulk jobs, and ends each at once.
+    pub async fn end_jobs(&self, count: usize) {
+        let proposer = self.proposer();
+        for first in (0..count).step_by(50) {
+            let several = 50.min(count - first);
+            let asked = vec![JobStep::Requested(JobRequest::default()); several];
+            let (hour, sequence) = self.append(&proposer, asked.iter().map(job).collect()).await;
+            let ended = (sequence..).take(several).map(|sequence| {
+                let row = self.replica.store().row_at(hour, sequence).unwrap().unwrap();
+                let job_id = row.row().unwrap().frame.cdr_id.with_prefix(JOB_PREFIX);
+                job(&JobStep::Finished { job_id })
+            });
+            self.append(&proposer, ended.collect()).await;
+        }
+    }
+
     async fn append(
         &self,
         proposer: &Proposer,

@@ -145,3 +145,46 @@ fn a_stream_that_cannot_be_used_holds_up_events_and_nothing_else() {
     wait_until("every event", 120, || stored_events(&runtime, &url) >= wanted);
     check(&events(&runtime, &url), &messages);
 }
+
+/// A server that is started again after its dedup window has forgotten the last id of a stream, so that nothing can be
+/// stored behind it; one whose store is an older copy has lost events that it had confirmed.
+#[test]
+fn a_bus_that_forgot_goes_on_and_gets_again_what_it_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nats = NatsServer::start();
+    let (runtime, url) = (runtime(), nats.url());
+    let short = Duration::from_secs(1);
+    runtime.block_on(async {
+        let bus = connect(&url).await;
+        for spec in cdr_mediation::events::streams::stream_specs(1) {
+            bus.ensure_stream(&StreamSpec { dedup_window: short, ..spec }).await.unwrap();
+        }
+    });
+    let cluster = Cluster::start_with_events(dir.path(), &url, ClockOffset(0));
+    let mut messages = BTreeSet::new();
+    let mut more = |records: u64, seed: u64| {
+        let (text, new) = lines(records, seed);
+        publish(&runtime, &url, &text);
+        messages.extend(new);
+        let wanted = messages.len() as u64;
+        wait_until("every event", 120, || stored_events(&runtime, &url) >= wanted);
+        std::thread::sleep(short * 2);
+    };
+    more(2_000, 21);
+    nats.kill();
+    nats.restart();
+    more(1_000, 22);
+    nats.kill();
+    let older = nats.copy_store();
+    nats.restart();
+    more(2_000, 23);
+    nats.kill();
+    nats.replace_store(&older);
+    nats.restart();
+    more(5_000, 24);
+    check(&events(&runtime, &url), &messages);
+    let leader = cluster.leader();
+    wait_until("the cursor behind everything", 60, || {
+        cluster.metric(leader, "cdr_outbox_backlog_seconds") == Some(0.0)
+    });
+}

@@ -2,6 +2,7 @@
 
 use crate::house::{CLUSTER, House};
 use crate::schemas::faults;
+use cdr_core::CdrId;
 use cdr_core::command::OutboxPlace;
 use cdr_mediation::events::signature::{TrustedKey, verify_event};
 use cdr_mediation::events::streams::stream_of;
@@ -69,7 +70,14 @@ async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
     of_adjustments(&by_subject);
 
     // What is published is what any replica would tell.
-    let outbox = Outbox::new(store).unwrap();
+    let told = told(&house);
+    assert!(told == published, "{} told, {} published", told.len(), published.len());
+    house.replica.stop().await;
+}
+
+/// Every event that the ledger tells, by id.
+fn told(house: &House) -> BTreeMap<String, Vec<u8>> {
+    let outbox = Outbox::new(house.replica.store()).unwrap();
     let (mut told, mut place) = (BTreeMap::new(), OutboxPlace::default());
     loop {
         let next = outbox
@@ -79,11 +87,34 @@ async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
             })
             .unwrap();
         if next == place {
-            break;
+            return told;
         }
         place = next;
     }
-    assert!(told == published, "{} told, {} published", told.len(), published.len());
+}
+
+/// The ledger keeps the last 200 ended jobs at hand; those before are read out of their rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_at_hand_no_more_is_told_alike() {
+    let house = House::start().await;
+    house.ingest(100, 1).await;
+    house.work().await;
+    house.all_published().await;
+    let published = house.messages().await.remove("CDR_ADJUSTMENTS").unwrap();
+    let batch = published.iter().find(|m| m.subject == "cdr.adjustment.batch.issued.v1").unwrap();
+    let event: Value = serde_json::from_slice(&batch.payload).unwrap();
+    assert_eq!(event["count"], 6);
+    let id = CdrId::parse_prefixed("adjjob_", event["jobId"].as_str().unwrap()).unwrap();
+    house.end_jobs(201).await;
+    assert!(house.replica.store().state().jobs.get(id).is_none());
+    let told = told(&house);
+    assert_eq!(told[event["eventId"].as_str().unwrap()], batch.payload);
+    house.all_published().await;
+    let batches = house.messages().await["CDR_ADJUSTMENTS"]
+        .iter()
+        .filter(|message| message.subject == "cdr.adjustment.batch.issued.v1")
+        .count();
+    assert_eq!(batches, 202);
     house.replica.stop().await;
 }
 

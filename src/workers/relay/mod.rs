@@ -2,14 +2,16 @@
 //!
 //! | part | does |
 //! |---|---|
-//! | [`reader`] | reads events, signs them by batches; on a blocking thread, a few batches ahead |
-//! | [`progress`] | chains the messages of a stream, and knows up to where all are stored |
+//! | [`reader`] | reads events, signs them by batches, chains the messages of a stream; on a blocking thread, a few batches ahead |
+//! | [`pace`] | gives way to a loaded ingest |
+//! | [`progress`] | knows what is on its way, and up to where all is stored |
 //! | [`resume`] | decides from what the streams hold where to go on |
 //!
 //! Messages are sent one behind another without waiting for each. After the first failure everything on its way is
 //! given up: the streams are looked at, and publishing goes on with the first event that they lack. The cursor only
 //! spares reading from the beginning; a lost or late one costs nothing.
 
+mod pace;
 mod progress;
 mod reader;
 mod resume;
@@ -23,6 +25,7 @@ use crate::outbox::{Outbox, OutboxError};
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::command::{Command, OutboxPlace};
 use futures::StreamExt;
+use pace::Pace;
 use progress::{Progress, Sending, look};
 use reader::Reader;
 use resume::Plan;
@@ -33,6 +36,8 @@ use tokio::task::JoinHandle;
 
 /// How often the cursor is moved at most.
 const CURSOR_PERIOD: Duration = Duration::from_millis(250);
+/// Confirmations that are taken in one go.
+const HEARD_AT_ONCE: usize = 256;
 /// Batches that are read ahead.
 const AHEAD: usize = 4;
 /// Pause after the first failure; it doubles up to [`LONGEST_PAUSE`].
@@ -58,6 +63,8 @@ pub struct Relay {
     pub replicas: usize,
     /// What counts.
     pub metrics: Arc<Metrics>,
+    /// Held by whatever still reads the store or writes to the bus.
+    pub running: Arc<()>,
 }
 
 /// Why publishing was interrupted.
@@ -183,29 +190,25 @@ impl Relay {
             "events are published from here on"
         );
         let (out, chunks) = mpsc::channel(AHEAD);
-        let sending = Sending::new(chunks, plan.chain, progress.clone());
+        let sending = Sending::new(chunks, progress.clone());
+        let node = proposer.node().clone();
         let reader = Reader {
             outbox,
+            chain: plan.chain.map(|id| id.map(|id| id.to_string())),
             plan,
             key: self.key.clone(),
             cluster_id: cluster.cluster_id.clone(),
             clock: proposer.clock().clone(),
             batch: self.batch,
+            pace: Pace::new(move || node.load()),
             out,
+            _running: self.running.clone(),
         };
         let reader = tokio::task::spawn_blocking(move || reader.run());
         let messages = futures::stream::unfold(sending, Sending::next).boxed();
-        let mut results = self.bus.publish_many(messages, self.in_flight);
-        while let Some(result) = results.next().await {
-            match result {
-                Ok(_) => look(progress).confirm(),
-                Err(error) => {
-                    if matches!(error, BusError::WrongLastId { .. }) {
-                        look(progress).refused();
-                    }
-                    return Err(error.into());
-                }
-            }
+        let mut results = self.bus.publish_many(messages, self.in_flight).ready_chunks(HEARD_AT_ONCE);
+        while let Some(results) = results.next().await {
+            look(progress).hear(results)?;
         }
         reader.await.map_err(|error| RelayError::Reader { why: error.to_string() })?
     }

@@ -2,7 +2,7 @@
 
 use super::reader::{Chunk, Ready};
 use super::resume::PerStream;
-use crate::bus::Outgoing;
+use crate::bus::{BusError, Outgoing, PublishAck};
 use crate::clock::Clock;
 use crate::events::EventId;
 use crate::events::streams::STREAMS;
@@ -25,6 +25,7 @@ pub(super) struct Progress {
     /// Streams that confirmed an event since the last [`Progress::restart`].
     heard: PerStream<bool>,
     on_the_way: VecDeque<Step>,
+    place: OutboxPlace,
     metrics: Arc<Metrics>,
     clock: Clock,
 }
@@ -41,8 +42,8 @@ impl Progress {
         clock: Clock,
     ) -> Arc<Mutex<Self>> {
         let (confirmed, unchained, heard) = Default::default();
-        let on_the_way = VecDeque::new();
-        Arc::new(Mutex::new(Self { reached, confirmed, unchained, heard, on_the_way, metrics, clock }))
+        let (on_the_way, place) = (VecDeque::new(), OutboxPlace::default());
+        Arc::new(Mutex::new(Self { reached, confirmed, unchained, heard, on_the_way, place, metrics, clock }))
     }
 
     /// Forgets what is on its way: whether it arrived shows the streams.
@@ -58,16 +59,39 @@ impl Progress {
     fn passed(&mut self, place: OutboxPlace) {
         self.on_the_way.push_back(Step::Passed(place));
         self.pass();
+        self.tell();
     }
 
-    /// The oldest event on its way is stored.
-    pub(super) fn confirm(&mut self) {
+    /// Takes the bus's word on the oldest events on their way.
+    ///
+    /// # Errors
+    /// The first failure; what came behind it is to be looked up in the streams.
+    pub(super) fn hear(&mut self, results: Vec<Result<PublishAck, BusError>>) -> Result<(), BusError> {
+        let mut outcome = Ok(());
+        for result in results {
+            match result {
+                Ok(_) => self.confirm(),
+                Err(error) => {
+                    if matches!(error, BusError::WrongLastId { .. }) {
+                        self.refused();
+                    }
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        self.tell();
+        outcome
+    }
+
+    /// The oldest event on its way is stored. What that reaches is told by [`Progress::tell`].
+    fn confirm(&mut self) {
         let Some(Step::Sent { id, stream, at }) = self.on_the_way.pop_front() else { return };
         self.confirmed[stream] = Some(id);
         (self.unchained[stream], self.heard[stream]) = (false, true);
         let elapsed_ms = if self.clock.follows_events() { 0 } else { self.clock.now().0 - at.0 };
         self.metrics.published(STREAMS[stream].0, elapsed_ms);
-        self.reach(behind(id));
+        self.place = behind(id);
         self.pass();
     }
 
@@ -75,11 +99,13 @@ impl Progress {
         while let Some(Step::Passed(place)) = self.on_the_way.front() {
             let place = *place;
             self.on_the_way.pop_front();
-            self.reach(place);
+            self.place = place;
         }
     }
 
-    fn reach(&self, place: OutboxPlace) {
+    /// Tells how far everything is stored.
+    fn tell(&self) {
+        let place = self.place;
         self.reached.send_if_modified(|reached| {
             let further = place > *reached;
             *reached = place.max(*reached);
@@ -90,7 +116,7 @@ impl Progress {
     /// The oldest event on its way was not directly behind the one that its stream ends with. If that is the first
     /// one that was sent to it, although the stream was just looked at, the stream has forgotten its last id, as it
     /// does when it is opened anew after its dedup window: the next chain begins without.
-    pub(super) fn refused(&mut self) {
+    fn refused(&mut self) {
         if let Some(Step::Sent { stream, .. }) = self.on_the_way.front()
             && !self.heard[*stream]
         {
@@ -104,22 +130,17 @@ pub(super) fn look(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
     progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Turns chunks into the messages that are sent, each behind the one before in its stream.
+/// Turns chunks into the messages that are sent.
 pub(super) struct Sending {
     chunks: mpsc::Receiver<Chunk>,
     events: std::vec::IntoIter<Ready>,
     end: Option<OutboxPlace>,
-    chain: PerStream<Option<EventId>>,
     progress: Arc<Mutex<Progress>>,
 }
 
 impl Sending {
-    pub(super) fn new(
-        chunks: mpsc::Receiver<Chunk>,
-        chain: PerStream<Option<EventId>>,
-        progress: Arc<Mutex<Progress>>,
-    ) -> Self {
-        Self { chunks, events: Vec::new().into_iter(), end: None, chain, progress }
+    pub(super) fn new(chunks: mpsc::Receiver<Chunk>, progress: Arc<Mutex<Progress>>) -> Self {
+        Self { chunks, events: Vec::new().into_iter(), end: None, progress }
     }
 
     /// The next message; none once nobody makes any.
@@ -127,9 +148,7 @@ impl Sending {
         loop {
             if let Some(event) = self.events.next() {
                 look(&self.progress).sent(&event);
-                let before = self.chain[event.stream].replace(event.id);
-                let behind_id = before.map(|id| id.to_string());
-                return Some((Outgoing { behind_id, ..event.message }, self));
+                return Some((event.message, self));
             }
             if let Some(end) = self.end.take() {
                 look(&self.progress).passed(end);
@@ -153,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_cursor_passes_what_is_stored_and_each_stream_is_a_chain() {
+    async fn the_cursor_passes_what_is_stored() {
         let (reached, seen) = watch::channel(OutboxPlace::default());
         let progress = Progress::new(reached, Arc::new(Metrics::new().unwrap()), Clock::system());
         let (send, chunks) = mpsc::channel(4);
@@ -163,18 +182,16 @@ mod tests {
         send.try_send(chunk(vec![ready(3, 0, 0), ready(3, 1, 2), ready(3, 2, 0)], place(4, 0))).ok().unwrap();
         send.try_send(chunk(Vec::new(), place(9, 0))).ok().unwrap();
         drop(send);
-        let last = EventIds::new("dev", 1).id(2, 7).unwrap();
-        let mut sending = Sending::new(chunks, [Some(last), None, None, None], progress.clone());
-        let mut behind = Vec::new();
-        while let Some((message, next)) = sending.next().await {
-            behind.push(message.behind_id);
-            sending = next;
+        let mut sending = Sending::new(chunks, progress.clone());
+        let mut sent = 0;
+        while let Some((_, next)) = sending.next().await {
+            (sending, sent) = (next, sent + 1);
         }
-        let first = EventIds::new("dev", 1).id(3, 0).unwrap();
-        assert_eq!(behind, [Some(last.to_string()), None, Some(first.to_string())]);
+        assert_eq!(sent, 3);
         assert_eq!(*seen.borrow(), place(3, 0), "nothing was on its way before the first chunk's end");
         for expected in [place(3, 1), place(3, 2), place(9, 0)] {
             look(&progress).confirm();
+            look(&progress).tell();
             assert_eq!(*seen.borrow(), expected);
         }
         assert_eq!(look(&progress).confirmed, [Some(ready(3, 2, 0).id), None, Some(ready(3, 1, 2).id), None]);

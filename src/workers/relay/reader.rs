@@ -1,7 +1,8 @@
 //! Reads events out of the store, signs them by batches, and makes messages of them: on a thread of its own.
 
 use super::RelayError;
-use super::resume::{Plan, stream_number};
+use super::pace::Pace;
+use super::resume::{PerStream, Plan, stream_number};
 use crate::bus::Outgoing;
 use crate::clock::Clock;
 use crate::events::signature::SignedBatch;
@@ -18,7 +19,7 @@ use tokio::sync::mpsc::Sender;
 /// Pause before the outbox is looked at again when there was nothing new.
 const POLL: Duration = Duration::from_millis(10);
 
-/// An event as a message; what it must be stored behind is not in it yet.
+/// An event as a message, to be stored behind the one before it in its stream.
 pub(super) struct Ready {
     pub(super) id: EventId,
     pub(super) stream: usize,
@@ -52,31 +53,33 @@ impl AsRef<[u8]> for Waiting {
 pub(super) struct Reader {
     pub(super) outbox: Outbox,
     pub(super) plan: Plan,
+    /// Id of the last message of each stream, as the next one must follow it.
+    pub(super) chain: PerStream<Option<String>>,
     pub(super) key: Arc<SigningKey>,
     pub(super) cluster_id: String,
     pub(super) clock: Clock,
     pub(super) batch: usize,
+    pub(super) pace: Pace,
     pub(super) out: Sender<Chunk>,
+    pub(super) _running: Arc<()>,
 }
 
 impl Reader {
     /// Reads until nobody takes events any more. Blocks.
-    pub(super) fn run(self) -> Result<(), RelayError> {
+    pub(super) fn run(mut self) -> Result<(), RelayError> {
         let mut place = self.plan.start;
         let mut waiting = Vec::with_capacity(self.batch);
         loop {
             let mut stopped = None;
-            let next = self.outbox.read(place, &|_| true, &mut |event, at| match self.take(
-                event,
-                at,
-                &mut waiting,
-            ) {
-                Ok(true) => ControlFlow::Continue(()),
-                outcome => {
-                    stopped = Some(outcome.map(|_| ()));
-                    ControlFlow::Break(())
-                }
-            });
+            let outbox = self.outbox.clone();
+            let next =
+                outbox.read(place, &|_| true, &mut |event, at| match self.take(event, at, &mut waiting) {
+                    Ok(true) => ControlFlow::Continue(()),
+                    outcome => {
+                        stopped = Some(outcome.map(|_| ()));
+                        ControlFlow::Break(())
+                    }
+                });
             if let Some(outcome) = stopped {
                 return outcome;
             }
@@ -85,6 +88,7 @@ impl Reader {
                 if self.out.is_closed() {
                     return Ok(());
                 }
+                self.pace.rested();
                 std::thread::sleep(POLL);
             } else if !self.hand_over(&mut waiting, next)? {
                 return Ok(());
@@ -94,7 +98,7 @@ impl Reader {
     }
 
     /// Takes an event into the batch, and hands a full one over; false if nobody takes it.
-    fn take(&self, event: Event<'_>, at: Millis, waiting: &mut Vec<Waiting>) -> Result<bool, RelayError> {
+    fn take(&mut self, event: Event<'_>, at: Millis, waiting: &mut Vec<Waiting>) -> Result<bool, RelayError> {
         let stream = stream_number(event.subject).ok_or(RelayError::NoStream { subject: event.subject })?;
         if !self.plan.lacks(stream, event.event_id) {
             return Ok(true);
@@ -111,7 +115,7 @@ impl Reader {
         if waiting.len() < self.batch { Ok(true) } else { self.hand_over(waiting, behind(id)) }
     }
 
-    fn hand_over(&self, waiting: &mut Vec<Waiting>, end: OutboxPlace) -> Result<bool, RelayError> {
+    fn hand_over(&mut self, waiting: &mut Vec<Waiting>, end: OutboxPlace) -> Result<bool, RelayError> {
         let mut events = Vec::with_capacity(waiting.len());
         if !waiting.is_empty() {
             let signed = SignedBatch::sign(waiting, &self.key, &self.cluster_id, self.clock.now())?;
@@ -121,16 +125,20 @@ impl Reader {
                 if !event.partition_key.is_empty() {
                     headers.push((PARTITION_KEY_HEADER.to_owned(), event.partition_key));
                 }
+                let message_id = event.id.to_string();
+                let behind_id = self.chain[event.stream].replace(message_id.clone());
                 let message = Outgoing {
                     subject: event.subject.to_owned(),
                     headers,
                     payload: event.payload.into(),
-                    message_id: Some(event.id.to_string()),
-                    behind_id: None,
+                    message_id: Some(message_id),
+                    behind_id,
                 };
                 events.push(Ready { id: event.id, stream: event.stream, at: event.at, message });
             }
         }
-        Ok(self.out.blocking_send(Chunk { events, end }).is_ok())
+        let taken = self.out.blocking_send(Chunk { events, end }).is_ok();
+        self.pace.give_way();
+        Ok(taken)
     }
 }
