@@ -24,6 +24,7 @@ fn configuration(dir: &Path, jwks: &Path, ports: &[u16], log_level: &str) -> Str
          [cluster.peers]\n1 = \"127.0.0.1:{0}\"\n\
          [storage]\ndata_dir = \"{dir}/node\"\ndedup_filter_mb = 8\n\
          [ingest]\nbus = \"local\"\nreplicas = 1\n\
+         [events]\nenabled = false\n\
          [signer]\nkey_file = \"{dir}/signer.key\"\nallow_dev = true\n\
          [api]\nlisten = \"127.0.0.1:{1}\"\n\
          [auth]\njwks_file = \"{2}\"\n\
