@@ -78,7 +78,8 @@ pub(crate) fn drop_old(
 ) -> Result<(), StoreError> {
     let work = column(db, CF_WORK)?;
     let mut end = None;
-    for entry in read(db, 0, DROPPED_AT_ONCE)? {
+    for entry in entries(db, 0)?.take(DROPPED_AT_ONCE) {
+        let entry = entry?;
         if entry.index >= published.index || entry.at.hour().0.saturating_add(KEPT_HOURS) >= open_hour.0 {
             break;
         }
@@ -90,19 +91,20 @@ pub(crate) fn drop_old(
     Ok(())
 }
 
-fn read(db: &Db, from_index: u64, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
-    let start = keys::outbox(from_index);
-    let mut entries = Vec::new();
-    for item in
-        db.iterator_cf(column(db, CF_WORK)?, IteratorMode::From(&start, Direction::Forward)).take(limit)
-    {
-        let (key, value) = item.map_err(database("reading the outbox"))?;
-        if keys::parse_numbered(TAG_OUTBOX, &key).is_none() {
-            break;
+/// The entries from `from_index` on, each read as it is asked for.
+fn entries(
+    db: &Db,
+    from_index: u64,
+) -> Result<impl Iterator<Item = Result<OutboxEntry, StoreError>> + '_, StoreError> {
+    let mode = IteratorMode::From(&keys::outbox(from_index), Direction::Forward);
+    let items = db.iterator_cf(column(db, CF_WORK)?, mode);
+    Ok(items.map_while(|item| match item {
+        Ok((key, value)) => {
+            keys::parse_numbered(TAG_OUTBOX, &key)?;
+            Some(codec::decode("outbox entry", &value).map_err(StoreError::from))
         }
-        entries.push(codec::decode("outbox entry", &value)?);
-    }
-    Ok(entries)
+        Err(error) => Some(Err(database("reading the outbox")(error))),
+    }))
 }
 
 impl Store {
@@ -111,7 +113,7 @@ impl Store {
     /// # Errors
     /// If the outbox can't be read.
     pub fn outbox(&self, from_index: u64, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
-        read(&self.generation().db, from_index, limit)
+        entries(&self.generation().db, from_index)?.take(limit).collect()
     }
 
     /// The committed rows with these numbers, ascending.
@@ -157,7 +159,7 @@ impl Store {
     pub fn oldest_unpublished(&self) -> Result<Option<OutboxEntry>, StoreError> {
         let generation = self.generation();
         let published = generation.committed().state.head.published;
-        Ok(read(&generation.db, published.index, 1)?.pop())
+        entries(&generation.db, published.index)?.next().transpose()
     }
 
     /// Rows that wait for a price, from ordinal `from` on: at most `limit`, ascending, with the time at which each
