@@ -53,7 +53,12 @@ impl Replica {
             min_free_bytes: 0,
             ..StoreOptions::default()
         };
-        let store = Store::open(&dir.join("store"), options).unwrap();
+        // What a stopped replica was just doing holds its store for a moment longer; a process would take it along.
+        let open = || match Store::open(&dir.join("store"), options.clone()) {
+            Err(error) if error.to_string().contains("lock hold by current process") => None,
+            opened => Some(opened.unwrap()),
+        };
+        let store = eventually("the store of before is let go", open).await;
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();
         let now = Arc::new(|| START.start().0);
