@@ -177,12 +177,6 @@ impl Node {
         self.0.applied.borrow().as_ref().map_or(0, LogId::index)
     }
 
-    /// How much of what may be proposed at once is proposed and not yet committed, from 0 to 1.
-    pub fn load(&self) -> f64 {
-        let most = self.0.config.max_in_flight;
-        1.0 - self.0.in_flight.available_permits() as f64 / most.max(1) as f64
-    }
-
     /// Follows who leads. [`Leadership::Leader`] is said only while a quorum's lease stands and everything
     /// from before this term is applied here.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -191,7 +191,7 @@ impl Relay {
         );
         let (out, chunks) = mpsc::channel(AHEAD);
         let sending = Sending::new(chunks, progress.clone());
-        let node = proposer.node().clone();
+        let rows_of = proposer.clone();
         let reader = Reader {
             outbox,
             chain: plan.chain.map(|id| id.map(|id| id.to_string())),
@@ -200,7 +200,7 @@ impl Relay {
             cluster_id: cluster.cluster_id.clone(),
             clock: proposer.clock().clone(),
             batch: self.batch,
-            pace: Pace::new(move || node.load()),
+            pace: Pace::new(move || rows_of.state().head.row_count),
             out,
             _running: self.running.clone(),
         };

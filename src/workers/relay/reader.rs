@@ -137,8 +137,9 @@ impl Reader {
                 events.push(Ready { id: event.id, stream: event.stream, at: event.at, message });
             }
         }
+        let count = events.len();
         let taken = self.out.blocking_send(Chunk { events, end }).is_ok();
-        self.pace.give_way();
+        self.pace.give_way(count);
         Ok(taken)
     }
 }
