@@ -9,6 +9,8 @@
 use cdr_core::adjust::Predecessor;
 use cdr_core::audit::Request;
 use cdr_core::command::{ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Reply};
+use cdr_core::export::Export;
+use cdr_core::export::quarantine::Quarantined;
 use cdr_core::hash::sha256;
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
@@ -199,6 +201,18 @@ impl View for Nothing {
 
     fn request(&self, _: &Hash) -> Result<Option<Request>, ViewError> {
         Ok(None)
+    }
+
+    fn export(&self, _: CdrId) -> Result<Option<Export>, ViewError> {
+        Ok(None)
+    }
+
+    fn quarantined(&self, _: CdrId) -> Result<Option<Quarantined>, ViewError> {
+        Ok(None)
+    }
+
+    fn waits_in_quarantine(&self, _: &str, _: &str) -> Result<bool, ViewError> {
+        Ok(false)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The write path: log entries become transitions, transitions become one atomic write.
 
 use crate::error::{StoreError, database};
+use crate::exports;
 use crate::following::{self, Rows, StagedRow};
 use crate::generation::{Generation, Present, row_keys};
 use crate::hours::{Committed, HourSpan};
@@ -18,6 +19,9 @@ use crate::store::operator_name;
 use cdr_core::adjust::Predecessor;
 use cdr_core::audit::{Request, request_of};
 use cdr_core::command::{Envelope, Rejection, Reply};
+use cdr_core::export::Export;
+use cdr_core::export::books::Books;
+use cdr_core::export::quarantine::Quarantined;
 use cdr_core::row::{Record, SystemKind};
 use cdr_core::state::ClosedHour;
 use cdr_core::{CdrId, Hash, Hour, Row, Transition, Uuid, View, ViewError, apply};
@@ -61,6 +65,7 @@ pub(crate) struct Write<'a> {
     dirty: Dirty,
     closed: BTreeMap<Hour, Hash>,
     requests: HashMap<Hash, Request>,
+    books: Books,
 }
 
 impl<'a> Write<'a> {
@@ -85,6 +90,7 @@ impl<'a> Write<'a> {
             dirty: Dirty::default(),
             closed: BTreeMap::new(),
             requests: HashMap::new(),
+            books: Books::default(),
         }
     }
 
@@ -108,13 +114,14 @@ impl<'a> Write<'a> {
         self.stage(transition)
     }
 
-    fn stage(&mut self, transition: Transition<'_>) -> Result<Reply, StoreError> {
+    fn stage(&mut self, mut transition: Transition<'_>) -> Result<Reply, StoreError> {
         let begins = self.ahead.state.cluster.is_none() && transition.state.cluster.is_some();
         if begins {
             self.index = self.generation.begin_index(&transition.state, self.options)?;
         }
         self.stage_closed(&transition.closed)?;
         self.stage_rows(&transition)?;
+        self.stage_books(&mut transition)?;
         if let Some(sign) = &transition.signature {
             let seals = column(&self.generation.db, CF_SEALS)?;
             self.batch.put_cf(seals, keys::signature(sign.hour), sign.signature);
@@ -161,6 +168,13 @@ impl<'a> Write<'a> {
             }
         }
         Counters::add(&self.counters.rows_appended, transition.rows.len() as u64);
+        Ok(())
+    }
+
+    fn stage_books(&mut self, transition: &mut Transition<'_>) -> Result<(), StoreError> {
+        exports::put(&self.generation.db, &transition.books, &mut self.batch)?;
+        self.books.exports.append(&mut transition.books.exports);
+        self.books.quarantine.append(&mut transition.books.quarantine);
         Ok(())
     }
 
@@ -234,6 +248,31 @@ impl View for Write<'_> {
             Some(request) => Ok(Some(*request)),
             None => Ok(following::request(&self.generation.db, key)?),
         }
+    }
+
+    fn export(&self, id: CdrId) -> Result<Option<Export>, ViewError> {
+        match self.books.exports.get(&id) {
+            Some(export) => Ok(Some(export.clone())),
+            None => Ok(exports::export(&self.generation.db, id)?),
+        }
+    }
+
+    fn quarantined(&self, id: CdrId) -> Result<Option<Quarantined>, ViewError> {
+        match self.books.quarantine.get(&id) {
+            Some(entry) => Ok(Some(entry.clone())),
+            None => Ok(exports::quarantined(&self.generation.db, id)?),
+        }
+    }
+
+    fn waits_in_quarantine(&self, series: &str, cdr_id: &str) -> Result<bool, ViewError> {
+        if self.books.waits(series, cdr_id) {
+            return Ok(true);
+        }
+        let Some(record) = CdrId::parse(cdr_id) else { return Ok(false) };
+        let entries = exports::of_record(&self.generation.db, series, record)?;
+        // What this write resolved waits no more.
+        let is_resolved = |id| self.books.quarantine.get(&id).is_some_and(|entry| entry.resolved.is_some());
+        Ok(entries.iter().any(|entry| entry.resolved.is_none() && !is_resolved(entry.id)))
     }
 }
 

@@ -19,14 +19,20 @@
 //! | `meta` | `0x17` | name of the stream epoch | position and counters of that stream |
 //! | `meta` | `0x18` | bucket hour `u32`, `cdrSequence` `u64` of its first row | job |
 //! | `meta` | `0x19` | | settings |
+//! | `meta` | `0x1a` | | how far settlement files are |
 //! | `work` | `0x30` | index in the Raft log `u64` | what that entry made happen ([`crate::outbox`]) |
 //! | `work` | `0x31` | ordinal `u64` of a row that waits for a price | `recordedAt`, milliseconds `i64` |
 //! | `work` | `0x32` | hash of who asked and the key that they chose, 32 bytes | request and what answers it |
+//! | `work` | `0x38` | id, 16 bytes | settlement file |
+//! | `work` | `0x39` | series ([`series`]), number of its first row `u64` | how far a file reaches, and its id |
+//! | `work` | `0x3a` | id, 16 bytes | record that was put into quarantine |
+//! | `work` | `0x3b` | name of the series with its length before it, id of the record, id of the entry | nothing |
 //!
 //! Operators are registry indexes. The keys of column family `index` are documented in [`crate::index`]; its
 //! tags are `0x20` and above. State values in `meta` use the encoding of [`cdr_core::codec`].
 
-use cdr_core::{Hash, Hour};
+use cdr_core::export::SeriesKey;
+use cdr_core::{CdrId, Hash, Hour};
 
 /// Rows, in pages.
 pub const CF_ROWS: &str = "rows";
@@ -77,12 +83,68 @@ pub const TAG_JOB: u8 = 0x18;
 /// Key of the settings.
 pub const META_SETTINGS: &[u8] = &[0x19];
 
+/// Key of how far settlement files are.
+pub const META_EXPORTS: &[u8] = &[0x1a];
+
 /// Tag of outbox entries.
 pub const TAG_OUTBOX: u8 = 0x30;
 /// Tag of rows without a price.
 pub const TAG_UNPRICED: u8 = 0x31;
 /// Tag of requests.
 pub const TAG_REQUEST: u8 = 0x32;
+
+/// Tag of settlement files.
+pub const TAG_EXPORT: u8 = 0x38;
+/// Tag of the files of a series.
+pub const TAG_SERIES: u8 = 0x39;
+/// Tag of quarantine entries.
+pub const TAG_QUARANTINE: u8 = 0x3a;
+/// Tag of the quarantine entries of a record.
+pub const TAG_QUARANTINED_RECORD: u8 = 0x3b;
+
+/// Key of a settlement file.
+pub fn export(id: CdrId) -> [u8; 17] {
+    with_id(TAG_EXPORT, id)
+}
+
+/// Key of a quarantine entry.
+pub fn quarantine(id: CdrId) -> [u8; 17] {
+    with_id(TAG_QUARANTINE, id)
+}
+
+/// What the keys of a series' files begin with: kind, then name and operator, each with its length before it.
+pub fn series(key: &SeriesKey) -> Vec<u8> {
+    let mut out = vec![TAG_SERIES, key.export_type as u8];
+    push_named(&mut out, &key.series);
+    push_named(&mut out, &key.operator_id);
+    out
+}
+
+/// Key of a file in its series.
+pub fn in_series(key: &SeriesKey, ordinal: u64) -> Vec<u8> {
+    let mut out = series(key);
+    out.extend_from_slice(&ordinal.to_be_bytes());
+    out
+}
+
+/// What the keys of a record's quarantine entries in a series begin with.
+pub fn quarantined_record(series: &str, record: CdrId) -> Vec<u8> {
+    let mut out = vec![TAG_QUARANTINED_RECORD];
+    push_named(&mut out, series);
+    out.extend_from_slice(&record.0);
+    out
+}
+
+fn push_named(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(&(name.len() as u16).to_be_bytes());
+    out.extend_from_slice(name.as_bytes());
+}
+
+fn with_id(tag: u8, id: CdrId) -> [u8; 17] {
+    let mut key = [tag; 17];
+    key[1..].copy_from_slice(&id.0);
+    key
+}
 
 /// Key of a job.
 pub fn job(hour: Hour, sequence: u64) -> [u8; 13] {

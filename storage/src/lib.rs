@@ -12,6 +12,7 @@
 //! | `seals`, `meta` | seals and signatures; the ledger state in pieces |
 //! | `commit` | the write path |
 //! | `following`, `outbox` | which row adjusts which, what waits for a price; what every entry made happen |
+//! | `exports`, `settlement` | settlement files and quarantine; which records a file lists |
 //! | [`index`] | look-up by id, message, subscriber, tenant, operator, event time; the filter of known messages |
 //! | `query`, [`verify`] | filtered reading; comparing everything stored with the seals |
 //!
@@ -20,6 +21,7 @@
 
 mod commit;
 mod error;
+mod exports;
 mod files;
 mod following;
 mod generation;
@@ -36,11 +38,13 @@ mod query;
 mod rows;
 mod schema;
 mod seals;
+mod settlement;
 mod store;
 pub mod verify;
 
 pub use commit::EntryRef;
 pub use error::StoreError;
+pub use exports::SeriesFile;
 pub use metrics::StoreMetrics;
 pub use options::StoreOptions;
 pub use outbox::{OutboxEntry, UNPRICED_COUNTED};
@@ -48,5 +52,6 @@ pub use page::StoredRow;
 pub use query::{RecordFilter, RecordPage, RowKind};
 pub use schema::DISK_FORMAT;
 pub use seals::StoredSeal;
+pub use settlement::{Listed, Returned};
 pub use store::Store;
 pub use verify::{Depth, Fault, HourReport, RangeReport};

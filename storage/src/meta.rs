@@ -2,7 +2,7 @@
 
 use crate::error::{StoreError, database};
 use crate::keys::{
-    self, CF_META, META_CLUSTER, META_HEAD, META_KEYS, META_RAFT, META_REGISTRY, META_SETTINGS,
+    self, CF_META, META_CLUSTER, META_EXPORTS, META_HEAD, META_KEYS, META_RAFT, META_REGISTRY, META_SETTINGS,
 };
 use crate::keys::{TAG_JOB, TAG_PARTITION, TAG_STREAM};
 use crate::schema::{Db, column};
@@ -23,6 +23,7 @@ pub(crate) struct Dirty {
     streams: BTreeSet<usize>,
     jobs: bool,
     settings: bool,
+    exports: bool,
 }
 
 impl Dirty {
@@ -33,6 +34,7 @@ impl Dirty {
         self.streams.extend(&changes.streams);
         self.jobs |= changes.jobs;
         self.settings |= changes.settings;
+        self.exports |= changes.exports;
     }
 
     /// Puts the changed pieces of `state` into the batch and forgets them. `stored` is what the database has.
@@ -47,6 +49,9 @@ impl Dirty {
         let mut pieces = Pieces { meta: column(db, CF_META)?, batch };
         if dirty.settings {
             pieces.put(META_SETTINGS, "settings", &state.settings)?;
+        }
+        if dirty.exports {
+            pieces.put(META_EXPORTS, "settlement files", &state.exports)?;
         }
         if dirty.jobs {
             pieces.jobs(&stored.jobs, &state.jobs)?;
@@ -132,6 +137,7 @@ pub(crate) fn read_state(db: &Db) -> Result<LedgerState, StoreError> {
         streams: read_tagged(db, meta, TAG_STREAM)?,
         keys: read(db, meta, META_KEYS)?.unwrap_or_default(),
         settings: read(db, meta, META_SETTINGS)?.unwrap_or_default(),
+        exports: read(db, meta, META_EXPORTS)?.unwrap_or_default(),
         jobs: read_tagged::<Job>(db, meta, TAG_JOB)?.into_iter().collect(),
     })
 }

@@ -10,9 +10,12 @@ use crate::command::{
     Append, Command, DraftItem, Envelope, Ingest, Ingested, Initialize, OutboxPlace, Rejection, Reply,
     SignSeal, Source, message_ids,
 };
+use crate::export::Export;
+use crate::export::books::{Books, Named, named};
+use crate::export::quarantine::Quarantined;
 use crate::hash::Hash;
 use crate::id::{CdrId, Uuid};
-use crate::row::{Place, Record, Row, SYSTEM_OPERATOR, Sms, SystemKind};
+use crate::row::{Place, Record, Row, SYSTEM_OPERATOR, Sms, System, SystemKind};
 use crate::seal::verify_signature;
 use crate::state::{ClosedHour, Cluster, LedgerState, Subtree};
 use crate::time::{Hour, Millis};
@@ -47,6 +50,24 @@ pub trait View {
     /// # Errors
     /// If it can't be read.
     fn request(&self, key: &Hash) -> Result<Option<Request>, ViewError>;
+
+    /// The settlement file with this id, if there is one.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    fn export(&self, id: CdrId) -> Result<Option<Export>, ViewError>;
+
+    /// The quarantine entry with this id, if there is one.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    fn quarantined(&self, id: CdrId) -> Result<Option<Quarantined>, ViewError>;
+
+    /// True if the record waits in the series' quarantine.
+    ///
+    /// # Errors
+    /// If that can't be read.
+    fn waits_in_quarantine(&self, series: &str, cdr_id: &str) -> Result<bool, ViewError>;
 }
 
 /// Earlier rows could not be read, or the entry itself is damaged: the node must stop serving.
@@ -86,6 +107,8 @@ pub struct Transition<'a> {
     pub rows: Vec<NewRow<'a>>,
     /// Cached subtrees that the rows completed.
     pub subtrees: Vec<Subtree>,
+    /// Settlement files and quarantine entries that rows changed.
+    pub books: Books,
     /// A signature to be stored beside the seal of an hour.
     pub signature: Option<SignSeal>,
     /// The answer.
@@ -107,6 +130,8 @@ pub struct Changes {
     pub jobs: bool,
     /// Settings.
     pub settings: bool,
+    /// How far settlement files are.
+    pub exports: bool,
 }
 
 impl Changes {
@@ -116,6 +141,7 @@ impl Changes {
             SystemKind::Operator | SystemKind::Key | SystemKind::Stream => self.all = true,
             SystemKind::Job => self.jobs = true,
             SystemKind::Config => self.settings = true,
+            SystemKind::Export | SystemKind::Delivery => self.exports = true,
             _ => {}
         }
     }
@@ -196,6 +222,7 @@ impl<'a> Step<'a> {
                 closed: Vec::new(),
                 rows: Vec::new(),
                 subtrees: Vec::new(),
+                books: Books::default(),
                 signature: None,
                 reply: Reply::None,
             },
@@ -364,6 +391,7 @@ impl<'a> Step<'a> {
             let supersedes = match &item.draft.record {
                 Record::System(system) if item.draft.operator_id == SYSTEM_OPERATOR => {
                     self.transition.changes.note(system.kind);
+                    self.look_up(view, system)?;
                     None
                 }
                 Record::Sms(sms) if sms.adjustment.is_some() => {
@@ -379,6 +407,26 @@ impl<'a> Step<'a> {
             let sequence = stream.position;
             self.transition.changes.stream(at);
             self.push_row(item, name, sequence, now, supersedes)?;
+        }
+        Ok(())
+    }
+
+    /// Brings what a row names into the books.
+    fn look_up(&mut self, view: &impl View, system: &System<'_>) -> Result<(), Stop> {
+        let books = &mut self.transition.books;
+        match named(system) {
+            Some(Named::Export(id)) if !books.exports.contains_key(&id) => {
+                books.exports.extend(view.export(id)?.map(|export| (id, export)));
+            }
+            Some(Named::Quarantined(id)) if !books.quarantine.contains_key(&id) => {
+                books.quarantine.extend(view.quarantined(id)?.map(|entry| (id, entry)));
+            }
+            Some(Named::Record { series, cdr_id })
+                if books.waits(&series, &cdr_id) || view.waits_in_quarantine(&series, &cdr_id)? =>
+            {
+                return Err(Rejection::AlreadyQuarantined { cdr_id }.into());
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -424,8 +472,8 @@ impl<'a> Step<'a> {
         let ordinal = state.head.row_count;
         let row = Row::from_draft(item.draft, place);
         let hash = row_hash(&row, &mut self.scratch);
-        let subtrees = &mut self.transition.subtrees;
-        state.append(&row, hash, |subtree| subtrees.push(subtree))?;
+        let (subtrees, books) = (&mut self.transition.subtrees, &mut self.transition.books);
+        state.append(&row, hash, books, |subtree| subtrees.push(subtree))?;
         let partitions = &mut self.transition.changes.partitions;
         if let Err(slot) = partitions.binary_search(&at) {
             partitions.insert(slot, at);

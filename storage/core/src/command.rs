@@ -383,6 +383,30 @@ pub enum Rejection {
         /// The job.
         job_id: String,
     },
+    /// A row names a file that is not there.
+    #[error("there is no export {export_id}")]
+    UnknownExport {
+        /// The file.
+        export_id: String,
+    },
+    /// A file, or its series, is no longer where the step begins.
+    #[error("export {export_id} is elsewhere: go on from where it is")]
+    ExportMoved {
+        /// The file.
+        export_id: String,
+    },
+    /// The receiver has answered for a file.
+    #[error("export {export_id} is acknowledged already")]
+    ExportAcked {
+        /// The file.
+        export_id: String,
+    },
+    /// A record is in quarantine already.
+    #[error("record {cdr_id} is in quarantine already")]
+    AlreadyQuarantined {
+        /// The record.
+        cdr_id: String,
+    },
     /// The command contradicts itself or the ledger.
     #[error("the command is not legal: {why}")]
     Illegal {

@@ -13,6 +13,7 @@
 //! | [`state`] | the fold over rows: open bucket, partitions, streams, keys |
 //! | [`adjust`], [`job`], [`audit`] | which adjustments may follow a row; bulk jobs; who did what |
 //! | [`setting`] | regulator-facing settings |
+//! | [`export`] | settlement files: their numbers, what they list, how far they are |
 //! | [`command`], [`mod@apply`] | what can be asked, and what follows from it |
 //! | [`proof`] | portable proofs and the one verifier that everything shares |
 //! | [`tariff`] | price lists, and the proof that a row's charge follows from one |
@@ -34,6 +35,7 @@ pub mod canonical;
 pub mod chain;
 pub mod codec;
 pub mod command;
+pub mod export;
 pub mod hash;
 pub mod id;
 pub mod job;
@@ -57,4 +59,4 @@ pub use money::Money;
 pub use row::Row;
 pub use seal::Seal;
 pub use state::LedgerState;
-pub use time::{Hour, Millis};
+pub use time::{Day, Hour, Millis};

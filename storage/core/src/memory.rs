@@ -5,6 +5,9 @@ use crate::apply::{NewRow, Transition, View, ViewError, apply};
 use crate::audit::{Request, request_of};
 use crate::canonical::push_row;
 use crate::command::{Envelope, Reply, SignSeal};
+use crate::export::Export;
+use crate::export::books::Books;
+use crate::export::quarantine::Quarantined;
 use crate::hash::Hash;
 use crate::id::{CdrId, Uuid};
 use crate::row::{Record, SystemKind};
@@ -26,6 +29,8 @@ pub struct MemoryLedger {
     messages: HashMap<Uuid, Hour>,
     records: HashMap<CdrId, Predecessor>,
     requests: HashMap<Hash, Request>,
+    /// Every settlement file and quarantine entry.
+    pub books: Books,
 }
 
 impl View for MemoryLedger {
@@ -44,6 +49,18 @@ impl View for MemoryLedger {
     fn request(&self, key: &Hash) -> Result<Option<Request>, ViewError> {
         Ok(self.requests.get(key).copied())
     }
+
+    fn export(&self, id: CdrId) -> Result<Option<Export>, ViewError> {
+        Ok(self.books.exports.get(&id).cloned())
+    }
+
+    fn quarantined(&self, id: CdrId) -> Result<Option<Quarantined>, ViewError> {
+        Ok(self.books.quarantine.get(&id).cloned())
+    }
+
+    fn waits_in_quarantine(&self, series: &str, cdr_id: &str) -> Result<bool, ViewError> {
+        Ok(self.books.waits(series, cdr_id))
+    }
 }
 
 impl MemoryLedger {
@@ -57,7 +74,9 @@ impl MemoryLedger {
         Ok(self.commit(transition))
     }
 
-    fn commit(&mut self, transition: Transition<'_>) -> Reply {
+    fn commit(&mut self, mut transition: Transition<'_>) -> Reply {
+        self.books.exports.append(&mut transition.books.exports);
+        self.books.quarantine.append(&mut transition.books.quarantine);
         self.seals.extend(transition.closed.into_iter().map(|closed| (closed.seal.bucket_hour, closed)));
         if let Some(sign) = transition.signature {
             self.signatures.insert(sign.hour, sign);

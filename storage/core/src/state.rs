@@ -6,6 +6,8 @@
 use crate::canonical::{MAX_INTEGER, to_jcs};
 use crate::chain;
 use crate::command::{ClockKind, OutboxPlace, Rejection, Source};
+use crate::export::books::Books;
+use crate::export::fold::{Exports, RowPlace};
 use crate::hash::{Hash, sha256};
 use crate::job::{JobStep, Jobs, Place};
 use crate::merkle::Frontier;
@@ -39,6 +41,8 @@ pub struct LedgerState {
     pub jobs: Jobs,
     /// Regulator-facing settings.
     pub settings: Settings,
+    /// Settlement files.
+    pub exports: Exports,
 }
 
 /// Scalars that change with every command.
@@ -324,8 +328,9 @@ impl LedgerState {
         self.head.next_unsigned = hour;
     }
 
-    /// Takes a row in that belongs next: chain, tree, counters, and what a system row means. Reports the
-    /// cached subtrees that it completes.
+    /// Takes a row in that belongs next: chain, tree, counters, and what a system row means. `books` hold what
+    /// [`crate::export::books::named`] says that it names, and afterwards what became of it. Reports the cached subtrees
+    /// that it completes.
     ///
     /// # Errors
     /// [`Rejection`] if the row does not belong here; the state is then unchanged.
@@ -333,6 +338,7 @@ impl LedgerState {
         &mut self,
         row: &Row<'_>,
         row_hash: Hash,
+        books: &mut Books,
         mut completed: impl FnMut(Subtree),
     ) -> Result<(), Rejection> {
         let operator_id = row.frame.operator_id;
@@ -342,7 +348,7 @@ impl LedgerState {
             return Err(unknown());
         }
         if let Record::System(system) = &row.record {
-            self.fold_system(&row.frame, system)?;
+            self.fold_system(&row.frame, system, books)?;
         }
         // Looked up after the fold: an operator row of the first hour moves the partitions.
         let index = self.partition(operator_id).ok_or_else(unknown)?;
@@ -454,7 +460,14 @@ impl LedgerState {
         );
     }
 
-    fn fold_system(&mut self, frame: &Frame<'_>, system: &System<'_>) -> Result<(), Rejection> {
+    fn fold_system(
+        &mut self,
+        frame: &Frame<'_>,
+        system: &System<'_>,
+        books: &mut Books,
+    ) -> Result<(), Rejection> {
+        let place =
+            RowPlace { id: frame.cdr_id, ordinal: self.head.row_count, recorded_at: frame.recorded_at };
         let (kind, body) = (system.kind, system.body);
         // The body enters the row's canonical bytes as it is.
         let value: Map<String, Value> = read_body(body)?;
@@ -470,6 +483,13 @@ impl LedgerState {
             // A body without a key or a step means nothing to the state.
             SystemKind::Config if value.contains_key("configKey") => self.settings.fold(read_body(body)?),
             SystemKind::Job if value.contains_key("step") => self.fold_job(frame, read_body(body)?),
+            SystemKind::Export if value.contains_key("step") => {
+                books.export(&mut self.exports, place, read_body(body)?)
+            }
+            SystemKind::Delivery if value.contains_key("step") => {
+                books.delivery(&mut self.exports, place, read_body(body)?)
+            }
+            SystemKind::Quarantine if value.contains_key("step") => books.quarantine(place, read_body(body)?),
             SystemKind::Audit => crate::audit::request_of(body)
                 .map(|_| ())
                 .map_err(|why| Rejection::Illegal { why: format!("audit row: {why}") }),

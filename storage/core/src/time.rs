@@ -147,6 +147,57 @@ impl fmt::Display for Hour {
     }
 }
 
+/// A calendar day, counted from 1970-01-01.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode,
+)]
+pub struct Day(pub u32);
+
+impl Day {
+    /// The day that clocks `offset_minutes` east of UTC show at an instant; the first day for instants before it.
+    pub fn local(at: Millis, offset_minutes: i16) -> Self {
+        let local = at.0.saturating_add(i64::from(offset_minutes) * 60_000);
+        Self(u32::try_from(local.div_euclid(DAY_MS)).unwrap_or(0))
+    }
+
+    /// The day after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// Midnight of the day in UTC.
+    pub fn start_utc(self) -> Millis {
+        Millis(i64::from(self.0) * DAY_MS)
+    }
+
+    /// Parses `2026-04-20`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let at = Millis::parse(&format!("{text}T00:00:00Z"))?;
+        u32::try_from(at.0 / DAY_MS).ok().map(Self).filter(|day| day.to_string() == text)
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.start_utc().to_string();
+        f.write_str(&text[..10])
+    }
+}
+
+impl Serialize for Day {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("expected a day such as 2026-04-20"))
+    }
+}
+
 impl Serialize for Millis {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

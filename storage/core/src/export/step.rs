@@ -1,0 +1,104 @@
+//! The bodies of `export` and `delivery` rows.
+
+use super::{ExportPins, ExportType, FileContent, FileSignature, Outcome};
+use crate::time::Day;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The body of an `export` row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "SCREAMING_SNAKE_CASE", rename_all_fields = "camelCase")]
+pub enum ExportStep {
+    /// Somebody asked for the file of a day before it is due.
+    Requested {
+        /// Kind of the file.
+        export_type: ExportType,
+        /// Operator.
+        operator_id: String,
+        /// The receiver's series.
+        series: String,
+        /// The day; it must be over.
+        settlement_day: Day,
+    },
+    /// A file is opened and takes its number; the row's id is the file's.
+    Opened(ExportPins),
+    /// The file's bytes are known.
+    Encoded {
+        /// The file.
+        export_id: String,
+        /// What it holds.
+        #[serde(flatten)]
+        content: FileContent,
+    },
+    /// The file is signed.
+    Signed {
+        /// The file.
+        export_id: String,
+        /// The signature.
+        #[serde(flatten)]
+        signature: FileSignature,
+    },
+}
+
+/// The body of a `delivery` row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "SCREAMING_SNAKE_CASE", rename_all_fields = "camelCase")]
+pub enum DeliveryStep {
+    /// An attempt ended.
+    Attempted {
+        /// The file.
+        export_id: String,
+        /// Channel.
+        channel: String,
+        /// What came of it.
+        #[serde(flatten)]
+        outcome: Outcome,
+    },
+    /// All channels failed for too long.
+    Exhausted {
+        /// The file.
+        export_id: String,
+        /// Failed attempts so far.
+        retry_count: u32,
+        /// The last failure, in words.
+        reason: String,
+    },
+    /// Somebody asked for the file to be delivered again, as it is.
+    Redropped {
+        /// The file.
+        export_id: String,
+    },
+    /// The receiver checked the file.
+    Acked {
+        /// The file.
+        export_id: String,
+        /// The receiver's receipt.
+        atra_receipt_id: String,
+        /// None if it accepts the file, else why not.
+        rejection_reason: Option<String>,
+        /// What it sent with its answer.
+        payload: Option<Value>,
+    },
+}
+
+impl ExportStep {
+    /// The file, unless this opens one.
+    pub fn export_id(&self) -> Option<&str> {
+        match self {
+            Self::Requested { .. } | Self::Opened(_) => None,
+            Self::Encoded { export_id, .. } | Self::Signed { export_id, .. } => Some(export_id),
+        }
+    }
+}
+
+impl DeliveryStep {
+    /// The file.
+    pub fn export_id(&self) -> &str {
+        match self {
+            Self::Attempted { export_id, .. }
+            | Self::Exhausted { export_id, .. }
+            | Self::Redropped { export_id }
+            | Self::Acked { export_id, .. } => export_id,
+        }
+    }
+}

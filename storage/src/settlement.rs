@@ -1,0 +1,277 @@
+//! Which records a settlement file lists, read from rows: the rules are [`cdr_core::export::selection`]'s.
+//!
+//! A file's rows are looked at once, in the order of the log, from the first hour that can hold something new to it.
+//! What was resubmitted from quarantine follows behind them.
+
+use crate::error::StoreError;
+use crate::exports::SeriesFile;
+use crate::index::{PostingKey, kind};
+use crate::page::StoredRow;
+use crate::rows::RowReader;
+use crate::store::{Store, registry_number};
+use cdr_core::adjust::is_unpriced;
+use cdr_core::export::quarantine::{Episode, Quarantined};
+use cdr_core::export::selection::{AdjustmentFacts, RecordFacts, rap_takes, tap_file_of, tap_takes};
+use cdr_core::export::{Cut, Export, ExportType, SeriesKey};
+use cdr_core::time::Day;
+use cdr_core::{CdrId, Hour};
+use std::collections::HashMap;
+use std::ops::{ControlFlow, Range};
+
+/// A record that a TAP file lists.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The original.
+    pub original: StoredRow,
+    /// The adjustment that gave it its first price, if it had none itself: the entry carries this one's values.
+    pub priced: Option<StoredRow>,
+}
+
+/// An adjustment that a RAP file returns.
+#[derive(Clone, Debug)]
+pub struct Returned {
+    /// The adjustment.
+    pub adjustment: StoredRow,
+    /// What the TAP file listed.
+    pub listed: Listed,
+    /// The TAP file.
+    pub tap_file: CdrId,
+}
+
+/// What a reader does with each: goes on, or stops.
+pub type Each<'a, T> = &'a mut dyn FnMut(T) -> ControlFlow<()>;
+
+impl Listed {
+    /// The row whose values the entry carries.
+    pub fn carried(&self) -> &StoredRow {
+        self.priced.as_ref().unwrap_or(&self.original)
+    }
+}
+
+/// A line of rows that follow one another, and what decides where its original is listed.
+struct Line {
+    rows: Vec<StoredRow>,
+    /// Position of the first row with a price.
+    priced: Option<usize>,
+    facts: RecordFacts,
+}
+
+impl Line {
+    fn new(rows: Vec<StoredRow>) -> Result<Self, StoreError> {
+        let mut line = Self { priced: None, facts: RecordFacts { day: Day(0), priced_in: None }, rows };
+        for (at, stored) in line.rows.iter().enumerate() {
+            let row = stored.row()?;
+            let Some(sms) = row.sms() else { continue };
+            if at == 0 {
+                line.facts.day = Day::local(sms.event_at, sms.local_offset_minutes);
+            }
+            if line.priced.is_none() && !is_unpriced(sms) {
+                line.priced = Some(at);
+                line.facts.priced_in = Some(stored.hour());
+            }
+        }
+        Ok(line)
+    }
+
+    fn listed(&self) -> Option<Listed> {
+        let original = self.rows.first()?.clone();
+        let priced = self.priced.filter(|at| *at > 0).map(|at| self.rows[at].clone());
+        Some(Listed { original, priced })
+    }
+}
+
+/// Reads what the files of one operator need.
+struct Selection<'a> {
+    store: &'a Store,
+    export: &'a Export,
+    /// Resubmitted records and what is in quarantine, by record: few, and in memory while a file is made.
+    episodes: HashMap<CdrId, Vec<Episode>>,
+    resubmitted: Vec<CdrId>,
+}
+
+impl<'a> Selection<'a> {
+    fn new(store: &'a Store, export: &'a Export) -> Result<Self, StoreError> {
+        let mut entries: Vec<Quarantined> = Vec::new();
+        store.quarantine(None, |entry| {
+            let (pins, unfit) = (&export.pins, &entry.unfit);
+            if unfit.series == pins.series && unfit.operator_id == pins.operator_id {
+                entries.push(entry);
+            }
+            true
+        })?;
+        entries.sort_by_key(|entry| entry.ordinal);
+        let (mut episodes, mut resubmitted) = (HashMap::<_, Vec<Episode>>::new(), Vec::new());
+        let new = export.before.map_or(0, |before| before.ordinal)..export.cut.ordinal;
+        for entry in &entries {
+            let Some(record) = CdrId::parse(&entry.unfit.cdr_id) else { continue };
+            let episode = entry.episode();
+            if episode.resubmitted.is_some_and(|at| new.contains(&at)) {
+                resubmitted.push(record);
+            }
+            episodes.entry(record).or_default().push(episode);
+        }
+        Ok(Self { store, export, episodes, resubmitted })
+    }
+
+    fn episodes(&self, record: CdrId) -> &[Episode] {
+        self.episodes.get(&record).map_or(&[], Vec::as_slice)
+    }
+
+    fn takes(&self, record: CdrId, facts: &RecordFacts) -> bool {
+        tap_takes(self.export.before.as_ref(), &self.export.cut, facts, self.episodes(record))
+    }
+
+    fn hours(&self) -> (Hour, Hour) {
+        (self.export.pins.from_bucket, self.export.cut.upto)
+    }
+
+    fn call(&self, each: Each<'_, Listed>) -> Result<(), StoreError> {
+        let from = self.hours().0;
+        let stopped = self.store.each_of_operator(self.export, false, &mut |stored| {
+            let row = stored.row()?;
+            let Some(sms) = row.sms() else { return Ok(ControlFlow::Continue(())) };
+            let listed = if sms.adjustment.is_some() {
+                self.priced_now(&stored, from)?
+            } else if is_unpriced(sms) {
+                let line = Line::new(self.store.line(&stored)?)?;
+                line.listed().filter(|_| self.takes(row.frame.cdr_id, &line.facts))
+            } else {
+                let facts = RecordFacts {
+                    day: Day::local(sms.event_at, sms.local_offset_minutes),
+                    priced_in: Some(stored.hour()),
+                };
+                let takes = self.takes(row.frame.cdr_id, &facts);
+                takes.then(|| Listed { original: stored.clone(), priced: None })
+            };
+            Ok(listed.map_or(ControlFlow::Continue(()), &mut *each))
+        })?;
+        if stopped.is_break() {
+            return Ok(());
+        }
+        for record in &self.resubmitted {
+            let Some(stored) = self.store.row_by_id(*record)? else { continue };
+            let line = Line::new(self.store.line(&stored)?)?;
+            let is_new = stored.hour() < from && line.facts.priced_in.is_none_or(|hour| hour < from);
+            if !is_new || !self.takes(*record, &line.facts) {
+                continue;
+            }
+            if line.listed().is_some_and(|listed| each(listed).is_break()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The record that this adjustment gives its first price, unless the record itself is looked at anyway.
+    fn priced_now(&self, stored: &StoredRow, from: Hour) -> Result<Option<Listed>, StoreError> {
+        let line = Line::new(self.store.line(stored)?)?;
+        let Some(listed) = line.listed() else { return Ok(None) };
+        let is_this = listed.priced.as_ref().is_some_and(|priced| priced.ordinal() == stored.ordinal());
+        if !is_this || listed.original.hour() >= from {
+            return Ok(None);
+        }
+        let record = listed.original.row()?.frame.cdr_id;
+        Ok(self.takes(record, &line.facts).then_some(listed))
+    }
+
+    fn returns(&self, each: Each<'_, Returned>) -> Result<(), StoreError> {
+        let key = SeriesKey { export_type: ExportType::Tap, ..self.export.series_key() };
+        let tap_files = self.store.series(&key)?;
+        let stopped = self.store.each_of_operator(self.export, true, &mut |stored| {
+            let returned = self.returned(&tap_files, stored)?;
+            Ok(returned.map_or(ControlFlow::Continue(()), &mut *each))
+        })?;
+        if stopped.is_break() {
+            return Ok(());
+        }
+        for record in &self.resubmitted {
+            let Some(stored) = self.store.row_by_id(*record)? else { continue };
+            let is_new =
+                stored.hour() < self.hours().0 && stored.row()?.sms().is_some_and(|s| s.adjustment.is_some());
+            let returned = if is_new { self.returned(&tap_files, stored)? } else { None };
+            if returned.is_some_and(|returned| each(returned).is_break()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn returned(
+        &self,
+        tap_files: &[SeriesFile],
+        adjustment: StoredRow,
+    ) -> Result<Option<Returned>, StoreError> {
+        let line = Line::new(self.store.line(&adjustment)?)?;
+        let Some(listed) = line.listed() else { return Ok(None) };
+        let (original, own) = (listed.original.row()?.frame.cdr_id, adjustment.row()?.frame.cdr_id);
+        let cuts: Vec<Cut> = tap_files.iter().map(|file| file.cut).collect();
+        let tap_file = tap_file_of(&cuts, &line.facts, self.episodes(original)).map(|at| tap_files[at]);
+        let is_listed = listed.carried().ordinal() >= adjustment.ordinal();
+        let listed_at = tap_file.map(|file| file.cut.ordinal);
+        let facts = AdjustmentFacts { bucket: adjustment.hour(), listed_at, is_listed };
+        let takes = rap_takes(self.export.before.as_ref(), &self.export.cut, &facts, self.episodes(own));
+        Ok(tap_file.filter(|_| takes).map(|file| Returned { adjustment, listed, tap_file: file.id }))
+    }
+}
+
+impl Store {
+    /// The records that a TAP file lists, in its order, until `each` breaks off.
+    ///
+    /// # Errors
+    /// If rows can't be read.
+    pub fn tap_records(&self, export: &Export, each: Each<'_, Listed>) -> Result<(), StoreError> {
+        Selection::new(self, export)?.call(each)
+    }
+
+    /// The adjustments that a RAP file returns, in its order, until `each` breaks off.
+    ///
+    /// # Errors
+    /// If rows can't be read.
+    pub fn rap_adjustments(&self, export: &Export, each: Each<'_, Returned>) -> Result<(), StoreError> {
+        Selection::new(self, export)?.returns(each)
+    }
+
+    /// Which TAP file of a series lists the record that this row belongs to, if one does.
+    ///
+    /// # Errors
+    /// If rows can't be read.
+    pub fn tap_file_of(&self, key: &SeriesKey, row: &StoredRow) -> Result<Option<CdrId>, StoreError> {
+        let line = Line::new(self.line(row)?)?;
+        let Some(original) = line.rows.first() else { return Ok(None) };
+        let record = original.row()?.frame.cdr_id;
+        let entries = self.quarantine_of(&key.series, record)?;
+        let episodes: Vec<Episode> = entries.iter().map(Quarantined::episode).collect();
+        let files = self.series(key)?;
+        let cuts: Vec<Cut> = files.iter().map(|file| file.cut).collect();
+        Ok(tap_file_of(&cuts, &line.facts, &episodes).map(|at| files[at].id))
+    }
+
+    /// The rows of a file's operator in its hours, all or adjustments only.
+    fn each_of_operator(
+        &self,
+        export: &Export,
+        adjustments_only: bool,
+        each: &mut dyn FnMut(StoredRow) -> Result<ControlFlow<()>, StoreError>,
+    ) -> Result<ControlFlow<()>, StoreError> {
+        let generation = self.generation();
+        let (committed, index) = (generation.committed(), generation.index());
+        let Some(operator) = registry_number(&committed, &export.pins.operator_id) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let range: Range<u64> =
+            committed.ordinals_between(Some(export.pins.from_bucket), Some(export.cut.upto));
+        let key = if adjustments_only {
+            PostingKey::Kind(kind::ADJUSTMENT)
+        } else {
+            PostingKey::Operator(operator)
+        };
+        let mut reader = RowReader::new(&generation.db, &committed)?;
+        for ordinal in index.postings(key, range)? {
+            let Some(stored) = reader.by_ordinal(ordinal?)? else { break };
+            if stored.operator() == operator && each(stored)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
