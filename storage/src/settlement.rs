@@ -6,6 +6,7 @@
 use crate::error::StoreError;
 use crate::exports::SeriesFile;
 use crate::index::{PostingKey, kind};
+use crate::leaves::LeafCursor;
 use crate::page::StoredRow;
 use crate::rows::RowReader;
 use crate::store::{Store, registry_number};
@@ -14,7 +15,7 @@ use cdr_core::export::quarantine::{Episode, Quarantined};
 use cdr_core::export::selection::{AdjustmentFacts, RecordFacts, rap_takes, tap_file_of, tap_takes};
 use cdr_core::export::{Cut, Export, ExportType, SeriesKey};
 use cdr_core::time::Day;
-use cdr_core::{CdrId, Hour};
+use cdr_core::{CdrId, Hash, Hour};
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
 
@@ -23,6 +24,8 @@ use std::ops::{ControlFlow, Range};
 pub struct Listed {
     /// The original.
     pub original: StoredRow,
+    /// Its hash.
+    pub row_hash: Hash,
     /// The adjustment that gave it its first price, if it had none itself: the entry carries this one's values.
     pub priced: Option<StoredRow>,
 }
@@ -73,10 +76,10 @@ impl Line {
         Ok(line)
     }
 
-    fn listed(&self) -> Option<Listed> {
-        let original = self.rows.first()?.clone();
+    fn listed(&self, store: &Store) -> Result<Option<Listed>, StoreError> {
+        let Some(original) = self.rows.first().cloned() else { return Ok(None) };
         let priced = self.priced.filter(|at| *at > 0).map(|at| self.rows[at].clone());
-        Some(Listed { original, priced })
+        Ok(Some(Listed { row_hash: store.stored_row_hash(&original)?, original, priced }))
     }
 }
 
@@ -127,21 +130,21 @@ impl<'a> Selection<'a> {
 
     fn call(&self, each: Each<'_, Listed>) -> Result<(), StoreError> {
         let from = self.hours().0;
-        let stopped = self.store.each_of_operator(self.export, false, &mut |stored| {
+        let stopped = self.store.each_of_operator(self.export, false, &mut |stored, row_hash| {
             let row = stored.row()?;
             let Some(sms) = row.sms() else { return Ok(ControlFlow::Continue(())) };
             let listed = if sms.adjustment.is_some() {
                 self.priced_now(&stored, from)?
             } else if is_unpriced(sms) {
                 let line = Line::new(self.store.line(&stored)?)?;
-                line.listed().filter(|_| self.takes(row.frame.cdr_id, &line.facts))
+                line.listed(self.store)?.filter(|_| self.takes(row.frame.cdr_id, &line.facts))
             } else {
                 let facts = RecordFacts {
                     day: Day::local(sms.event_at, sms.local_offset_minutes),
                     priced_in: Some(stored.hour()),
                 };
                 let takes = self.takes(row.frame.cdr_id, &facts);
-                takes.then(|| Listed { original: stored.clone(), priced: None })
+                takes.then(|| Listed { original: stored.clone(), row_hash, priced: None })
             };
             Ok(listed.map_or(ControlFlow::Continue(()), &mut *each))
         })?;
@@ -155,7 +158,7 @@ impl<'a> Selection<'a> {
             if !is_new || !self.takes(*record, &line.facts) {
                 continue;
             }
-            if line.listed().is_some_and(|listed| each(listed).is_break()) {
+            if line.listed(self.store)?.is_some_and(|listed| each(listed).is_break()) {
                 break;
             }
         }
@@ -165,7 +168,7 @@ impl<'a> Selection<'a> {
     /// The record that this adjustment gives its first price, unless the record itself is looked at anyway.
     fn priced_now(&self, stored: &StoredRow, from: Hour) -> Result<Option<Listed>, StoreError> {
         let line = Line::new(self.store.line(stored)?)?;
-        let Some(listed) = line.listed() else { return Ok(None) };
+        let Some(listed) = line.listed(self.store)? else { return Ok(None) };
         let is_this = listed.priced.as_ref().is_some_and(|priced| priced.ordinal() == stored.ordinal());
         if !is_this || listed.original.hour() >= from {
             return Ok(None);
@@ -177,7 +180,7 @@ impl<'a> Selection<'a> {
     fn returns(&self, each: Each<'_, Returned>) -> Result<(), StoreError> {
         let key = SeriesKey { export_type: ExportType::Tap, ..self.export.series_key() };
         let tap_files = self.store.series(&key)?;
-        let stopped = self.store.each_of_operator(self.export, true, &mut |stored| {
+        let stopped = self.store.each_of_operator(self.export, true, &mut |stored, _| {
             let returned = self.returned(&tap_files, stored)?;
             Ok(returned.map_or(ControlFlow::Continue(()), &mut *each))
         })?;
@@ -202,7 +205,7 @@ impl<'a> Selection<'a> {
         adjustment: StoredRow,
     ) -> Result<Option<Returned>, StoreError> {
         let line = Line::new(self.store.line(&adjustment)?)?;
-        let Some(listed) = line.listed() else { return Ok(None) };
+        let Some(listed) = line.listed(self.store)? else { return Ok(None) };
         let (original, own) = (listed.original.row()?.frame.cdr_id, adjustment.row()?.frame.cdr_id);
         let cuts: Vec<Cut> = tap_files.iter().map(|file| file.cut).collect();
         let tap_file = tap_file_of(&cuts, &line.facts, self.episodes(original)).map(|at| tap_files[at]);
@@ -251,7 +254,7 @@ impl Store {
         &self,
         export: &Export,
         adjustments_only: bool,
-        each: &mut dyn FnMut(StoredRow) -> Result<ControlFlow<()>, StoreError>,
+        each: &mut dyn FnMut(StoredRow, Hash) -> Result<ControlFlow<()>, StoreError>,
     ) -> Result<ControlFlow<()>, StoreError> {
         let generation = self.generation();
         let (committed, index) = (generation.committed(), generation.index());
@@ -266,9 +269,21 @@ impl Store {
             PostingKey::Operator(operator)
         };
         let mut reader = RowReader::new(&generation.db, &committed)?;
+        let mut hashes: Option<(Hour, LeafCursor<'_>)> = None;
         for ordinal in index.postings(key, range)? {
             let Some(stored) = reader.by_ordinal(ordinal?)? else { break };
-            if stored.operator() == operator && each(stored)?.is_break() {
+            if stored.operator() != operator {
+                continue;
+            }
+            let cursor = match &mut hashes {
+                Some((hour, cursor)) if *hour == stored.hour() => cursor,
+                other => {
+                    let cursor = LeafCursor::new(&generation.db, stored.hour(), operator)?;
+                    &mut other.insert((stored.hour(), cursor)).1
+                }
+            };
+            let hash = cursor.hash(stored.leaf_index())?;
+            if each(stored, hash)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }

@@ -87,6 +87,15 @@ impl Exports {
                 }
                 return Ok(None);
             }
+            ExportStep::Skipped { export_type, operator_id, series, settlement_day, upto_bucket } => {
+                let key = SeriesKey { series, export_type, operator_id };
+                let cut = Cut { day: settlement_day, upto: upto_bucket, ordinal: at.ordinal };
+                if export_type == ExportType::Tap || !self.goes_on(&key, &cut) {
+                    return Err(Rejection::ExportMoved { export_id: at.id.with_prefix(EXPORT_PREFIX) });
+                }
+                self.reach(key, cut);
+                return Ok(None);
+            }
             ExportStep::Opened(pins) => self.begin(at, pins)?,
             ExportStep::Encoded { export_id, content } => {
                 let mut export = named(known, &export_id)?;
@@ -179,21 +188,29 @@ impl Exports {
         let pins = &export.pins;
         let number = (pins.series.clone(), pins.export_type, pins.recording_entity.clone());
         export.before = self.reached(&key).copied();
-        let behind = export.before.is_none_or(|before| before.day < cut.day && before.upto <= cut.upto);
         let last = self.0.numbers.get(&number).copied();
         // Where numbers wrap, and at which, is the schema variant's.
         let next =
             last.is_none_or(|last| last + 1 == pins.file_sequence_number || pins.file_sequence_number < last);
-        if !behind || !next {
+        if !self.goes_on(&key, &cut) || !next {
             return Err(Rejection::ExportMoved { export_id: export.name() });
         }
+        Arc::make_mut(&mut self.0).numbers.insert(number, export.pins.file_sequence_number);
+        self.reach(key, cut);
+        Ok(export)
+    }
+
+    /// True if a series may go on to `cut`: to a later day, and not back in the log.
+    fn goes_on(&self, key: &SeriesKey, cut: &Cut) -> bool {
+        self.reached(key).is_none_or(|before| before.day < cut.day && before.upto <= cut.upto)
+    }
+
+    fn reach(&mut self, key: SeriesKey, cut: Cut) {
         let folded = Arc::make_mut(&mut self.0);
-        folded.numbers.insert(number, export.pins.file_sequence_number);
         if folded.requested.get(&key).is_some_and(|day| *day <= cut.day) {
             folded.requested.remove(&key);
         }
         folded.reached.insert(key, cut);
-        Ok(export)
     }
 
     fn keep(&mut self, export: Export) -> Export {

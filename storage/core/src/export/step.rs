@@ -1,7 +1,7 @@
 //! The bodies of `export` and `delivery` rows.
 
 use super::{ExportPins, ExportType, FileContent, FileSignature, Outcome};
-use crate::time::Day;
+use crate::time::{Day, Hour};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,6 +19,19 @@ pub enum ExportStep {
         series: String,
         /// The day; it must be over.
         settlement_day: Day,
+    },
+    /// There is nothing that a file could return: the series goes on without one (US-CDR-008).
+    Skipped {
+        /// Kind of the file; a TAP file is never left out.
+        export_type: ExportType,
+        /// Operator.
+        operator_id: String,
+        /// The receiver's series.
+        series: String,
+        /// The day.
+        settlement_day: Day,
+        /// Last hour that was looked at.
+        upto_bucket: Hour,
     },
     /// A file is opened and takes its number; the row's id is the file's.
     Opened(ExportPins),
@@ -85,7 +98,7 @@ impl ExportStep {
     /// The file, unless this opens one.
     pub fn export_id(&self) -> Option<&str> {
         match self {
-            Self::Requested { .. } | Self::Opened(_) => None,
+            Self::Requested { .. } | Self::Skipped { .. } | Self::Opened(_) => None,
             Self::Encoded { export_id, .. } | Self::Signed { export_id, .. } => Some(export_id),
         }
     }

@@ -113,6 +113,24 @@ fn a_request_stands_until_its_day_is_opened() {
 }
 
 #[test]
+fn only_rap_files_may_be_left_out() {
+    let mut world = World::default();
+    let skipped = |export_type| ExportStep::Skipped {
+        export_type,
+        operator_id: "AWCC".to_owned(),
+        series: "regulator".to_owned(),
+        settlement_day: Day(5),
+        upto_bucket: Hour(120),
+    };
+    assert!(world.export(1, skipped(ExportType::Tap)).is_err());
+    world.export(1, skipped(ExportType::Rap)).unwrap();
+    assert!(world.export(2, skipped(ExportType::Rap)).is_err(), "the day is done");
+    let next = ExportPins { export_type: ExportType::Rap, ..pins(6, 1) };
+    world.export(2, ExportStep::Opened(next)).unwrap();
+    assert_eq!(world.books.exports[&CdrId([2; 16])].before.unwrap().ordinal, 10);
+}
+
+#[test]
 fn every_step_happens_once_and_in_order() {
     let mut world = World::default();
     world.export(1, ExportStep::Opened(pins(5, 1))).unwrap();
