@@ -16,7 +16,7 @@ mod tests;
 pub use cdr_core::tariff::{Tariff, TariffTable};
 pub use pricing::{Pricing, PricingSource};
 pub use sections::{
-    Api, Auth, BusKind, Cluster, Consumers, Events, Ingest, LogFormat, Observability, Peers, Settlement,
+    Api, Auth, BusKind, Cluster, Consumers, Events, Export, Ingest, LogFormat, Observability, Peers, Settlement,
     Signer, SignerKind, Storage,
 };
 pub use tariff::{Operator, Operators};
@@ -40,6 +40,7 @@ const SECTIONS: &[&str] = &[
     "operators",
     "settlement",
     "signer",
+    "export",
     "api",
     "auth",
     "consumers",
@@ -47,7 +48,7 @@ const SECTIONS: &[&str] = &[
 ];
 
 /// Sections that are reserved and have no keys yet.
-const RESERVED: &[&str] = &["export", "delivery", "archive", "anchor"];
+const RESERVED: &[&str] = &["delivery", "archive", "anchor"];
 
 /// The effective configuration of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -68,6 +69,8 @@ pub struct Config {
     pub settlement: Settlement,
     /// Who signs.
     pub signer: Signer,
+    /// Settlement files.
+    pub export: Export,
     /// The HTTP interface.
     pub api: Api,
     /// Whose tokens are accepted.
@@ -155,6 +158,7 @@ impl Config {
             operators: sections.read("operators", Operators::read),
             settlement: sections.read("settlement", Settlement::read),
             signer: sections.read("signer", Signer::read),
+            export: sections.read("export", Export::read),
             api: sections.read("api", Api::read),
             auth: sections.read("auth", Auth::read),
             consumers: sections.read("consumers", Consumers::read),
@@ -189,6 +193,7 @@ impl Config {
         config.events.replicas = 1;
         config.signer.key_file = Some(beside("signer.key"));
         config.signer.allow_dev = true;
+        config.export.schema_variant = Some("atra-tap-v2".to_owned());
         api.clone_into(&mut config.api.listen);
         config.auth.jwks_file = beside("jwks.json");
         config
@@ -209,6 +214,7 @@ impl Config {
             ("operators", self.operators == other.operators),
             ("settlement", self.settlement == other.settlement),
             ("signer", self.signer == other.signer),
+            ("export", self.export == other.export),
             ("api", self.api == other.api),
             ("auth", self.auth == other.auth),
             ("consumers", self.consumers == other.consumers),

@@ -119,8 +119,29 @@ section! {
     Settlement {
         /// IANA name of the zone of local times and settlement days; fixed when the ledger begins.
         zone: String = "Asia/Kabul".to_owned(),
+        /// Local time from which the TAP files of the day before are made, `HH:MM`.
+        tap_start: String = "00:30".to_owned(),
+        /// Local time by which they have to be delivered, `HH:MM`.
+        tap_deadline: String = "02:00".to_owned(),
         /// Local time at which the day's adjustments are cut off for the RAP file, `HH:MM`.
         rap_cut_off: String = "02:30".to_owned(),
+    }
+}
+
+section! {
+    /// `[export]`: which settlement files are made.
+    Export {
+        /// Directory of the schema variants, a folder each.
+        schema_dir: PathBuf = PathBuf::from("tap-schemas"),
+        /// Schema variant of the regulator's files until another is activated; none to make no files.
+        schema_variant: Option<String> = None,
+        /// Further variants of which files are made, each with numbers of its own.
+        additional_variants: Vec<String> = Vec::new(),
+        /// Exchange rates to the currency of the files, by currency: how many of its units one unit of that currency
+        /// is. Records in a currency without a rate go into quarantine.
+        exchange_rates: BTreeMap<String, String> = BTreeMap::new(),
+        /// How long a record may wait for a price before it goes into quarantine, hours.
+        unpriced_wait_hours: u32 = 24,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{BusKind, Config, Problem, SignerKind, pricing};
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
+use rust_decimal::Decimal;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -54,9 +55,8 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let zone = &config.settlement.zone;
     let why = format!("{zone:?} is not an IANA time zone, such as Asia/Kabul");
     check.that(jiff::tz::TimeZone::get(zone).is_ok(), "settlement.zone", &why);
-    let cut_off = &config.settlement.rap_cut_off;
-    let why = format!("{cut_off:?} is not a time of day, such as 02:30");
-    check.that(crate::zone::time_of_day(cut_off).is_some(), "settlement.rap_cut_off", &why);
+    settlement(config, &mut check);
+    export(config, &mut check);
     check.listens("api.listen", &config.api.listen);
     check.range("api.max_concurrent_reads", config.api.max_concurrent_reads, 1, 1024);
     check.range("api.max_concurrent_verifications", config.api.max_concurrent_verifications, 1, 64);
@@ -73,6 +73,47 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     );
     check.range("auth.leeway_seconds", config.auth.leeway_seconds, 0, 300);
     check.0
+}
+
+fn settlement(config: &Config, check: &mut Check) {
+    let settlement = &config.settlement;
+    let times = [
+        ("tap_start", &settlement.tap_start),
+        ("tap_deadline", &settlement.tap_deadline),
+        ("rap_cut_off", &settlement.rap_cut_off),
+    ];
+    for (key, time) in times {
+        let why = format!("{time:?} is not a time of day, such as 02:30");
+        check.that(crate::zone::time_of_day(time).is_some(), &format!("settlement.{key}"), &why);
+    }
+    let order = crate::zone::time_of_day(&settlement.tap_start)
+        < crate::zone::time_of_day(&settlement.tap_deadline);
+    check.that(order, "settlement.tap_deadline", "it must be later than settlement.tap_start");
+}
+
+fn export(config: &Config, check: &mut Check) {
+    let export = &config.export;
+    let needless = "it has no effect without export.schema_variant: set that, or leave it out";
+    check.that(
+        export.schema_variant.is_some() || export.additional_variants.is_empty(),
+        "export.additional_variants",
+        needless,
+    );
+    let mut seen = BTreeSet::new();
+    for variant in export.schema_variant.iter().chain(&export.additional_variants) {
+        check.that(seen.insert(variant), "export.additional_variants", &format!("{variant} is named twice"));
+    }
+    for (currency, rate) in &export.exchange_rates {
+        let key = format!("export.exchange_rates.{currency}");
+        let positive = rate.parse::<Decimal>().is_ok_and(|rate| rate > Decimal::ZERO);
+        check.that(positive, &key, &format!("{rate:?} is not a decimal number over 0, in quotes"));
+        check.that(
+            currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase()),
+            &key,
+            "a currency is three capital letters (ISO 4217)",
+        );
+    }
+    check.range("export.unpriced_wait_hours", export.unpriced_wait_hours, 1, 24 * 30);
 }
 
 fn cluster(config: &Config, check: &mut Check) {

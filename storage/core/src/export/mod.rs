@@ -241,6 +241,25 @@ pub struct Export {
 }
 
 impl Export {
+    /// A file that was just opened.
+    pub fn opened(id: CdrId, pins: ExportPins, cut: Cut, before: Option<Cut>) -> Self {
+        Self {
+            id,
+            pins,
+            cut,
+            before,
+            content: None,
+            signature: None,
+            signed_at: None,
+            delivery: Delivery::Pending,
+            attempts: Vec::new(),
+            failures: 0,
+            due_since: None,
+            exhausted: false,
+            verification: None,
+        }
+    }
+
     /// The id as the API writes it.
     pub fn name(&self) -> String {
         self.id.with_prefix(EXPORT_PREFIX)
