@@ -23,11 +23,12 @@ use serde::{Deserialize, Serialize};
 pub const EXPORT_OVERLAP_HOURS: u32 = 30 * 24;
 
 /// How a key signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Algorithm {
     /// `Ed25519`.
     Ed25519,
     /// `ecdsa-p256`, for HSMs that know no Ed25519 in their FIPS mode.
+    #[serde(rename = "ecdsa-p256")]
     EcdsaP256,
 }
 
