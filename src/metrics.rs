@@ -14,7 +14,7 @@ use prometheus::{
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Upper bounds of the latency histograms, seconds.
 const SECONDS: &[f64] =
@@ -71,6 +71,9 @@ pub struct Metrics {
     pricing_answered_at: IntGaugeVec,
     dependency_up: IntGaugeVec,
     dependencies: Mutex<BTreeMap<&'static str, Result<(), String>>>,
+    signer_refused: IntGauge,
+    /// Since when the signer has not answered.
+    signer_away_since: Mutex<Option<Instant>>,
     figures: Mutex<Figures>,
 }
 
@@ -87,6 +90,7 @@ struct Figures {
     store: StoreFigures,
     outbox_backlog: IntGauge,
     memory_bytes: IntGauge,
+    signer_unavailable: IntGauge,
 }
 
 #[derive(Debug)]
@@ -243,6 +247,11 @@ impl Metrics {
                 &["dependency"],
             )?,
             dependencies: Mutex::default(),
+            signer_refused: add.gauge(
+                "cdr_signer_refused",
+                "1 while the signer refuses on the leader: wrong PIN, no such key",
+            )?,
+            signer_away_since: Mutex::default(),
             figures: Mutex::new(Figures::new(&add)?),
             registry: registry.clone(),
         };
@@ -336,6 +345,36 @@ impl Metrics {
         self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).insert(name, outcome);
     }
 
+    /// The signer gave what it was asked for.
+    pub fn signer_answers(&self) {
+        self.signer_rests();
+        self.dependency("signer", Ok(()));
+    }
+
+    /// The signer can't be reached (US-CDR-012: SEV1 after an hour).
+    pub fn signer_is_away(&self, why: String) {
+        self.signer_refused.set(0);
+        self.away_since().get_or_insert_with(Instant::now);
+        self.dependency("signer", Err(why));
+    }
+
+    /// The signer refuses, and will until somebody changes something.
+    pub fn signer_refuses(&self, why: String) {
+        *self.away_since() = None;
+        self.signer_refused.set(1);
+        self.dependency("signer", Err(why));
+    }
+
+    /// Nothing is asked of the signer here any more.
+    pub fn signer_rests(&self) {
+        *self.away_since() = None;
+        self.signer_refused.set(0);
+    }
+
+    fn away_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.signer_away_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Every outside part that was used so far, and how that went last.
     pub fn dependencies(&self) -> BTreeMap<&'static str, Result<(), String>> {
         self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -374,6 +413,8 @@ impl Metrics {
         let age_ms = store.oldest_unpublished_at.map_or(0, |at| (now.0 - at.0).max(0));
         figures.outbox_backlog.set(age_ms / 1_000);
         figures.memory_bytes.set(resident_bytes());
+        let away = self.away_since().map_or(0, |since| since.elapsed().as_secs());
+        figures.signer_unavailable.set(away as i64);
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 }
@@ -399,6 +440,10 @@ impl Figures {
                 "Age of the oldest log entry whose events are not known to be published",
             )?,
             memory_bytes: add.gauge("cdr_process_resident_bytes", "Memory of this process")?,
+            signer_unavailable: add.gauge(
+                "cdr_signer_unavailable_seconds",
+                "On the leader: for how long the signer has not answered, 0 while it does",
+            )?,
         })
     }
 
@@ -600,6 +645,34 @@ mod tests {
         assert_eq!(show(None), "cdr_outbox_backlog_seconds 0");
         assert_eq!(show(Some(20_500)), "cdr_outbox_backlog_seconds 69");
         assert_eq!(show(Some(91_000)), "cdr_outbox_backlog_seconds 0");
+    }
+
+    #[test]
+    fn the_signer_is_away_or_refuses_until_it_answers() {
+        let metrics = Metrics::new().unwrap();
+        let show = || {
+            let (node, store) = (NodeMetrics::default(), StoreMetrics::default());
+            let text = metrics.render(Millis(0), &LedgerState::default(), &node, &store).unwrap();
+            let number = |name| line(&text, name).rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+            (number("cdr_signer_unavailable_seconds"), number("cdr_signer_refused"))
+        };
+        assert_eq!(show(), (0, 0));
+        let hour = Duration::from_secs(3_700);
+        *metrics.away_since() = Instant::now().checked_sub(hour);
+        metrics.signer_is_away("gone".to_owned());
+        let (seconds, refused) = show();
+        assert!(
+            seconds >= 3_700 && refused == 0,
+            "a further failure does not begin the time anew: {seconds}"
+        );
+        assert_eq!(metrics.dependencies()["signer"], Err("gone".to_owned()));
+        metrics.signer_refuses("wrong PIN".to_owned());
+        assert_eq!(show(), (0, 1));
+        metrics.signer_answers();
+        assert_eq!((show(), &metrics.dependencies()["signer"]), ((0, 0), &Ok(())));
+        metrics.signer_refuses("wrong PIN".to_owned());
+        metrics.signer_rests();
+        assert_eq!(show(), (0, 0), "another node leads");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::events::signing_key::SigningKey;
 use crate::ingest::{Ingest, IngestSettings};
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing, Sources};
-use crate::signer::{Signer, Voucher};
+use crate::signer::{Signer, Signing, Voucher};
 use crate::workers::{ConsumerSettings, Leadership, LedgerSettings, Relay, lead_when_elected};
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
@@ -30,7 +30,7 @@ pub struct ReplicaParts {
     pub clock: Clock,
     /// The bus.
     pub bus: Arc<dyn Bus>,
-    /// Signer of seals.
+    /// Signs seals, and the files of exports.
     pub signer: Arc<dyn Signer>,
     /// Where the record comes from with which the signer's key enters the ledger.
     pub voucher: Arc<Voucher>,
@@ -271,7 +271,7 @@ fn leadership(
             streams: config.consumers,
             replicas: usize::from(config.ingest.replicas),
         },
-        signer: parts.signer,
+        signing: Signing::new(parts.signer, metrics.clone()),
         voucher: parts.voucher,
         ledger: LedgerSettings {
             cluster_id: config.cluster.id,

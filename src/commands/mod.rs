@@ -6,6 +6,7 @@ pub mod node;
 mod progress;
 pub mod publish;
 pub mod reload;
+pub mod signer;
 pub mod verify_record;
 
 use std::time::Duration;

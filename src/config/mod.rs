@@ -13,6 +13,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub use cdr_core::key::Algorithm;
 pub use cdr_core::tariff::{Tariff, TariffTable};
 pub use pricing::{Pricing, PricingSource};
 pub use sections::{

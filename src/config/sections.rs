@@ -1,6 +1,7 @@
 //! The sections of the configuration: every key with its meaning and default.
 
 use super::reader::Reader;
+use cdr_core::key::Algorithm;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -146,10 +147,22 @@ section! {
 }
 
 section! {
-    /// `[signer]`: who signs seals.
+    /// `[signer]`: who signs seals and the files of exports.
     Signer {
         /// Where the key is.
         kind: SignerKind = SignerKind::DevKeyFile,
+        /// With `pkcs11`: label (or `CKA_ID`) of the key pair that signs.
+        key_id: String = "cdr-export-signer-v1".to_owned(),
+        /// With `pkcs11`: how that key signs.
+        algorithm: Algorithm = Algorithm::Ed25519,
+        /// With `pkcs11`: labels of the key pairs that it replaced; seals that name one are still to be signed.
+        previous_key_ids: Vec<String> = Vec::new(),
+        /// With `pkcs11`: the device's PKCS#11 library.
+        module: Option<PathBuf> = None,
+        /// With `pkcs11`: label of the token that holds the keys.
+        token_label: Option<String> = None,
+        /// With `pkcs11`: file with the token's PIN; without it, the environment variable `CDR_SIGNER_PIN`.
+        pin_file: Option<PathBuf> = None,
         /// Key file of `dev-key-file`, made on first start with mode 0600.
         key_file: Option<PathBuf> = None,
         /// Record of the signing key, vouched for by the root key (JSON).
@@ -237,6 +250,8 @@ pub enum BusKind {
 pub enum SignerKind {
     /// A file, for development.
     DevKeyFile,
+    /// An HSM, reached over PKCS#11.
+    Pkcs11,
 }
 
 /// Form of a log line.

@@ -1,6 +1,7 @@
 //! What values must satisfy before a node starts with them.
 
-use super::{BusKind, Config, Problem, SignerKind, pricing};
+use super::{BusKind, Config, Problem, Signer, SignerKind, pricing};
+use cdr_core::export_signature::is_key_id;
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
 use rust_decimal::Decimal;
@@ -239,9 +240,45 @@ fn operators(config: &Config, check: &mut Check) {
 
 fn signer(config: &Config, check: &mut Check) {
     let signer = &config.signer;
-    let SignerKind::DevKeyFile = signer.kind;
-    let why =
-        "seals would be signed with a development key from a file; set it to true only where that is meant";
-    check.that(signer.allow_dev, "signer.allow_dev", why);
-    check.that(signer.key_file.is_some(), "signer.key_file", "it is required with kind = \"dev-key-file\"");
+    match signer.kind {
+        SignerKind::DevKeyFile => {
+            let why = "seals would be signed with a development key from a file; set it to true only where that is \
+                       meant, or kind = \"pkcs11\" for an HSM";
+            check.that(signer.allow_dev, "signer.allow_dev", why);
+            let why = "it is required with kind = \"dev-key-file\"";
+            check.that(signer.key_file.is_some(), "signer.key_file", why);
+            let hsm = [
+                ("signer.module", signer.module.is_some()),
+                ("signer.token_label", signer.token_label.is_some()),
+                ("signer.pin_file", signer.pin_file.is_some()),
+                ("signer.previous_key_ids", !signer.previous_key_ids.is_empty()),
+            ];
+            for (key, given) in hsm {
+                check.that(!given, key, "it belongs to kind = \"pkcs11\": set that, or leave it out");
+            }
+        }
+        SignerKind::Pkcs11 => hsm(signer, check),
+    }
+}
+
+fn hsm(signer: &Signer, check: &mut Check) {
+    let module = signer.module.as_ref().is_some_and(|path| path.is_absolute());
+    let why = "it is required with kind = \"pkcs11\": the absolute path of the device's PKCS#11 library";
+    check.that(module, "signer.module", why);
+    // PKCS#11 gives a label 32 bytes.
+    let label = signer.token_label.as_ref().is_some_and(|label| (1..=32).contains(&label.len()));
+    let why = "it is required with kind = \"pkcs11\": the token's label, 1 to 32 bytes";
+    check.that(label, "signer.token_label", why);
+    let why = "it is required with kind = \"pkcs11\": the record of the key that the offline root key signed";
+    check.that(signer.key_record_file.is_some(), "signer.key_record_file", why);
+    let why = "it belongs to kind = \"dev-key-file\": leave it out";
+    check.that(signer.key_file.is_none(), "signer.key_file", why);
+    let mut seen = BTreeSet::new();
+    let previous = signer.previous_key_ids.iter().map(|id| ("signer.previous_key_ids", id));
+    for (key, id) in std::iter::once(("signer.key_id", &signer.key_id)).chain(previous) {
+        let named = is_key_id(id) && !id.starts_with("dev-");
+        let why = format!("{id:?} is not 1 to 128 visible ASCII characters, or begins with dev-");
+        check.that(named, key, &why);
+        check.that(seen.insert(id), key, &format!("{id:?} is named twice"));
+    }
 }

@@ -10,9 +10,9 @@ use crate::ingest::{Ingest, IngestError};
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing};
 use crate::proposer::{ProposalError, Proposer};
-use crate::signer::{Signer, Voucher};
+use crate::signer::{Signing, Voucher};
 use cdr_core::command::{Command, Initialize, Rejection, Reply};
-use cdr_core::{Hour, LedgerState};
+use cdr_core::LedgerState;
 use cdr_raft::{Leadership as RaftLeadership, Node};
 use cdr_storage::Store;
 use std::future::Future;
@@ -52,9 +52,9 @@ pub struct Leadership {
     pub entities: Arc<dyn EntitySource>,
     /// The other services' messages.
     pub consumers: ConsumerSettings,
-    /// Who signs seals.
-    pub signer: Arc<dyn Signer>,
-    /// Where the record comes from with which the signer's key enters the ledger.
+    /// Signs seals, and the files of exports.
+    pub signing: Signing,
+    /// Where the record comes from with which the signing key enters the ledger.
     pub voucher: Arc<Voucher>,
     /// With what a ledger begins.
     pub ledger: LedgerSettings,
@@ -75,6 +75,7 @@ impl Leadership {
         }
         tracing::info!(term, "this node leads");
         let _open = self.desk.open(proposer.clone());
+        let _on_duty = self.signing.on_duty();
         tokio::select! {
             () = self.work(&proposer) => tracing::info!(term, "this node no longer leads"),
             () = clock_watch::until_wrong(&proposer, &self.metrics) => self.give_up().await,
@@ -85,7 +86,8 @@ impl Leadership {
         tokio::select! {
             () = repeat("ingest", || self.take_in(proposer)) => (),
             () = repeat("seal", || seal::run(proposer)) => (),
-            () = repeat("sign", || sign::run(proposer, &self.signer)) => (),
+            () = repeat("sign", || sign::run(proposer, &self.signing)) => (),
+            () = repeat("key", || registry::keep_key(proposer, &self.signing, &self.voucher)) => (),
             () = repeat("tariffs", || tariffs::run(proposer, &self.pricing)) => (),
             () = repeat("rerate", || rerate::run(proposer, &self.pricing)) => (),
             () = repeat("relay", || relay::run(self.relay.as_ref(), proposer)) => (),
@@ -146,7 +148,6 @@ impl Leadership {
         }
         // A replay clock stood still while nobody led.
         self.clock.observe(state.head.last_recorded_at);
-        registry::register_key(proposer, &*self.signer, &self.voucher).await?;
         registry::join(proposer, &self.ledger.operators).await
     }
 
@@ -154,7 +155,7 @@ impl Leadership {
         let ledger = &self.ledger;
         let mut rows =
             registry::operator_rows(&ledger.operators, &LedgerState::default(), self.clock.now().hour());
-        rows.push(registry::key_row(&*self.signer, &self.voucher, &ledger.cluster_id, Hour(0))?);
+        rows.extend(registry::first_key_rows(&self.signing, &self.voucher, &ledger.cluster_id).await?);
         let drafts = proposer.system_drafts("initialize", rows)?;
         let mut hash_key = [0u8; 16];
         getrandom::fill(&mut hash_key).map_err(|e| ProposalError::Rows { why: e.to_string() })?;

@@ -502,7 +502,7 @@ impl<'a> Step<'a> {
         }
         let seal_hash = view.seal_hash(sign.hour)?.ok_or_else(|| refuse("there is no seal"))?;
         let key = state.signing_key(sign.hour).ok_or_else(|| refuse("no key covers the hour"))?;
-        let public_key = key.public_key_bytes().ok_or_else(|| refuse("the key is no Ed25519 key"))?;
+        let public_key = key.public_key().ok_or_else(|| refuse("the key can't be used"))?;
         if !verify_signature(&seal_hash, &sign.signature, &public_key) {
             return Err(refuse("it is not by the key that the seal names").into());
         }

@@ -133,7 +133,7 @@ impl Source {
 pub struct SignSeal {
     /// Hour of the seal.
     pub hour: Hour,
-    /// Ed25519 signature by the key that the seal names.
+    /// Signature by the key that the seal names.
     pub signature: [u8; 64],
 }
 
