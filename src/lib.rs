@@ -8,6 +8,7 @@
 //! | [`pricing`] | what a message costs: price lists of the configuration, or services over gRPC |
 //! | [`acts`] | what people ask for: adjustments, bulk jobs, notes; taken in by any replica |
 //! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
+//! | [`export`], [`tap`] | settlement files: which are due and what they hold; TAP and RAP by schema |
 //! | [`signer`] | who signs seals |
 //! | [`proposer`] | the way into the log, in the name of one term |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
@@ -28,6 +29,7 @@ pub mod commands;
 pub mod config;
 pub mod dlr;
 pub mod events;
+pub mod export;
 pub mod generate;
 pub mod ingest;
 pub mod metrics;
@@ -37,6 +39,7 @@ pub mod proposer;
 pub mod publish;
 pub mod replica;
 pub mod signer;
+pub mod tap;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod test_node;

@@ -13,6 +13,7 @@ pub mod plan;
 pub use files::{ExportFiles, FilesError};
 pub use plan::{Due, ExportSettings, PinError, SeriesSettings};
 
+use crate::config::Config;
 use crate::tap::{FileHeader, LocalTime};
 use cdr_core::export::ExportPins;
 use rust_decimal::Decimal;
@@ -21,8 +22,34 @@ use std::collections::BTreeMap;
 /// Version of what makes bytes out of records and a schema variant: raised whenever the same input would give others.
 pub const ENCODER_VERSION: u32 = 1;
 
+/// Name of the regulator's series.
+pub const REGULATOR: &str = "regulator";
+
 /// Setting that names the schema variant of the first series (US-CDR-009).
 pub const VARIANT_SETTING: &str = "export.tap.schemaVariant";
+
+/// Which files the configuration asks for; none if it names no schema variant.
+pub fn settings(config: &Config) -> Option<ExportSettings> {
+    let export = &config.export;
+    let first = SeriesSettings {
+        name: REGULATOR.to_owned(),
+        variant: export.schema_variant.clone()?,
+        follows_activation: true,
+    };
+    let further = export.additional_variants.iter().map(|variant| SeriesSettings {
+        name: variant.clone(),
+        variant: variant.clone(),
+        follows_activation: false,
+    });
+    let time = |text: &str| crate::zone::time_of_day(text).unwrap_or_default();
+    Some(ExportSettings {
+        series: std::iter::once(first).chain(further).collect(),
+        tap_start: time(&config.settlement.tap_start),
+        tap_deadline: time(&config.settlement.tap_deadline),
+        rap_cut_off: time(&config.settlement.rap_cut_off),
+        exchange_rates: rates(&export.exchange_rates),
+    })
+}
 
 fn rates(texts: &BTreeMap<String, String>) -> BTreeMap<String, Decimal> {
     texts.iter().filter_map(|(currency, rate)| Some((currency.clone(), rate.parse().ok()?))).collect()

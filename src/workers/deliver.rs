@@ -192,7 +192,7 @@ impl Deliveries {
 }
 
 /// The text of the `.sig` file; none if the export has no signature that can be read.
-pub(crate) fn sidecar(export: &Export) -> Option<String> {
+pub fn sidecar(export: &Export) -> Option<String> {
     let (content, signature) = (export.content.as_ref()?, export.signature.as_ref()?);
     let signature = ExportSignature {
         key_id: signature.key_id.clone(),

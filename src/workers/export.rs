@@ -84,24 +84,37 @@ impl EndsTerm for ExportError {
     }
 }
 
-/// Makes files until the term is over.
+/// Opens and encodes files until the term is over.
 ///
 /// # Errors
 /// [`ExportError`].
-pub async fn run(exports: &Exports, proposer: &Proposer) -> Result<(), ExportError> {
+pub async fn make(exports: &Exports, proposer: &Proposer) -> Result<(), ExportError> {
     let mut failed = Failures::default();
     loop {
         // While events move the clock, days are not over when it says so.
         if proposer.state().cluster.is_some() && !proposer.clock().follows_events() {
             exports.name_variant(proposer).await?;
             let opened = exports.open_due(proposer, &mut failed).await?;
-            let advanced = exports.advance(proposer, &mut failed).await?;
+            let encoded = exports.encode_all(proposer, &mut failed).await?;
             exports.show(proposer);
-            if opened || advanced {
+            if opened || encoded {
                 continue;
             }
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Signs encoded files until the term is over. Apart from making them, because a device that is away is waited for.
+///
+/// # Errors
+/// [`ExportError`].
+pub async fn sign(exports: &Exports, proposer: &Proposer) -> Result<(), ExportError> {
+    let mut failed = Failures::default();
+    loop {
+        if !exports.sign_all(proposer, &mut failed).await? {
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 }
 
@@ -196,22 +209,29 @@ impl Exports {
         append(proposer, vec![(SystemKind::Export, to_jcs(&step))]).await
     }
 
-    /// Does the next step of every file that is not signed yet; true if anything was done.
-    async fn advance(&self, proposer: &Proposer, failed: &mut Failures) -> Result<bool, ExportError> {
-        let unsigned: Vec<Export> =
-            proposer.state().exports.open().filter(|export| export.signature.is_none()).cloned().collect();
-        let mut advanced = false;
-        for export in unsigned {
-            if failed.rests(&export.name()) {
-                continue;
+    /// Encodes every file that is not; true if one was.
+    async fn encode_all(&self, proposer: &Proposer, failed: &mut Failures) -> Result<bool, ExportError> {
+        let mut done = false;
+        for export in open_files(proposer, |export| export.content.is_none()) {
+            if !failed.rests(&export.name()) {
+                let outcome = self.encode(proposer, &export).await;
+                done |= failed.note(export.name(), outcome)?.is_some();
             }
-            let outcome = match &export.content {
-                None => self.encode(proposer, &export).await,
-                Some(content) => self.sign(proposer, &export, content.file_sha256).await,
-            };
-            advanced |= failed.note(export.name(), outcome)?.is_some();
         }
-        Ok(advanced)
+        Ok(done)
+    }
+
+    /// Signs every encoded file that is not signed; true if one was.
+    async fn sign_all(&self, proposer: &Proposer, failed: &mut Failures) -> Result<bool, ExportError> {
+        let mut done = false;
+        for export in open_files(proposer, |export| export.signature.is_none()) {
+            let Some(content) = &export.content else { continue };
+            if !failed.rests(&export.name()) {
+                let outcome = self.sign(proposer, &export, content.file_sha256).await;
+                done |= failed.note(export.name(), outcome)?.is_some();
+            }
+        }
+        Ok(done)
     }
 
     async fn encode(&self, proposer: &Proposer, export: &Export) -> Result<(), ExportError> {
@@ -257,6 +277,10 @@ impl Exports {
         let overdue = overdue(&proposer.state(), &self.settings, proposer.clock().now());
         self.metrics.exports_overdue(overdue);
     }
+}
+
+fn open_files(proposer: &Proposer, wanted: impl Fn(&Export) -> bool) -> Vec<Export> {
+    proposer.state().exports.open().filter(|export| wanted(export)).cloned().collect()
 }
 
 /// Milliseconds that the oldest TAP file that is not delivered is past its deadline; negative while there is time left,

@@ -2,7 +2,7 @@
 
 use super::consume::{Consumer, ConsumerSettings, consumers};
 use super::{
-    EndsTerm, RETRY_PAUSE, Relay, clock_watch, registry, relay, reprice, rerate, seal, sign, tariffs,
+    Deliveries, EndsTerm, Exports, RETRY_PAUSE, Relay, clock_watch, deliver, export, priceless, registry, relay, reprice, rerate, seal, sign, tariffs,
 };
 use crate::acts::Desk;
 use crate::clock::Clock;
@@ -62,6 +62,12 @@ pub struct Leadership {
     pub max_clock_offset_ms: i64,
     /// Publishes events; none if they are passed over.
     pub relay: Option<Relay>,
+    /// Makes settlement files; none where none are made.
+    pub exports: Option<Exports>,
+    /// How long a record may wait for a price before it goes into quarantine, hours.
+    pub unpriced_wait_hours: u32,
+    /// Delivers them; without it they wait.
+    pub deliveries: Option<Deliveries>,
     /// What counts.
     pub metrics: Arc<Metrics>,
 }
@@ -93,6 +99,19 @@ impl Leadership {
             () = repeat("relay", || relay::run(self.relay.as_ref(), proposer)) => (),
             () = repeat("reprice", || reprice::run(proposer, &self.pricing, self.reprice_every)) => (),
             () = self.consume(proposer) => (),
+            () = self.settle(proposer) => (),
+        }
+    }
+
+    /// Makes and delivers settlement files; returns when the term is over, or never where none are made.
+    async fn settle(&self, proposer: &Proposer) {
+        let Some(exports) = &self.exports else { return std::future::pending().await };
+        let (settings, wait_hours) = (&exports.settings, self.unpriced_wait_hours);
+        tokio::select! {
+            () = repeat("export", || export::make(exports, proposer)) => (),
+            () = repeat("export signatures", || export::sign(exports, proposer)) => (),
+            () = repeat("quarantine", || priceless::run(settings, wait_hours, proposer)) => (),
+            () = repeat("deliver", || deliver::run(self.deliveries.as_ref(), proposer)) => (),
         }
     }
 
