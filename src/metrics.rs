@@ -69,6 +69,7 @@ pub struct Metrics {
     pricing_calls: IntCounterVec,
     pricing_breaker: IntGaugeVec,
     pricing_answered_at: IntGaugeVec,
+    export_late: IntGauge,
     dependency_up: IntGaugeVec,
     dependencies: Mutex<BTreeMap<&'static str, Result<(), String>>>,
     signer_refused: IntGauge,
@@ -252,6 +253,10 @@ impl Metrics {
                 "1 while the signer refuses on the leader: wrong PIN, no such key",
             )?,
             signer_away_since: Mutex::default(),
+            export_late: add.gauge(
+                "cdr_export_late_seconds",
+                "On the leader: how long TAP files have been undelivered since a quarter of an hour before their deadline, 0 if none is",
+            )?,
             figures: Mutex::new(Figures::new(&add)?),
             registry: registry.clone(),
         };
@@ -306,6 +311,11 @@ impl Metrics {
     pub fn published(&self, stream: &str, elapsed_ms: i64) {
         self.events_published.with_label_values(&[stream]).inc();
         self.publish_latency.observe(elapsed_ms.max(0) as f64 / 1e3);
+    }
+
+    /// TAP files are undelivered for so long since a quarter of an hour before their deadline.
+    pub fn exports_late(&self, late: Duration) {
+        self.export_late.set(late.as_secs() as i64);
     }
 
     /// A command of the given name took `elapsed` from proposal to commit.

@@ -124,9 +124,10 @@ pub fn due(state: &LedgerState, settings: &ExportSettings, now: Millis) -> Resul
     Ok(files)
 }
 
-/// The local day in which the operator came in.
+/// The local day at the end of the hour in which the operator came in.
 fn first_day(state: &LedgerState, operator: &Operator, zone: &str) -> Day {
-    let at = operator.effective_from.max(state.head.first_hour).start();
+    // An hour that goes over midnight belongs to the day that begins in it: what is earlier goes into its file, too.
+    let at = Millis(operator.effective_from.max(state.head.first_hour).end().0 - 1);
     Day::local(at, zone::offset_minutes(zone, at))
 }
 

@@ -33,6 +33,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_secs(30);
 /// Quarantine rows in one command.
 const ROWS_AT_ONCE: usize = 200;
+/// How long before a deadline open work is an alarm, milliseconds.
+const WARNING_MS: i64 = 15 * 60 * 1000;
 /// Trace of the rows that this worker appends.
 const TRACE: &str = "export";
 
@@ -90,6 +92,7 @@ impl EndsTerm for ExportError {
 /// [`ExportError`].
 pub async fn make(exports: &Exports, proposer: &Proposer) -> Result<(), ExportError> {
     let mut failed = Failures::default();
+    let _shown = WhileLeading(exports.metrics.clone());
     loop {
         // While events move the clock, days are not over when it says so.
         if proposer.state().cluster.is_some() && !proposer.clock().follows_events() {
@@ -272,10 +275,20 @@ impl Exports {
         append(proposer, vec![(SystemKind::Export, to_jcs(&step))]).await
     }
 
-    /// Shows how long files are overdue.
+    /// Shows how late files are.
     fn show(&self, proposer: &Proposer) {
-        let overdue = overdue(&proposer.state(), &self.settings, proposer.clock().now());
-        self.metrics.exports_overdue(overdue);
+        let past = past_deadline_ms(&proposer.state(), &self.settings, proposer.clock().now());
+        let late = past.map_or(0, |past| past + WARNING_MS).max(0);
+        self.metrics.exports_late(Duration::from_millis(late as u64));
+    }
+}
+
+/// Only the leader knows how late files are.
+struct WhileLeading(Arc<Metrics>);
+
+impl Drop for WhileLeading {
+    fn drop(&mut self) {
+        self.0.exports_late(Duration::ZERO);
     }
 }
 
@@ -285,7 +298,7 @@ fn open_files(proposer: &Proposer, wanted: impl Fn(&Export) -> bool) -> Vec<Expo
 
 /// Milliseconds that the oldest TAP file that is not delivered is past its deadline; negative while there is time left,
 /// none if nothing is due.
-fn overdue(state: &LedgerState, settings: &ExportSettings, now: Millis) -> Option<i64> {
+fn past_deadline_ms(state: &LedgerState, settings: &ExportSettings, now: Millis) -> Option<i64> {
     let zone = state.cluster.as_ref().map(|cluster| cluster.zone.as_str())?;
     let undelivered = state
         .exports
