@@ -9,6 +9,7 @@
 //! | [`row`] | the canonical row and its parts |
 //! | [`canonical`] | the RFC 8785 bytes of a row, from which its hash is taken |
 //! | [`merkle`], [`chain`] | trees, frontiers, proofs; the formulas of roots and chains |
+//! | [`reading`] | a row read back from its JSON |
 //! | [`seal`] | what closes an hour: seal, completeness statement, signature |
 //! | [`key`] | signing keys, their algorithms and times, and the records that vouch for them |
 //! | [`export_signature`] | the sidecar that signs the file of an export |
@@ -47,6 +48,7 @@ pub mod memory;
 pub mod merkle;
 pub mod money;
 pub mod proof;
+pub mod reading;
 pub mod row;
 pub mod seal;
 pub mod setting;
