@@ -92,6 +92,38 @@ enum Command {
         /// Proof file; `-` reads standard input.
         file: PathBuf,
     },
+    /// Checks a settlement file: signature, encoding, totals and trace; against a node's API every record, too.
+    ///
+    /// FILE.sig and FILE.trace.json.zst are beside it. Exit code 0: what was checked holds; 1: something does not, and it
+    /// is named; 2: the check could not run.
+    #[command(
+        after_help = "Example: cdr-mediation verify-export --against http://127.0.0.1:3018 --token-file run/dev/dev-token run/dev/drop/FILE.tap"
+    )]
+    VerifyExport {
+        /// Directory of the schema variants.
+        #[arg(long, default_value = "tap-schemas")]
+        schemas: PathBuf,
+        /// Name of the cluster.
+        #[arg(long, requires = "trust")]
+        cluster: Option<String>,
+        /// File with the root public key, 64 hexadecimal digits.
+        #[arg(long, requires = "cluster")]
+        trust: Option<PathBuf>,
+        /// Published key list in a file; from the API otherwise.
+        #[arg(long)]
+        keys: Option<PathBuf>,
+        /// URL of a node's API.
+        #[arg(long)]
+        against: Option<String>,
+        /// File with a bearer token for it; with cdr:pii the bytes of every event are compared.
+        #[arg(long, requires = "against")]
+        token_file: Option<PathBuf>,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+        /// The file.
+        file: PathBuf,
+    },
     /// Looks at configurations.
     #[command(subcommand, after_help = "Example: cdr-mediation config check /etc/cdr-mediation/node-1.toml")]
     Config(ConfigCommand),
@@ -146,6 +178,19 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let trust = cluster.zip(trust);
             let options = commands::verify_record::VerifyRecordOptions { file, trust, json };
             return Ok(ExitCode::from(commands::verify_record::run(&options)));
+        }
+        Command::VerifyExport { schemas, cluster, trust, keys, against, token_file, json, file } => {
+            let trust = cluster.zip(trust);
+            let options = commands::verify_export::VerifyExportOptions {
+                file,
+                schemas,
+                trust,
+                keys,
+                against,
+                token_file,
+                json,
+            };
+            return Ok(ExitCode::from(commands::verify_export::run(&options)));
         }
         Command::Config(ConfigCommand::Check { file }) => {
             let config: Config = config::load(&file)?;

@@ -7,6 +7,8 @@ mod progress;
 pub mod publish;
 pub mod reload;
 pub mod signer;
+mod remote;
+pub mod verify_export;
 pub mod verify_record;
 
 use std::time::Duration;

@@ -2,8 +2,7 @@
 
 use super::header;
 use crate::tap::{
-    EncodeError, FileError, FileHeader, FileKind, FileSummary, FileWriter, PushError, RapWriter, Returned,
-    TraceEvent, TraceHead, TraceWriter, Variant, Variants, trace_name,
+    EncodeError, FileError, FileHeader, FileSummary, FileWriter, PushError, RapWriter, Returned, Taken, TraceEvent, TraceHead, TraceWriter, Variant, Variants, trace_name,
 };
 use cdr_core::export::quarantine::Unfit;
 use cdr_core::export::{Export, ExportType, FileContent};
@@ -137,8 +136,11 @@ impl Work<'_> {
         let Some(sms) = carried.sms() else { return Ok(ControlFlow::Continue(())) };
         match writer.push(&row, sms) {
             Ok(entry) => {
-                let adjustment_id = listed.priced.is_some().then_some(carried.frame.cdr_id);
-                self.trace(&row, listed.row_hash, entry.index, entry.charge, adjustment_id)?;
+                let (hash, leaf) = match &listed.priced {
+                    Some(priced) => (self.store.stored_row_hash(priced)?, &carried),
+                    None => (listed.row_hash, &row),
+                };
+                self.trace(&row, leaf, hash, &entry)?;
             }
             Err(PushError::Record(error)) => self.set_aside(&row, &error)?,
             Err(PushError::File(error)) => return Err(error.into()),
@@ -179,8 +181,8 @@ impl Work<'_> {
         });
         match outcome {
             Ok(entry) => {
-                let id = Some(adjustment.frame.cdr_id);
-                self.trace(&original, returned.listed.row_hash, entry.index, entry.charge, id)?;
+                let hash = self.store.stored_row_hash(&returned.adjustment)?;
+                self.trace(&original, &adjustment, hash, &entry)?;
             }
             Err(PushError::Record(error)) => self.set_aside(&adjustment, &error)?,
             Err(PushError::File(error)) => return Err(error.into()),
@@ -199,22 +201,23 @@ impl Work<'_> {
         Ok(found)
     }
 
+    /// Leads from an event in the file to the record and the row, of hash `row_hash`, whose values it carries.
     fn trace(
         &mut self,
-        row: &Row<'_>,
+        record: &Row<'_>,
+        carried: &Row<'_>,
         row_hash: Hash,
-        index: u64,
-        charge: i64,
-        adjustment_id: Option<CdrId>,
+        entry: &Taken,
     ) -> Result<(), MakeError> {
+        let id = carried.frame.cdr_id;
         let event = TraceEvent {
-            index,
-            cdr_id: row.frame.cdr_id,
+            index: entry.index,
+            cdr_id: record.frame.cdr_id,
             row_hash,
-            bucket_hour: row.frame.bucket_hour,
-            cdr_sequence: row.frame.sequence,
-            charge,
-            adjustment_id,
+            bucket_hour: carried.frame.bucket_hour,
+            cdr_sequence: carried.frame.sequence,
+            charge: entry.charge,
+            adjustment_id: (id != record.frame.cdr_id).then_some(id),
         };
         let name = Path::new(&self.export.pins.file_name);
         self.trace.push(&event).map_err(|source| io_error(name, source))
@@ -237,11 +240,7 @@ impl Work<'_> {
     }
 
     fn finish(self, path: PathBuf, summary: &FileSummary) -> Result<Made, MakeError> {
-        let kind = match self.export.pins.export_type {
-            ExportType::Tap => FileKind::Tap,
-            ExportType::Rap => FileKind::Rap,
-        };
-        let head = TraceHead::new(self.variant, kind, summary);
+        let head = TraceHead::new(self.variant, summary);
         let trace = path.with_file_name(trace_name(&self.export.pins.file_name));
         let writer = self.trace;
         let trace_sha256 = written(&trace, |out| {
