@@ -41,6 +41,7 @@ pub mod memory;
 pub mod merkle;
 pub mod money;
 pub mod proof;
+pub mod receipt;
 pub mod row;
 pub mod seal;
 pub mod setting;
