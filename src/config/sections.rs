@@ -1,6 +1,7 @@
 //! The sections of the configuration: every key with its meaning and default.
 
 use super::reader::Reader;
+use super::wait::Wait;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -95,6 +96,9 @@ section! {
         in_flight: u32 = 8,
         /// How long `messageId` decides what is a duplicate, hours; fixed when the ledger begins.
         dedup_horizon_hours: u32 = 168,
+        /// How long a receipt may take after a message expired (`sms.events.status`), before the message is recorded
+        /// without one.
+        expired_wait: Wait = Wait::hours(1),
     }
 }
 
@@ -187,6 +191,8 @@ section! {
         operator_stream: String = "OPERATOR_REGISTRY".to_owned(),
         /// Stream of `compliance.audit.v1`.
         compliance_stream: String = "COMPLIANCE".to_owned(),
+        /// Stream of `sms.events.status`.
+        status_stream: String = "SMS_STATUS".to_owned(),
     }
 }
 

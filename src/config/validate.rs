@@ -1,11 +1,13 @@
 //! What values must satisfy before a node starts with them.
 
+use super::wait::Wait;
 use super::{BusKind, Config, Problem, SignerKind, pricing};
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Collects what is wrong.
 pub(super) struct Check(Vec<Problem>);
@@ -155,6 +157,9 @@ fn ingest(config: &Config, check: &mut Check) {
     check.range("ingest.batch_max", ingest.batch_max, 1, 10_000);
     check.range("ingest.in_flight", ingest.in_flight, 1, 64);
     check.range("ingest.dedup_horizon_hours", ingest.dedup_horizon_hours, 1, 24 * 90);
+    // What expired before the horizon can't be recorded any more.
+    let longest = Wait::hours(u64::from(ingest.dedup_horizon_hours.saturating_sub(1)).max(1));
+    check.range("ingest.expired_wait", ingest.expired_wait, Wait(Duration::from_secs(1)), longest);
 }
 
 fn events(config: &Config, check: &mut Check) {
@@ -177,6 +182,7 @@ fn consumers(config: &Config, check: &mut Check) {
         ("fraud_stream", &consumers.fraud_stream),
         ("operator_stream", &consumers.operator_stream),
         ("compliance_stream", &consumers.compliance_stream),
+        ("status_stream", &consumers.status_stream),
     ] {
         let key = format!("consumers.{name}");
         check.bus_name(&key, stream);
