@@ -285,7 +285,7 @@ impl Metrics {
 
     /// `consumer` works from now on: its counters exist, at 0.
     pub fn consumer(&self, consumer: &str) {
-        for outcome in ["done", "failed", "dead_letter"] {
+        for outcome in ["done", "ignored", "put_off", "failed", "dead_letter"] {
             self.consumed.with_label_values(&[consumer, outcome]);
         }
     }

@@ -280,7 +280,7 @@ fn leadership(
     let zone = config.settlement.zone;
     let settings = IngestSettings {
         subject: config.ingest.subject,
-        stream: config.ingest.stream,
+        stream: config.ingest.stream.clone(),
         durable: config.ingest.durable,
         batch_max: config.ingest.batch_max as usize,
         in_flight: config.ingest.in_flight as usize,
@@ -309,6 +309,8 @@ fn leadership(
         consumers: ConsumerSettings {
             streams: config.consumers,
             replicas: usize::from(config.ingest.replicas),
+            inbound: config.ingest.stream,
+            expired_wait: config.ingest.expired_wait.0,
         },
         signing,
         exports,

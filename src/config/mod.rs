@@ -9,6 +9,7 @@ mod reader;
 mod sections;
 mod tariff;
 mod validate;
+mod wait;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ pub use sections::{
     Signer, SignerKind, Storage,
 };
 pub use tariff::{Operator, Operators};
+pub use wait::Wait;
 
 use reader::Reader;
 use serde::Serialize;

@@ -2,6 +2,7 @@
 
 use super::reader::Reader;
 use cdr_core::key::Algorithm;
+use super::wait::Wait;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -96,6 +97,9 @@ section! {
         in_flight: u32 = 8,
         /// How long `messageId` decides what is a duplicate, hours; fixed when the ledger begins.
         dedup_horizon_hours: u32 = 168,
+        /// How long a receipt may take after a message expired (`sms.events.status`), before the message is recorded
+        /// without one.
+        expired_wait: Wait = Wait::hours(1),
     }
 }
 
@@ -221,6 +225,8 @@ section! {
         operator_stream: String = "OPERATOR_REGISTRY".to_owned(),
         /// Stream of `compliance.audit.v1`.
         compliance_stream: String = "COMPLIANCE".to_owned(),
+        /// Stream of `sms.events.status`.
+        status_stream: String = "SMS_STATUS".to_owned(),
     }
 }
 

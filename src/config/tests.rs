@@ -99,11 +99,13 @@ fn every_problem_is_named_by_its_key() {
         [ingest]
         batch_max = 0
         subject = "sms.*"
+        expired_wait = "500ms"
         [pricing]
         reprice_ms = 1
         [consumers]
         fraud_stream = "FRAUD.IN"
         compliance_stream = "SMS_DLR_INBOUND"
+        status_stream = "COMPLIANCE.IN"
         [settlement]
         zone = "Asia/Nowhere"
     "#;
@@ -121,6 +123,8 @@ fn every_problem_is_named_by_its_key() {
         "pricing.reprice_ms",
         "consumers.fraud_stream",
         "consumers.compliance_stream",
+        "consumers.status_stream",
+        "ingest.expired_wait",
         "ingest.subject",
         "events.signing_key_file",
         "settlement.zone",

@@ -2,12 +2,14 @@
 
 use super::{BusKind, Config, Problem, Signer, SignerKind, pricing};
 use cdr_core::export_signature::is_key_id;
+use super::wait::Wait;
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Collects what is wrong.
 pub(super) struct Check(Vec<Problem>);
@@ -197,6 +199,9 @@ fn ingest(config: &Config, check: &mut Check) {
     check.range("ingest.batch_max", ingest.batch_max, 1, 10_000);
     check.range("ingest.in_flight", ingest.in_flight, 1, 64);
     check.range("ingest.dedup_horizon_hours", ingest.dedup_horizon_hours, 1, 24 * 90);
+    // What expired before the horizon can't be recorded any more.
+    let longest = Wait::hours(u64::from(ingest.dedup_horizon_hours.saturating_sub(1)).max(1));
+    check.range("ingest.expired_wait", ingest.expired_wait, Wait(Duration::from_secs(1)), longest);
 }
 
 fn events(config: &Config, check: &mut Check) {
@@ -219,6 +224,7 @@ fn consumers(config: &Config, check: &mut Check) {
         ("fraud_stream", &consumers.fraud_stream),
         ("operator_stream", &consumers.operator_stream),
         ("compliance_stream", &consumers.compliance_stream),
+        ("status_stream", &consumers.status_stream),
     ] {
         let key = format!("consumers.{name}");
         check.bus_name(&key, stream);

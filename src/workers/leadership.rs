@@ -117,7 +117,7 @@ impl Leadership {
 
     /// Runs every consumer; returns when the term is over.
     async fn consume(&self, proposer: &Proposer) {
-        let all = consumers(&self.consumers, &self.ingest.bus, &self.entities, &self.metrics);
+        let all = consumers(&self.consumers, &self.ingest.bus, &self.pricing, &self.entities, &self.metrics);
         let run = |consumer: Consumer| async move {
             repeat(consumer.name(), || consumer.run(proposer)).await;
         };

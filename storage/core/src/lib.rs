@@ -49,6 +49,7 @@ pub mod merkle;
 pub mod money;
 pub mod proof;
 pub mod reading;
+pub mod receipt;
 pub mod row;
 pub mod seal;
 pub mod setting;

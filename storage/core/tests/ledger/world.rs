@@ -212,6 +212,18 @@ impl World {
         assert_eq!(reply, Reply::Ingested(Ingested { appended, duplicate, bucket_hour, position: last }));
     }
 
+    /// Sends originals of messages whose receipt did not come.
+    pub fn expire(&mut self, samples: &[Sample]) {
+        let buffer = buffer(samples.iter().map(|sample| (0, sample.draft())));
+        let append = Append { source: Source::Internal, drafts: buffer.drafts() };
+        let reply = self.send(Command::Append(append));
+        let (appended, duplicate) =
+            self.oracle.expire(self.now, samples.iter().map(Sample::fields).collect());
+        let position = if appended > 0 { self.oracle.position("internal") as u64 } else { 0 };
+        let bucket_hour = self.oracle.open_hour as u32;
+        assert_eq!(reply, Reply::Ingested(Ingested { appended, duplicate, bucket_hour, position }));
+    }
+
     pub fn append(&mut self, source: Source, rows: &[SystemSample]) {
         let buffer = buffer(rows.iter().map(|row| (0, row.draft())));
         let reply = self.send(Command::Append(Append { source, drafts: buffer.drafts() }));
