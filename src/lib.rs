@@ -9,6 +9,7 @@
 //! | [`acts`] | what people ask for: adjustments, bulk jobs, notes; taken in by any replica |
 //! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
 //! | [`signer`] | who signs seals |
+//! | [`delivery`] | files on their way to the regulator: SFTP, its REST interface, or a directory |
 //! | [`proposer`] | the way into the log, in the name of one term |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
 //! | [`outbox`] | events read out of the store, for relay and live feed |
@@ -26,6 +27,7 @@ pub mod bus;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod delivery;
 pub mod dlr;
 pub mod events;
 pub mod generate;

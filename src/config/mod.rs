@@ -4,6 +4,7 @@
 //! sections and keys are refused with the nearest known one, so that a slip never means a silent default. Secrets are
 //! given by file path or environment only, and never printed.
 
+mod delivery;
 mod pricing;
 mod reader;
 mod sections;
@@ -16,8 +17,8 @@ mod tests;
 pub use cdr_core::tariff::{Tariff, TariffTable};
 pub use pricing::{Pricing, PricingSource};
 pub use sections::{
-    Api, Auth, BusKind, Cluster, Consumers, Events, Ingest, LogFormat, Observability, Peers, Settlement,
-    Signer, SignerKind, Storage,
+    Api, Auth, BusKind, Cluster, Consumers, Delivery, DeliveryKind, Events, Ingest, LogFormat, Observability,
+    Peers, Settlement, Signer, SignerKind, Storage,
 };
 pub use tariff::{Operator, Operators};
 
@@ -40,6 +41,7 @@ const SECTIONS: &[&str] = &[
     "operators",
     "settlement",
     "signer",
+    "delivery",
     "api",
     "auth",
     "consumers",
@@ -47,7 +49,7 @@ const SECTIONS: &[&str] = &[
 ];
 
 /// Sections that are reserved and have no keys yet.
-const RESERVED: &[&str] = &["export", "delivery", "archive", "anchor"];
+const RESERVED: &[&str] = &["export", "archive", "anchor"];
 
 /// The effective configuration of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -68,6 +70,8 @@ pub struct Config {
     pub settlement: Settlement,
     /// Who signs.
     pub signer: Signer,
+    /// Where files for the regulator go.
+    pub delivery: Delivery,
     /// The HTTP interface.
     pub api: Api,
     /// Whose tokens are accepted.
@@ -155,6 +159,7 @@ impl Config {
             operators: sections.read("operators", Operators::read),
             settlement: sections.read("settlement", Settlement::read),
             signer: sections.read("signer", Signer::read),
+            delivery: sections.read("delivery", Delivery::read),
             api: sections.read("api", Api::read),
             auth: sections.read("auth", Auth::read),
             consumers: sections.read("consumers", Consumers::read),
@@ -189,6 +194,8 @@ impl Config {
         config.events.replicas = 1;
         config.signer.key_file = Some(beside("signer.key"));
         config.signer.allow_dev = true;
+        config.delivery.kind = DeliveryKind::Directory;
+        config.delivery.directory_path = Some(beside("drop"));
         api.clone_into(&mut config.api.listen);
         config.auth.jwks_file = beside("jwks.json");
         config
@@ -209,6 +216,7 @@ impl Config {
             ("operators", self.operators == other.operators),
             ("settlement", self.settlement == other.settlement),
             ("signer", self.signer == other.signer),
+            ("delivery", self.delivery == other.delivery),
             ("api", self.api == other.api),
             ("auth", self.auth == other.auth),
             ("consumers", self.consumers == other.consumers),

@@ -1,6 +1,6 @@
 //! What values must satisfy before a node starts with them.
 
-use super::{BusKind, Config, Problem, SignerKind, pricing};
+use super::{BusKind, Config, Problem, SignerKind, delivery, pricing};
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
 use std::collections::BTreeSet;
@@ -51,6 +51,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     operators(config, &mut check);
     pricing::check(config, &mut check);
     signer(config, &mut check);
+    delivery::check(&config.delivery, &mut check);
     let zone = &config.settlement.zone;
     let why = format!("{zone:?} is not an IANA time zone, such as Asia/Kabul");
     check.that(jiff::tz::TimeZone::get(zone).is_ok(), "settlement.zone", &why);
