@@ -10,6 +10,7 @@
 //! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
 //! | [`export`], [`tap`] | settlement files: which are due and what they hold; TAP and RAP by schema |
 //! | [`signer`] | who signs seals |
+//! | [`delivery`] | files on their way to the regulator: SFTP, its REST interface, or a directory |
 //! | [`proposer`] | the way into the log, in the name of one term |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
 //! | [`outbox`] | events read out of the store, for relay and live feed |
@@ -27,6 +28,7 @@ pub mod bus;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod delivery;
 pub mod dlr;
 pub mod events;
 pub mod export;

@@ -70,6 +70,8 @@ pub struct Metrics {
     pricing_breaker: IntGaugeVec,
     pricing_answered_at: IntGaugeVec,
     export_late: IntGauge,
+    delivery_attempts: IntCounterVec,
+    delivery_exhausted: IntCounter,
     dependency_up: IntGaugeVec,
     dependencies: Mutex<BTreeMap<&'static str, Result<(), String>>>,
     signer_refused: IntGauge,
@@ -242,6 +244,15 @@ impl Metrics {
                 "When the service last gave or confirmed what is in force, ms since the epoch",
                 &["dependency"],
             )?,
+            delivery_attempts: add.counters(
+                "cdr_delivery_attempts_total",
+                "Attempts to deliver a file to the regulator, by how they went",
+                &["channel", "outcome"],
+            )?,
+            delivery_exhausted: add.counter(
+                "cdr_delivery_exhausted_total",
+                "Files for which all channels have failed for too long",
+            )?,
             dependency_up: add.gauges(
                 "cdr_dependency_up",
                 "1 while an outside part answers",
@@ -347,6 +358,23 @@ impl Metrics {
     /// A service gave or confirmed at `now` what is in force.
     pub fn pricing_answered(&self, dependency: &str, now: Millis) {
         self.pricing_answered_at.with_label_values(&[dependency]).set(now.0);
+    }
+
+    /// Attempts by `channel` can end as `outcome`: the counter exists, at 0.
+    pub fn delivery_outcome(&self, channel: &str, outcome: &str) {
+        let labels = [channel, outcome].map(str::to_ascii_lowercase);
+        self.delivery_attempts.with_label_values(&labels);
+    }
+
+    /// An attempt to deliver a file by `channel` ended as `outcome`, both of a fixed set of texts.
+    pub fn delivery_attempt(&self, channel: &str, outcome: &str) {
+        let labels = [channel, outcome].map(str::to_ascii_lowercase);
+        self.delivery_attempts.with_label_values(&labels).inc();
+    }
+
+    /// All channels have failed for a file for too long (US-CDR-014); once for each file.
+    pub fn delivery_exhausted(&self) {
+        self.delivery_exhausted.inc();
     }
 
     /// An outside part, such as `bus` or `signer`, answered, or did not for a reason.
@@ -701,6 +729,9 @@ mod tests {
         metrics.stream_lost("S");
         metrics.consumer("sink");
         metrics.consumed("sink", "done");
+        metrics.delivery_outcome("SFTP", "UNREACHABLE");
+        metrics.delivery_attempt("SFTP", "DELIVERED");
+        metrics.delivery_exhausted();
         metrics.mismatch(Verified::Hour);
         metrics.dead_letter("message is not valid JSON");
         let node = NodeMetrics { fsyncs: 7, restricted: Some("full".to_owned()), ..NodeMetrics::default() };
@@ -710,6 +741,9 @@ mod tests {
             "cdr_consumed_messages_total{consumer=\"sink\",outcome=\"done\"} 1",
             "cdr_consumed_messages_total{consumer=\"sink\",outcome=\"dead_letter\"} 0",
             "cdr_missing_sequences_total 1",
+            "cdr_delivery_attempts_total{channel=\"sftp\",outcome=\"delivered\"} 1",
+            "cdr_delivery_attempts_total{channel=\"sftp\",outcome=\"unreachable\"} 0",
+            "cdr_delivery_exhausted_total 1",
             "cdr_ingest_messages_total{outcome=\"appended\"} 7",
             "cdr_verification_mismatches_total{what=\"hour\"} 1",
             "cdr_dead_letters_total{reason=\"message is not valid JSON\"} 1",

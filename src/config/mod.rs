@@ -4,6 +4,7 @@
 //! sections and keys are refused with the nearest known one, so that a slip never means a silent default. Secrets are
 //! given by file path or environment only, and never printed.
 
+mod delivery;
 mod pricing;
 mod reader;
 mod sections;
@@ -18,7 +19,7 @@ pub use cdr_core::key::Algorithm;
 pub use cdr_core::tariff::{Tariff, TariffTable};
 pub use pricing::{Pricing, PricingSource};
 pub use sections::{
-    Api, Auth, BusKind, Cluster, Consumers, Events, Export, Ingest, LogFormat, Observability, Peers, Settlement,
+    Api, Auth, BusKind, Cluster, Consumers, Delivery, DeliveryKind, Events, Export, Ingest, LogFormat, Observability, Peers, Settlement,
     Signer, SignerKind, Storage,
 };
 pub use tariff::{Operator, Operators};
@@ -44,6 +45,7 @@ const SECTIONS: &[&str] = &[
     "settlement",
     "signer",
     "export",
+    "delivery",
     "api",
     "auth",
     "consumers",
@@ -51,7 +53,7 @@ const SECTIONS: &[&str] = &[
 ];
 
 /// Sections that are reserved and have no keys yet.
-const RESERVED: &[&str] = &["delivery", "archive", "anchor"];
+const RESERVED: &[&str] = &["archive", "anchor"];
 
 /// The effective configuration of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -74,6 +76,8 @@ pub struct Config {
     pub signer: Signer,
     /// Settlement files.
     pub export: Export,
+    /// Where files for the regulator go.
+    pub delivery: Delivery,
     /// The HTTP interface.
     pub api: Api,
     /// Whose tokens are accepted.
@@ -162,6 +166,7 @@ impl Config {
             settlement: sections.read("settlement", Settlement::read),
             signer: sections.read("signer", Signer::read),
             export: sections.read("export", Export::read),
+            delivery: sections.read("delivery", Delivery::read),
             api: sections.read("api", Api::read),
             auth: sections.read("auth", Auth::read),
             consumers: sections.read("consumers", Consumers::read),
@@ -197,6 +202,8 @@ impl Config {
         config.signer.key_file = Some(beside("signer.key"));
         config.signer.allow_dev = true;
         config.export.schema_variant = Some("atra-tap-v2".to_owned());
+        config.delivery.kind = DeliveryKind::Directory;
+        config.delivery.directory_path = Some(beside("drop"));
         api.clone_into(&mut config.api.listen);
         config.auth.jwks_file = beside("jwks.json");
         config
@@ -218,6 +225,7 @@ impl Config {
             ("settlement", self.settlement == other.settlement),
             ("signer", self.signer == other.signer),
             ("export", self.export == other.export),
+            ("delivery", self.delivery == other.delivery),
             ("api", self.api == other.api),
             ("auth", self.auth == other.auth),
             ("consumers", self.consumers == other.consumers),

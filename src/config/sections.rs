@@ -177,6 +177,42 @@ section! {
 }
 
 section! {
+    /// `[delivery]`: where files for the regulator go.
+    Delivery {
+        /// By which channels.
+        kind: DeliveryKind = DeliveryKind::None,
+        /// Directory that takes the files of `directory`; made if it is missing.
+        directory_path: Option<PathBuf> = None,
+        /// The regulator's SFTP server, name or address.
+        sftp_host: String = String::new(),
+        /// Its port.
+        sftp_port: u16 = 2222,
+        /// Who this side is there.
+        sftp_user: String = String::new(),
+        /// Directory of the drop there, relative to where the server lets the user in.
+        sftp_directory: String = String::new(),
+        /// Fingerprints of the keys that the server may show, `SHA256:...` as `ssh-keygen -l` prints them; several while
+        /// a key is exchanged.
+        sftp_host_fingerprints: Vec<String> = Vec::new(),
+        /// Private keys (OpenSSH or PKCS#8; Ed25519 or ECDSA) with mode 0600, tried in this order; two while a key is
+        /// exchanged.
+        sftp_key_files: Vec<PathBuf> = Vec::new(),
+        /// The regulator's REST interface, the fallback; none if absent.
+        rest_url: Option<String> = None,
+        /// Certificates from which the interface's must descend, PEM; those of the system if absent.
+        rest_ca_file: Option<PathBuf> = None,
+        /// This side's certificate, PEM.
+        rest_client_cert_file: Option<PathBuf> = None,
+        /// Private key of the certificate, PEM, with mode 0600.
+        rest_client_key_file: Option<PathBuf> = None,
+        /// Longest time of one step of an attempt, milliseconds: connecting, a piece of the file, a question.
+        step_timeout_ms: u64 = 30_000,
+        /// Longest time from the last byte of a file to the REST interface's answer, milliseconds.
+        answer_timeout_ms: u64 = 120_000,
+    }
+}
+
+section! {
     /// `[api]`: the HTTP interface.
     Api {
         /// Address on which the API is served.
@@ -248,6 +284,18 @@ pub enum BusKind {
     Nats,
     /// Durable streams in this process, for development.
     Local,
+}
+
+/// By which channels files leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryKind {
+    /// None: files are made and kept.
+    None,
+    /// Into a directory of this machine, for development.
+    Directory,
+    /// To the regulator: by SFTP, and by its REST interface as the fallback.
+    Regulator,
 }
 
 /// Where the signing key is.

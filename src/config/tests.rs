@@ -238,6 +238,49 @@ fn pricing_services_need_addresses_and_certificates() {
     assert!(found[0].starts_with("pricing.source: "), "{found:#?}");
 }
 
+const REGULATOR: &str = "
+    [delivery]
+    kind = 'regulator'
+    sftp_host = 'drop.example.net'
+    sftp_user = 'cdr'
+    sftp_host_fingerprints = ['SHA256:3MxkGKQVrIYyH8h6mTUQSBlUnPm8rQIW3KJvXQO5k7E']
+    sftp_key_files = ['/etc/cdr/drop.key']
+    rest_url = 'https://api.example.net/v1/upload'
+    rest_client_cert_file = '/etc/cdr/upload.pem'
+    rest_client_key_file = '/etc/cdr/upload.key'";
+
+#[test]
+fn delivery_to_the_regulator_needs_pinned_hosts_and_keys() {
+    let config = parse(&format!("{SMALLEST}{REGULATOR}"), &[]).unwrap();
+    assert_eq!((config.delivery.kind, config.delivery.sftp_port), (DeliveryKind::Regulator, 2222));
+    assert_eq!(parse(&config.effective_toml().unwrap(), &[]).unwrap().delivery, config.delivery);
+
+    let found = problems(&format!("{SMALLEST}\n[delivery]\nkind = 'regulator'\nsftp_port = 0"), &[]);
+    for key in ["sftp_host", "sftp_port", "sftp_user", "sftp_host_fingerprints", "sftp_key_files"] {
+        assert!(
+            found.iter().any(|p| p.starts_with(&format!("delivery.{key}: "))),
+            "{key} is missing in {found:#?}"
+        );
+    }
+    for (from, to, key) in [
+        ("SHA256:3M", "SHA256:M", "sftp_host_fingerprints[0]"),
+        ("SHA256:3M", "MD5:3M", "sftp_host_fingerprints[0]"),
+        ("https://", "http://", "rest_url"),
+        ("rest_url", "rest_ca_file", "rest_url"),
+        ("rest_client_key_file", "rest_ca_file", "rest_client_key_file"),
+        ("'regulator'", "'none'", "kind"),
+        ("'regulator'", "'directory'", "directory_path"),
+        ("kind", "step_timeout_ms = 5\nkind", "step_timeout_ms"),
+        ("'/etc/cdr/drop.key'", "", "sftp_key_files"),
+    ] {
+        let found = problems(&format!("{SMALLEST}{}", REGULATOR.replacen(from, to, 1)), &[]);
+        assert!(
+            found.iter().any(|p| p.starts_with(&format!("delivery.{key}: "))),
+            "{key} is missing in {found:#?}"
+        );
+    }
+}
+
 #[test]
 fn the_effective_configuration_reads_back_and_hides_passwords() {
     let config = parse(SMALLEST, &[]).unwrap();
@@ -268,6 +311,7 @@ fn sections_that_differ_are_named() {
         ("CDR__INGEST__BATCH_MAX", "ingest"),
         ("CDR__API__MAX_CONCURRENT_READS", "api"),
         ("CDR__AUTH__LEEWAY_SECONDS", "auth"),
+        ("CDR__DELIVERY__SFTP_PORT", "delivery"),
     ] {
         let after = parse(SMALLEST, &[(variable, "101")]).unwrap();
         assert_eq!(after.sections_that_differ(&before), [section]);

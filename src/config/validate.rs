@@ -1,6 +1,6 @@
 //! What values must satisfy before a node starts with them.
 
-use super::{BusKind, Config, Problem, Signer, SignerKind, pricing};
+use super::{BusKind, Config, Problem, Signer, SignerKind, delivery, pricing};
 use cdr_core::export_signature::is_key_id;
 use super::wait::Wait;
 use cdr_core::id::is_name;
@@ -55,6 +55,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     operators(config, &mut check);
     pricing::check(config, &mut check);
     signer(config, &mut check);
+    delivery::check(&config.delivery, &mut check);
     let zone = &config.settlement.zone;
     let why = format!("{zone:?} is not an IANA time zone, such as Asia/Kabul");
     check.that(jiff::tz::TimeZone::get(zone).is_ok(), "settlement.zone", &why);

@@ -1,0 +1,153 @@
+//! How a file gets into a place where others may look at any moment (US-CDR-013): written under `<name>.tmp`, compared in
+//! size and SHA-256, and only then renamed, never over another file. SFTP and directories share this one path.
+
+use super::error::{DeliveryError, ErrorClass, Place};
+use super::parcel::{Item, Parcel, ReadError, Reading};
+use cdr_core::Hash;
+use cdr_core::hash::to_hex;
+
+/// What came of a renaming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renamed {
+    /// The file has its final name.
+    Done,
+    /// There is a file of that name already; nothing was changed.
+    Exists,
+}
+
+/// A place that holds files by name. Its errors are those of the channel, ready to be reported.
+pub(super) trait Store: Sync {
+    /// Who it is, for errors.
+    fn place(&self) -> &Place;
+
+    /// Size of the file, `None` if there is none of that name.
+    fn size(&self, name: &str) -> impl Future<Output = Result<Option<u64>, DeliveryError>> + Send;
+
+    /// SHA-256 of the file's bytes, read back.
+    fn sha256(&self, name: &str) -> impl Future<Output = Result<Hash, DeliveryError>> + Send;
+
+    /// Writes a file anew, over whatever has that name, and returns when it is on the receiver's disk as far as the
+    /// receiver can say so.
+    fn write(
+        &self,
+        name: &str,
+        item: &Item,
+        reading: Reading,
+    ) -> impl Future<Output = Result<(), DeliveryError>> + Send;
+
+    /// Gives a file another name, but never that of a file which is there.
+    fn rename(&self, from: &str, to: &str) -> impl Future<Output = Result<Renamed, DeliveryError>> + Send;
+
+    /// Removes a file, if it is there.
+    fn remove(&self, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
+}
+
+/// Delivers the file and then its sidecars; says whether all were there already.
+pub(super) async fn deliver(store: &impl Store, parcel: &Parcel) -> Result<bool, DeliveryError> {
+    let already_there = put(store, &parcel.file).await?;
+    for sidecar in &parcel.sidecars {
+        put(store, sidecar).await?;
+    }
+    Ok(already_there)
+}
+
+/// Delivers one file; says whether it was there already.
+async fn put(store: &impl Store, item: &Item) -> Result<bool, DeliveryError> {
+    let temporary = item.temporary_name();
+    if is_there(store, item).await? {
+        // Left behind by an attempt that ended between the two steps of a renaming.
+        tidy(store, &temporary).await;
+        return Ok(true);
+    }
+    if let Err(error) = write(store, item, &temporary).await {
+        // What can't be finished must not fill the receiver's disk.
+        tidy(store, &temporary).await;
+        return Err(error);
+    }
+    match store.rename(&temporary, item.name()).await? {
+        Renamed::Done => still_whole(store, item).await.map(|()| false),
+        Renamed::Exists => {
+            // Somebody was faster: it is the same file, or there is trouble.
+            let same = is_there(store, item).await?;
+            tidy(store, &temporary).await;
+            let what = || format!("{} was there and is gone again", item.name());
+            if same { Ok(true) } else { Err(store.place().error(ErrorClass::Unreachable, what())) }
+        }
+    }
+}
+
+/// Removes a temporary file if that can be done; the next attempt would overwrite it.
+async fn tidy(store: &impl Store, temporary: &str) {
+    if let Err(error) = store.remove(temporary).await {
+        tracing::debug!(%error, "the temporary file stays");
+    }
+}
+
+/// A deposed leader that still writes could have begun the temporary file anew just before the renaming. That the file
+/// is gone already is no fault: it may have been fetched.
+async fn still_whole(store: &impl Store, item: &Item) -> Result<(), DeliveryError> {
+    match store.size(item.name()).await? {
+        None => Ok(()),
+        found => check_size(store.place(), item, item.name(), found),
+    }
+}
+
+/// True if the receiver holds the file; an error if it holds another one of that name.
+async fn is_there(store: &impl Store, item: &Item) -> Result<bool, DeliveryError> {
+    let Some(size) = store.size(item.name()).await? else { return Ok(false) };
+    let differs = if size == item.len() {
+        let found = store.sha256(item.name()).await?;
+        (found != *item.sha256()).then(|| format!("SHA-256 {}", to_hex(&found)))
+    } else {
+        Some(format!("{size} bytes"))
+    };
+    let Some(found) = differs else { return Ok(true) };
+    let what = format!(
+        "DUPLICATE_FILE: there is another {} with {found}; ours has {} bytes, SHA-256 {}",
+        item.name(),
+        item.len(),
+        to_hex(item.sha256())
+    );
+    Err(store.place().error(ErrorClass::DuplicateFile, what))
+}
+
+async fn write(store: &impl Store, item: &Item, temporary: &str) -> Result<(), DeliveryError> {
+    let reading = item.read().await.map_err(|e| unread(store.place(), item, &e))?;
+    store.write(temporary, item, reading).await?;
+    check_size(store.place(), item, temporary, store.size(temporary).await?)?;
+    let found = store.sha256(temporary).await?;
+    if found == *item.sha256() {
+        return Ok(());
+    }
+    let what = format!(
+        "INTEGRITY_MISMATCH: {temporary} arrived with SHA-256 {} in place of {}; it was not renamed",
+        to_hex(&found),
+        to_hex(item.sha256())
+    );
+    Err(store.place().error(ErrorClass::IntegrityMismatch, what))
+}
+
+fn check_size(place: &Place, item: &Item, name: &str, found: Option<u64>) -> Result<(), DeliveryError> {
+    if found == Some(item.len()) {
+        return Ok(());
+    }
+    let found = found.map_or("is not there".to_owned(), |size| format!("has {size} bytes"));
+    let what = format!("INTEGRITY_MISMATCH: {name} {found} in place of {} bytes", item.len());
+    Err(place.error(ErrorClass::IntegrityMismatch, what))
+}
+
+/// The error of a file that could not be read on this side.
+pub(super) fn unread(place: &Place, item: &Item, error: &ReadError) -> DeliveryError {
+    match error {
+        ReadError::Io(_) => {
+            place.error(ErrorClass::Source, format!("{} can't be read on this replica: {error}", item.name()))
+        }
+        ReadError::Damaged(_) => place.error(
+            ErrorClass::IntegrityMismatch,
+            format!(
+                "INTEGRITY_MISMATCH: {} of this replica is not the file that was signed: {error}",
+                item.name()
+            ),
+        ),
+    }
+}
