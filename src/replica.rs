@@ -14,7 +14,9 @@ use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing, Sources};
 use crate::signer::{Signer, Signing, Voucher};
 use crate::tap::Variants;
-use crate::workers::{ConsumerSettings, Deliveries, Exports, Leadership, LedgerSettings, Relay, lead_when_elected};
+use crate::workers::{
+    ConsumerSettings, Deliveries, Exports, Leadership, LedgerSettings, Relay, lead_when_elected,
+};
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
 use cdr_raft::{Node, NodeConfig};
@@ -213,8 +215,9 @@ fn export_files(config: &Config, store: &Store) -> anyhow::Result<Option<ExportF
         return Ok(None);
     };
     let dir = &config.export.schema_dir;
-    let variants = Variants::load(dir)
-        .with_context(|| format!("the schema variants in {} (export.schema_dir) can't be used", dir.display()))?;
+    let variants = Variants::load(dir).with_context(|| {
+        format!("the schema variants in {} (export.schema_dir) can't be used", dir.display())
+    })?;
     let state = store.state();
     for series in &settings.series {
         let name = series.variant_now(&state);

@@ -6,8 +6,8 @@ pub mod node;
 mod progress;
 pub mod publish;
 pub mod reload;
-pub mod signer;
 mod remote;
+pub mod signer;
 pub mod verify_export;
 pub mod verify_record;
 

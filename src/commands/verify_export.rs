@@ -2,7 +2,10 @@
 //! API also that every event is the record that the ledger has.
 
 use super::remote::Remote;
-use crate::tap::{CallEncoder, DecodedCall, FileHeader, FileKind, TraceLine, TraceReader, Variant, Variants, decode, trace_name};
+use crate::tap::{
+    CallEncoder, DecodedCall, FileHeader, FileKind, TraceEvent, TraceReader, Variant, Variants, decode,
+    trace_name,
+};
 use anyhow::{Context, bail};
 use cdr_core::export_signature::{ExportSignature, SIDECAR_SUFFIX};
 use cdr_core::hash::{sha256, to_hex};
@@ -15,6 +18,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::verify_record::{COULD_NOT_RUN, HOLDS, VIOLATED, read_trust};
 
@@ -92,7 +96,8 @@ fn verify(options: &VerifyExportOptions, findings: &mut Findings) -> anyhow::Res
         None => None,
     };
     let file = &options.file;
-    let hash = crate::export::files::hash_of(file).with_context(|| format!("{} can't be read", file.display()))?;
+    let hash =
+        crate::export::files::hash_of(file).with_context(|| format!("{} can't be read", file.display()))?;
     signature(options, &hash, remote.as_ref(), findings)?;
     let (variant, kind, events) = contents(options, &hash, remote.is_some(), findings)?;
     match remote {
@@ -136,8 +141,7 @@ fn signature(
     }
     let list = match (&options.keys, remote) {
         (Some(path), _) => {
-            let text =
-                std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
+            let text = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
             serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", path.display()))?
         }
         (None, Some(remote)) => remote.get("/v1/cdr/keys")?,
@@ -197,18 +201,23 @@ fn contents(
     hash: &Hash,
     keep: bool,
     findings: &mut Findings,
-) -> anyhow::Result<(Variant, FileKind, Events)> {
-    let path = beside(&options.file, "").with_file_name(trace_name(
-        &options.file.file_name().unwrap_or_default().to_string_lossy(),
-    ));
+) -> anyhow::Result<(Arc<Variant>, FileKind, Events)> {
+    let path = beside(&options.file, "")
+        .with_file_name(trace_name(&options.file.file_name().unwrap_or_default().to_string_lossy()));
     let open = |path: &Path| File::open(path).with_context(|| format!("{} can't be read", path.display()));
-    let mut trace = TraceReader::new(open(&path)?).map_err(|error| Violated(format!("{}: {error}", path.display())))?;
+    let mut trace =
+        TraceReader::new(open(&path)?).map_err(|error| Violated(format!("{}: {error}", path.display())))?;
     let head = trace.head().clone();
     if head.file_sha256 != to_hex(hash) {
-        return violated(format!("{} is the trace of another file, of SHA-256 {}", path.display(), head.file_sha256));
+        return violated(format!(
+            "{} is the trace of another file, of SHA-256 {}",
+            path.display(),
+            head.file_sha256
+        ));
     }
     let variants = Variants::load(&options.schemas)?;
-    let variant = variants.get(&head.schema_variant).filter(|variant| to_hex(&variant.hash) == head.schema_hash);
+    let variant =
+        variants.get(&head.schema_variant).filter(|variant| to_hex(&variant.hash) == head.schema_hash);
     let Some(variant) = variant else {
         bail!(
             "{} does not hold schema variant {} of hash {}: get it from the sender",
@@ -219,9 +228,13 @@ fn contents(
     };
     let mut events = Events::new();
     let mut broken = None;
-    let decoded = decode(variant, BufReader::new(open(&options.file)?), |index, call: DecodedCall<'_>| {
+    let Some(kind) = head.kind() else {
+        return violated(format!("{:?} is no kind of file", head.export_type));
+    };
+    let input = BufReader::new(open(&options.file)?);
+    let decoded = decode(variant, kind, input, &mut |call| {
         if broken.is_none() {
-            broken = step(&mut trace, index, &call, keep.then_some(&mut events)).err();
+            broken = step(&mut trace, &call, keep.then_some(&mut events)).err();
         }
         Ok(())
     });
@@ -236,20 +249,25 @@ fn contents(
         return violated("the totals of file and trace differ".to_owned());
     }
     findings.checked.push(format!(
-        "{} of {} from {}, number {}: {} events, total {}, all in the trace",
-        head.export_type, head.schema_variant, decoded.sender, decoded.sequence, decoded.calls, decoded.total_charge
+        "{} by {} from {}, number {}: {} events, total {}, all in the trace",
+        head.export_type,
+        head.schema_variant,
+        decoded.sender.as_deref().unwrap_or("a sender that it does not name"),
+        decoded.sequence.map_or_else(|| "that it does not name".to_owned(), |number| number.to_string()),
+        decoded.calls,
+        decoded.total_charge
     ));
-    Ok(((**variant).clone(), decoded.kind, events))
+    Ok((variant.clone(), kind, events))
 }
 
 /// Holds an event against the next line of the trace.
 fn step(
     trace: &mut TraceReader<impl std::io::Read>,
-    index: u64,
     call: &DecodedCall<'_>,
     events: Option<&mut Events>,
 ) -> Result<(), String> {
-    let line: TraceLine = match trace.next() {
+    let index = call.index;
+    let line: TraceEvent = match trace.next() {
         Some(Ok(line)) => line,
         Some(Err(error)) => return Err(format!("the trace can't be read: {error}")),
         None => return Err(format!("event {index} is not in the trace")),
@@ -261,11 +279,8 @@ fn step(
         ));
     }
     if let Some(events) = events {
-        let event = Event {
-            row_hash: line.row_hash,
-            adjustment: line.adjustment_id,
-            bytes: sha256(call.bytes),
-        };
+        let event =
+            Event { row_hash: line.row_hash, adjustment: line.adjustment_id, bytes: sha256(call.bytes) };
         if events.insert(line.cdr_id, event).is_some() {
             return Err(format!("record {} is listed twice", line.cdr_id));
         }
@@ -321,7 +336,9 @@ fn records(
     }
     findings.checked.push(format!("{count} events are records of the ledger, with the hashes of the trace"));
     if encoded == count as u64 {
-        findings.checked.push(format!("{count} events, encoded again from these records, have the same bytes"));
+        findings
+            .checked
+            .push(format!("{count} events, encoded again from these records, have the same bytes"));
     } else {
         findings.unchecked.push("the bytes of every event, for want of a token with cdr:pii".to_owned());
     }
@@ -365,7 +382,8 @@ fn one(
 
 /// What the bytes of events depend on.
 fn header_of(export: &Value) -> anyhow::Result<FileHeader> {
-    let text = |name: &str| export.get(name).and_then(Value::as_str).with_context(|| format!("{name} is missing"));
+    let text =
+        |name: &str| export.get(name).and_then(Value::as_str).with_context(|| format!("{name} is missing"));
     let at = cdr_core::Millis::parse(text("createdAt")?).context("createdAt is no instant")?;
     let created = crate::tap::LocalTime::new(at, 0);
     let rates = match export.get("exchangeRates") {

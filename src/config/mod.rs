@@ -19,8 +19,8 @@ pub use cdr_core::key::Algorithm;
 pub use cdr_core::tariff::{Tariff, TariffTable};
 pub use pricing::{Pricing, PricingSource};
 pub use sections::{
-    Api, Auth, BusKind, Cluster, Consumers, Delivery, DeliveryKind, Events, Export, Ingest, LogFormat, Observability, Peers, Settlement,
-    Signer, SignerKind, Storage,
+    Api, Auth, BusKind, Cluster, Consumers, Delivery, DeliveryKind, Events, Export, Ingest, LogFormat,
+    Observability, Peers, Settlement, Signer, SignerKind, Storage,
 };
 pub use tariff::{Operator, Operators};
 pub use wait::Wait;

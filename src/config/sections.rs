@@ -1,8 +1,8 @@
 //! The sections of the configuration: every key with its meaning and default.
 
 use super::reader::Reader;
-use cdr_core::key::Algorithm;
 use super::wait::Wait;
+use cdr_core::key::Algorithm;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;

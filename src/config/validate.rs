@@ -1,8 +1,8 @@
 //! What values must satisfy before a node starts with them.
 
+use super::wait::Wait;
 use super::{BusKind, Config, Problem, Signer, SignerKind, delivery, pricing};
 use cdr_core::export_signature::is_key_id;
-use super::wait::Wait;
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
 use rust_decimal::Decimal;
@@ -90,8 +90,8 @@ fn settlement(config: &Config, check: &mut Check) {
         let why = format!("{time:?} is not a time of day, such as 02:30");
         check.that(crate::zone::time_of_day(time).is_some(), &format!("settlement.{key}"), &why);
     }
-    let order = crate::zone::time_of_day(&settlement.tap_start)
-        < crate::zone::time_of_day(&settlement.tap_deadline);
+    let order =
+        crate::zone::time_of_day(&settlement.tap_start) < crate::zone::time_of_day(&settlement.tap_deadline);
     check.that(order, "settlement.tap_deadline", "it must be later than settlement.tap_start");
 }
 

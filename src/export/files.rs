@@ -3,7 +3,7 @@
 //! Only their SHA-256 is in the ledger. A file that was lost with a node's disk, or is asked for on another replica, is
 //! made again from rows and pins, and must have that hash.
 
-use super::make::{MakeError, Made, make};
+use super::make::{Made, MakeError, make};
 use crate::tap::Variants;
 use cdr_core::Hash;
 use cdr_core::export::{Export, FileContent};
@@ -94,10 +94,8 @@ impl ExportFiles {
     /// # Errors
     /// [`FilesError`].
     pub fn ensure(&self, export: &Export) -> Result<AtHand, FilesError> {
-        let content = export
-            .content
-            .as_ref()
-            .ok_or_else(|| FilesError::NotEncoded { export_id: export.name() })?;
+        let content =
+            export.content.as_ref().ok_or_else(|| FilesError::NotEncoded { export_id: export.name() })?;
         let dir = self.dir_of(export);
         let path = dir.join(&export.pins.file_name);
         let at_hand = AtHand { trace: dir.join(crate::tap::trace_name(&export.pins.file_name)), path };

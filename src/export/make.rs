@@ -2,7 +2,8 @@
 
 use super::header;
 use crate::tap::{
-    EncodeError, FileError, FileHeader, FileSummary, FileWriter, PushError, RapWriter, Returned, Taken, TraceEvent, TraceHead, TraceWriter, Variant, Variants, trace_name,
+    EncodeError, FileError, FileHeader, FileSummary, FileWriter, PushError, RapWriter, Returned, Taken,
+    TraceEvent, TraceHead, TraceWriter, Variant, Variants, trace_name,
 };
 use cdr_core::export::quarantine::Unfit;
 use cdr_core::export::{Export, ExportType, FileContent};
@@ -48,7 +49,9 @@ pub enum MakeError {
         hash: String,
     },
     /// Nearly nothing can be encoded.
-    #[error("more than {MOST_UNFIT} records can't be encoded, the last because of {why}: is schema variant {variant} right?")]
+    #[error(
+        "more than {MOST_UNFIT} records can't be encoded, the last because of {why}: is schema variant {variant} right?"
+    )]
     Unfit {
         /// The variant.
         variant: String,
@@ -119,13 +122,15 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn calls(&mut self, dir: &Path, path: &Path) -> Result<FileSummary, MakeError> {
-        let mut writer = FileWriter::new(self.variant.clone(), header(&self.export.pins), dir)?;
+        let mut writer = FileWriter::new(self.variant.clone(), &header(&self.export.pins), dir)?;
         let mut failed = None;
         let (store, export) = (self.store, self.export);
-        store.tap_records(export, &mut |listed| self.call(&mut writer, &listed).unwrap_or_else(|error| {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }))?;
+        store.tap_records(export, &mut |listed| {
+            self.call(&mut writer, &listed).unwrap_or_else(|error| {
+                failed = Some(error);
+                ControlFlow::Break(())
+            })
+        })?;
         failed.map_or(Ok(()), Err)?;
         written(path, |out| writer.finish(out))
     }
@@ -149,7 +154,7 @@ impl Work<'_> {
     }
 
     fn returns(&mut self, dir: &Path, path: &Path) -> Result<FileSummary, MakeError> {
-        let mut writer = RapWriter::new(self.variant.clone(), header(&self.export.pins), dir)?;
+        let mut writer = RapWriter::new(self.variant.clone(), &header(&self.export.pins), dir)?;
         let mut failed = None;
         let (store, export) = (self.store, self.export);
         store.rap_adjustments(export, &mut |returned| {
@@ -261,7 +266,10 @@ impl Work<'_> {
 }
 
 /// Writes a file under a name of its own first, so that nobody meets half of it.
-fn written<T, E>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>) -> Result<T, MakeError>
+fn written<T, E>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+) -> Result<T, MakeError>
 where
     MakeError: From<WriteFailed<E>>,
 {
@@ -311,4 +319,3 @@ impl<W: Write> Write for Hashing<W> {
         self.out.flush()
     }
 }
-

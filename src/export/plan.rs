@@ -61,7 +61,9 @@ pub struct Due {
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// The schema variant is not there.
-    #[error("schema variant {variant} is not among the schemas that are loaded: install its folder, or activate another")]
+    #[error(
+        "schema variant {variant} is not among the schemas that are loaded: install its folder, or activate another"
+    )]
     NoVariant {
         /// The variant.
         variant: String,
@@ -77,9 +79,6 @@ pub enum PinError {
         /// The variant.
         variant: String,
     },
-    /// The variant can't name the sender.
-    #[error("{0}")]
-    Sender(String),
     /// The settlement zone is unknown to this machine, or the day out of its range.
     #[error("local times can't be told: {0}")]
     Zone(#[from] jiff::Error),
@@ -209,9 +208,7 @@ pub fn pin(
         recording_entity: due.recording_entity.clone(),
         schema_hash: variant.hash,
         schema_variant: variant.name.clone(),
-        sender_roaming_partner: format
-            .sender(&due.recording_entity)
-            .map_err(|error| PinError::Sender(error.to_string()))?,
+        sender_roaming_partner: format.sender(&due.recording_entity),
         series: series.clone(),
         settlement_day: due.day,
         upto_bucket: Hour(state.head.open_hour.0.saturating_sub(1)),
@@ -242,8 +239,12 @@ fn from_bucket(store: &Store, state: &LedgerState, zone: &str, due: &Due) -> Res
     }
     // Adjustments that waited for a TAP file: of its own records, which it began to look for there.
     let tap = SeriesKey { export_type: ExportType::Tap, ..due.key.clone() };
-    let opened: Vec<CdrId> =
-        store.series(&tap)?.iter().filter(|file| file.cut.ordinal > before.ordinal).map(|file| file.id).collect();
+    let opened: Vec<CdrId> = store
+        .series(&tap)?
+        .iter()
+        .filter(|file| file.cut.ordinal > before.ordinal)
+        .map(|file| file.id)
+        .collect();
     let mut from = next;
     for id in opened {
         from = store.export(id)?.map_or(from, |export| from.min(export.pins.from_bucket));

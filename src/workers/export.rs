@@ -4,7 +4,7 @@
 //! committed is done again and gives the same bytes.
 
 use super::EndsTerm;
-use crate::export::make::{MakeError, Made};
+use crate::export::make::{Made, MakeError};
 use crate::export::plan::{self, Due, ExportSettings, PinError};
 use crate::export::{ExportFiles, VARIANT_SETTING};
 use crate::metrics::Metrics;
@@ -20,7 +20,7 @@ use cdr_core::export::{Cut, Delivery, Export, ExportType, FileSignature};
 use cdr_core::export_signature::ExportSignature;
 use cdr_core::row::SystemKind;
 use cdr_core::setting::SettingChange;
-use cdr_core::{CdrId, Hour, LedgerState, Millis};
+use cdr_core::{CdrId, LedgerState, Millis};
 use cdr_storage::{Store, StoreError};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -347,9 +347,8 @@ fn still_unknown(store: &Store, unfit: Vec<Unfit>) -> Result<Vec<Unfit>, StoreEr
 /// Puts records into quarantine.
 pub(super) async fn quarantine(proposer: &Proposer, unfit: Vec<Unfit>) -> Result<(), ExportError> {
     for some in unfit.chunks(ROWS_AT_ONCE) {
-        let row = |unfit: &Unfit| {
-            (SystemKind::Quarantine, to_jcs(&QuarantineStep::Quarantined(unfit.clone())))
-        };
+        let row =
+            |unfit: &Unfit| (SystemKind::Quarantine, to_jcs(&QuarantineStep::Quarantined(unfit.clone())));
         append(proposer, some.iter().map(row).collect()).await?;
     }
     Ok(())

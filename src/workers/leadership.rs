@@ -2,7 +2,8 @@
 
 use super::consume::{Consumer, ConsumerSettings, consumers};
 use super::{
-    Deliveries, EndsTerm, Exports, RETRY_PAUSE, Relay, clock_watch, deliver, export, priceless, registry, relay, reprice, rerate, seal, sign, tariffs,
+    Deliveries, EndsTerm, Exports, RETRY_PAUSE, Relay, clock_watch, deliver, export, priceless, registry,
+    relay, reprice, rerate, seal, sign, tariffs,
 };
 use crate::acts::Desk;
 use crate::clock::Clock;
@@ -11,8 +12,8 @@ use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing};
 use crate::proposer::{ProposalError, Proposer};
 use crate::signer::{Signing, Voucher};
-use cdr_core::command::{Command, Initialize, Rejection, Reply};
 use cdr_core::LedgerState;
+use cdr_core::command::{Command, Initialize, Rejection, Reply};
 use cdr_raft::{Leadership as RaftLeadership, Node};
 use cdr_storage::Store;
 use std::future::Future;

@@ -18,11 +18,7 @@ const AT_ONCE: usize = 1_000;
 ///
 /// # Errors
 /// [`ExportError`].
-pub async fn run(
-    settings: &ExportSettings,
-    wait_hours: u32,
-    proposer: &Proposer,
-) -> Result<(), ExportError> {
+pub async fn run(settings: &ExportSettings, wait_hours: u32, proposer: &Proposer) -> Result<(), ExportError> {
     loop {
         let mut from = Some(0);
         while let Some(ordinal) = from.filter(|_| !proposer.clock().follows_events()) {
