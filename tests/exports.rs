@@ -65,7 +65,15 @@ impl Dev {
         let token = self.data.join("dev-token");
         let root = self.data.join("root.pub");
         Command::new(BINARY)
-            .args(["verify-export", "--schemas", SCHEMAS, "--cluster", "dev", "--trust", root.to_str().unwrap()])
+            .args([
+                "verify-export",
+                "--schemas",
+                SCHEMAS,
+                "--cluster",
+                "dev",
+                "--trust",
+                root.to_str().unwrap(),
+            ])
             .args(["--against", &url, "--token-file", token.to_str().unwrap(), file.to_str().unwrap()])
             .output()
             .unwrap()
@@ -98,7 +106,8 @@ fn day(dir: &Path) -> PathBuf {
 fn messages(day: &Path) -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(day).unwrap();
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let finals = lines.filter(|dlr| ["DELIVERED", "FAILED", "EXPIRED"].contains(&dlr["status"].as_str().unwrap_or("")));
+    let finals = lines
+        .filter(|dlr| ["DELIVERED", "FAILED", "EXPIRED"].contains(&dlr["status"].as_str().unwrap_or("")));
     finals
         .filter_map(|dlr| {
             Some((dlr["messageId"].as_str()?.to_owned(), dlr["operatorId"].as_str()?.to_owned()))
@@ -132,7 +141,8 @@ fn check_files(dev: &Dev, records: u64) {
     assert_eq!(listed, records, "every record is in a file or in quarantine");
     for name in &files {
         let output = dev.verify(&dev.drop_dir().join(name));
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(0), "{name}: {said}");
         for held in ["the root key vouches", "signature by key", "encoded again from these records"] {
             assert!(said.contains(held), "{name}: {said}");
@@ -181,12 +191,22 @@ fn refuses_what_was_changed(dev: &Dev, name: &str, dir: &Path) {
     };
     assert_eq!(copied(&|_, _| ()), Some(0));
     let flip = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
-    assert_eq!(copied(&|suffix, bytes| if suffix.is_empty() { flip(300)(bytes) }), Some(1));
+    assert_eq!(
+        copied(&|suffix, bytes| if suffix.is_empty() {
+            flip(300)(bytes)
+        }),
+        Some(1)
+    );
     let last_of_signature = |bytes: &mut Vec<u8>| {
         let at = bytes.windows(11).position(|w| w == b"Signature: ").unwrap() + 15;
         bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
     };
-    assert_eq!(copied(&|suffix, bytes| if suffix == ".sig" { last_of_signature(bytes) }), Some(1));
+    assert_eq!(
+        copied(&|suffix, bytes| if suffix == ".sig" {
+            last_of_signature(bytes)
+        }),
+        Some(1)
+    );
 }
 
 #[test]

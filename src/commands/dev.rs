@@ -99,6 +99,8 @@ impl Cluster {
             config = Config::development(CLUSTER, node_id, peers.clone(), dir, &api);
             config.operators.list = operators();
             config.pricing = prices()?;
+            config.export.schema_dir = super::dev_schemas::directory(dir)?;
+            config.export.exchange_rates = BTreeMap::from([("USD".to_owned(), "70.25".to_owned())]);
             // Three replicas share one machine's memory.
             config.storage.dedup_filter_mb = 64;
             replicas.push(

@@ -1,6 +1,7 @@
 //! What each subcommand does; `main.rs` only chooses.
 
 pub mod dev;
+mod dev_schemas;
 pub mod generate;
 pub mod node;
 mod progress;
