@@ -3,6 +3,7 @@
 use anyhow::Context;
 use cdr_mediation::commands;
 use cdr_mediation::commands::reload::SetLogFilter;
+use cdr_mediation::commands::signer::RecordOptions;
 use cdr_mediation::config::{self, Config, LogFormat};
 use cdr_mediation::generate::GenerateOptions;
 use clap::{Parser, Subcommand};
@@ -124,9 +125,43 @@ enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Looks at the key that signs.
+    #[command(
+        subcommand,
+        after_help = "Example: cdr-mediation signer record --config node.toml --from 2026-05-01T00:00:00Z"
+    )]
+    Signer(SignerCommand),
     /// Looks at configurations.
     #[command(subcommand, after_help = "Example: cdr-mediation config check /etc/cdr-mediation/node-1.toml")]
     Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum SignerCommand {
+    /// Prints the record of the key that the configuration names, for the root key to sign, or as the root key signed it.
+    #[command(
+        after_help = "Example: cdr-mediation signer record --config node.toml --from 2026-05-01T00:00:00Z --message to-sign.bin"
+    )]
+    Record {
+        /// Configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// First hour that the key may seal, such as 2026-05-01T00:00:00Z.
+        #[arg(long)]
+        from: String,
+        /// First hour that it may no longer seal; open if absent.
+        #[arg(long)]
+        to: Option<String>,
+        /// Where to write the bytes that the root key is to sign.
+        #[arg(long)]
+        message: Option<PathBuf>,
+        /// File with the root key's Ed25519 signature over those bytes, 64 bytes.
+        #[arg(long, requires = "trust")]
+        root_signature: Option<PathBuf>,
+        /// File with the root public key, 64 hexadecimal digits.
+        #[arg(long, requires = "root_signature")]
+        trust: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -191,6 +226,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 json,
             };
             return Ok(ExitCode::from(commands::verify_export::run(&options)));
+        Command::Signer(SignerCommand::Record { config, from, to, message, root_signature, trust }) => {
+            let config = config::load(&config)?;
+            let _ = log_to_stderr("warn", LogFormat::Text)?;
+            let root = root_signature.zip(trust);
+            commands::signer::record(&config, &RecordOptions { from, to, message, root })
         }
         Command::Config(ConfigCommand::Check { file }) => {
             let config: Config = config::load(&file)?;

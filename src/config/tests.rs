@@ -325,3 +325,55 @@ fn sections_that_differ_are_named() {
     let named = parse(&text, &[]).unwrap().sections_that_differ(&before);
     assert_eq!(named, ["pricing", "operators", "settlement", "signer", "observability"]);
 }
+
+const HSM: &str = r#"
+    [signer]
+    kind = "pkcs11"
+    module = "/usr/lib/softhsm/libsofthsm2.so"
+    token_label = "cdr"
+    key_record_file = "/etc/cdr/signer.json"
+"#;
+
+fn with_signer(signer: &str) -> String {
+    let (before, rest) = SMALLEST.split_once("[signer]").unwrap();
+    let (_, after) = rest.split_once("[auth]").unwrap();
+    format!("{before}[auth]{after}{signer}")
+}
+
+#[test]
+fn an_hsm_signs_with_named_keys() {
+    let signer = parse(&with_signer(HSM), &[]).unwrap().signer;
+    assert_eq!((signer.key_id.as_str(), signer.algorithm), ("cdr-export-signer-v1", Algorithm::Ed25519));
+    let more = "algorithm = \"ecdsa-p256\"\nkey_id = \"v2\"\nprevious_key_ids = [\"v1\"]\npin_file = \"/etc/cdr/pin\"";
+    let signer = parse(&with_signer(&format!("{HSM}{more}")), &[]).unwrap().signer;
+    assert_eq!((signer.algorithm, signer.previous_key_ids), (Algorithm::EcdsaP256, vec!["v1".to_owned()]));
+}
+
+#[test]
+fn what_an_hsm_needs_is_named() {
+    let found = problems(&with_signer("[signer]\nkind = \"pkcs11\""), &[]);
+    let keys: Vec<&str> = found.iter().filter_map(|problem| problem.split(':').next()).collect();
+    assert_eq!(keys, ["signer.module", "signer.token_label", "signer.key_record_file"]);
+    for (lines, problem) in [
+        ("key_file = \"/k\"", "signer.key_file: it belongs to kind = \"dev-key-file\": leave it out"),
+        ("key_id = \"two words\"", "signer.key_id: \"two words\" is not"),
+        ("key_id = \"dev-x\"", "signer.key_id: \"dev-x\" is not"),
+        (
+            "previous_key_ids = [\"cdr-export-signer-v1\"]",
+            "signer.previous_key_ids: \"cdr-export-signer-v1\" is named twice",
+        ),
+        ("algorithm = \"rsa\"", "signer.algorithm: unknown variant `rsa`"),
+    ] {
+        let found = problems(&with_signer(&format!("{HSM}{lines}")), &[]);
+        assert!(found.len() == 1 && found[0].starts_with(problem), "{lines}: {found:?}");
+    }
+    let found = problems(&SMALLEST.replace("allow_dev = true", "allow_dev = true\nmodule = \"/m\""), &[]);
+    assert_eq!(found, ["signer.module: it belongs to kind = \"pkcs11\": set that, or leave it out"]);
+}
+
+#[test]
+fn a_pin_is_no_key_of_the_configuration() {
+    let expected = "signer.pin: unknown key; did you mean signer.pin_file?";
+    assert_eq!(problems(&with_signer(&format!("{HSM}pin = \"4711\"")), &[]), [expected]);
+    assert_eq!(problems(&with_signer(HSM), &[("CDR__SIGNER__PIN", "4711")]), [expected]);
+}

@@ -15,7 +15,8 @@ mod token;
 use super::{SignError, Signer};
 use cdr_core::key::{Algorithm, PublicKey};
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use token::Token;
 
@@ -53,11 +54,17 @@ pub enum PinSource {
     Environment,
 }
 
+/// How long the device may take to let go of the session.
+const LETS_GO_WITHIN: Duration = Duration::from_secs(5);
+
 /// Signs with keys in an HSM.
 pub struct Pkcs11Signer {
     key_id: String,
     token: String,
-    jobs: SyncSender<Job>,
+    /// None only while it is dropped.
+    jobs: Option<SyncSender<Job>>,
+    /// Disconnected once the thread has ended.
+    ended: Mutex<Receiver<()>>,
 }
 
 type Job = Box<dyn FnOnce(&mut Token) + Send>;
@@ -71,11 +78,17 @@ impl Pkcs11Signer {
         let (jobs, waiting) = sync_channel::<Job>(MOST_WAITING);
         let (key_id, mut token) = (settings.key_id.clone(), Token::new(settings));
         let name = token.name().to_owned();
+        let (runs, ended) = sync_channel(0);
+        let drive = move || {
+            waiting.iter().for_each(|job| job(&mut token));
+            drop(token);
+            drop(runs);
+        };
         std::thread::Builder::new()
             .name("pkcs11".to_owned())
-            .spawn(move || waiting.iter().for_each(|job| job(&mut token)))
+            .spawn(drive)
             .map_err(|e| SignError::Unavailable { what: name.clone(), why: format!("no thread: {e}") })?;
-        Ok(Self { key_id, token: name, jobs })
+        Ok(Self { key_id, token: name, jobs: Some(jobs), ended: Mutex::new(ended) })
     }
 
     /// Has the owner of the session do `work`, and waits for what comes of it.
@@ -89,7 +102,8 @@ impl Pkcs11Signer {
             // Whoever asked may have stopped waiting.
             let _ = answer.send(work(token));
         });
-        self.jobs.try_send(job).map_err(|refused| match refused {
+        let jobs = self.jobs.as_ref().ok_or_else(|| away("it is let go of"))?;
+        jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => away("too many requests wait for it"),
             TrySendError::Disconnected(_) => away("the thread that drives it has ended: restart this node"),
         })?;
@@ -99,6 +113,17 @@ impl Pkcs11Signer {
                 RecvTimeoutError::Disconnected => away("the request was given up"),
             })
         })
+    }
+}
+
+impl Drop for Pkcs11Signer {
+    /// Waits until the session is over: a process that ends while a library is being left may crash.
+    fn drop(&mut self) {
+        self.jobs = None;
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(LETS_GO_WITHIN) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!(token = self.token, "the HSM does not let go of its session");
+        }
     }
 }
 
