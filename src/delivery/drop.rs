@@ -68,10 +68,10 @@ async fn put(store: &impl Store, item: &Item) -> Result<bool, DeliveryError> {
         Renamed::Done => still_whole(store, item).await.map(|()| false),
         Renamed::Exists => {
             // Somebody was faster: it is the same file, or there is trouble.
-            let same = is_there(store, item).await?;
+            let same = is_there(store, item).await;
             tidy(store, &temporary).await;
             let what = || format!("{} was there and is gone again", item.name());
-            if same { Ok(true) } else { Err(store.place().error(ErrorClass::Unreachable, what())) }
+            if same? { Ok(true) } else { Err(store.place().error(ErrorClass::Unreachable, what())) }
         }
     }
 }
@@ -149,5 +149,102 @@ pub(super) fn unread(place: &Place, item: &Item, error: &ReadError) -> DeliveryE
                 item.name()
             ),
         ),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::delivery::Directory;
+    use bytes::Bytes;
+    use std::path::{Path, PathBuf};
+
+    /// What happens to a file at the receiver.
+    #[derive(Clone, Copy)]
+    enum Fault {
+        /// A byte changes between writing and reading back.
+        Changed,
+        /// The end is lost.
+        Cut,
+        /// Another writer begins the temporary file anew just before it is renamed.
+        BegunAnew,
+        /// It is fetched as soon as it has its name.
+        Fetched,
+    }
+
+    /// A directory with a fault.
+    struct Faulty(Directory, PathBuf, Fault);
+
+    impl Store for Faulty {
+        fn place(&self) -> &Place {
+            self.0.place()
+        }
+
+        async fn size(&self, name: &str) -> Result<Option<u64>, DeliveryError> {
+            self.0.size(name).await
+        }
+
+        async fn sha256(&self, name: &str) -> Result<Hash, DeliveryError> {
+            self.0.sha256(name).await
+        }
+
+        async fn write(&self, name: &str, item: &Item, reading: Reading) -> Result<(), DeliveryError> {
+            self.0.write(name, item, reading).await?;
+            let mut bytes = std::fs::read(self.1.join(name)).unwrap();
+            match self.2 {
+                Fault::Changed => bytes[3] ^= 1,
+                Fault::Cut => bytes.truncate(3),
+                Fault::BegunAnew | Fault::Fetched => {}
+            }
+            std::fs::write(self.1.join(name), bytes).unwrap();
+            Ok(())
+        }
+
+        async fn rename(&self, from: &str, to: &str) -> Result<Renamed, DeliveryError> {
+            if matches!(self.2, Fault::BegunAnew) {
+                std::fs::write(self.1.join(from), b"").unwrap();
+            }
+            let renamed = self.0.rename(from, to).await;
+            if matches!(self.2, Fault::Fetched) {
+                std::fs::remove_file(self.1.join(to)).unwrap();
+            }
+            renamed
+        }
+
+        async fn remove(&self, name: &str) -> Result<(), DeliveryError> {
+            self.0.remove(name).await
+        }
+    }
+
+    async fn deliver_with(dir: &Path, fault: Fault) -> Result<bool, DeliveryError> {
+        let file = Item::bytes("A.tap", Bytes::from_static(b"what was signed")).unwrap();
+        let store = Faulty(Directory::new(dir), dir.to_owned(), fault);
+        deliver(&store, &Parcel { file, sidecars: Vec::new() }).await
+    }
+
+    #[tokio::test]
+    async fn what_arrives_otherwise_never_gets_its_name() {
+        for (fault, word) in [(Fault::Changed, "SHA-256"), (Fault::Cut, "has 3 bytes")] {
+            let dir = tempfile::tempdir().unwrap();
+            let error = deliver_with(dir.path(), fault).await.unwrap_err();
+            assert_eq!(error.class, ErrorClass::IntegrityMismatch);
+            assert!(error.what.contains(word), "{error}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_shrank_while_it_was_renamed_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = deliver_with(dir.path(), Fault::BegunAnew).await.unwrap_err();
+        assert_eq!(error.class, ErrorClass::IntegrityMismatch);
+        assert!(error.what.contains("A.tap has 0 bytes"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_receiver_may_fetch_a_file_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!deliver_with(dir.path(), Fault::Fetched).await.unwrap());
     }
 }

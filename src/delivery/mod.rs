@@ -61,7 +61,7 @@ pub trait Channel: Send + Sync {
 #[derive(Clone)]
 pub struct Channels {
     route: Route,
-    channels: BTreeMap<ChannelKind, Arc<dyn Channel>>,
+    by_kind: BTreeMap<ChannelKind, Arc<dyn Channel>>,
     metrics: Arc<Metrics>,
 }
 
@@ -97,7 +97,7 @@ impl Channels {
         for (kind, outcome) in kinds.iter().flat_map(|kind| outcomes.clone().map(move |o| (*kind, o))) {
             metrics.delivery_outcome(kind.as_str(), outcome.as_str());
         }
-        Some(Self { route, channels: kinds.into_iter().zip(channels).collect(), metrics })
+        Some(Self { route, by_kind: kinds.into_iter().zip(channels).collect(), metrics })
     }
 
     /// Which of them is preferred, for [`policy::decide`].
@@ -110,12 +110,11 @@ impl Channels {
     /// # Errors
     /// [`DeliveryError`], as [`Channel::deliver`] says.
     pub async fn deliver(&self, kind: ChannelKind, parcel: &Parcel) -> Result<Receipt, DeliveryError> {
-        let result = match self.channels.get(&kind) {
-            Some(channel) => channel.deliver(parcel).await,
-            None => {
-                let place = Place { channel: kind, name: kind.to_string() };
-                Err(place.error(ErrorClass::Setup, "[delivery] has no such channel"))
-            }
+        let result = if let Some(channel) = self.by_kind.get(&kind) {
+            channel.deliver(parcel).await
+        } else {
+            let place = Place { channel: kind, name: kind.to_string() };
+            Err(place.error(ErrorClass::Setup, "[delivery] has no such channel"))
         };
         self.report(kind, parcel, &result);
         result

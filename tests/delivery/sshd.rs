@@ -126,6 +126,15 @@ impl Sshd {
         fs::read_to_string(self.path("log")).unwrap()
     }
 
+    /// Waits until so many clients have ended their connections orderly.
+    pub async fn wait_for_goodbyes(&self, clients: usize) {
+        let deadline = Instant::now() + READY_WITHIN;
+        while self.log().matches("Received disconnect from").count() < clients {
+            assert!(Instant::now() < deadline, "not {clients} goodbyes: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Ends the server and everybody's sessions at once, as a crash would.
     pub fn kill(&mut self) {
         let Some(mut process) = self.process.take() else { return };

@@ -45,7 +45,8 @@ impl Upload {
         };
         let mut form = Form::new().part("file", part(&parcel.file));
         for sidecar in &parcel.sidecars {
-            let field = if sidecar.name().ends_with(".sig") { "signature" } else { "sidecar" };
+            let field =
+                if sidecar.name().rsplit('.').next() == Some("sig") { "signature" } else { "sidecar" };
             form = form.part(field, part(sidecar));
         }
         let total = parcel.file.len() + parcel.sidecars.iter().map(Item::len).sum::<u64>();

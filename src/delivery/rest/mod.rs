@@ -71,7 +71,7 @@ impl Rest {
         let place = Place { channel: ChannelKind::Api, name: url.clone() };
         let parsed = Url::parse(&url).ok().filter(|url| url.scheme() == "https" && url.has_host());
         let url = parsed.ok_or_else(|| place.error(ErrorClass::Setup, "this is no https:// URL"))?;
-        let files = TlsFiles { ca_file, client_cert_file, client_key_file };
+        let files = TlsFiles { ca: ca_file, cert: client_cert_file, key: client_key_file };
         files.load(&place)?;
         Ok(Self { url, files, timeouts, place })
     }

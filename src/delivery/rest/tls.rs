@@ -24,9 +24,9 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 /// Files of mutual TLS, PEM.
 #[derive(Clone, Debug)]
 pub(super) struct TlsFiles {
-    pub(super) ca_file: Option<PathBuf>,
-    pub(super) client_cert_file: PathBuf,
-    pub(super) client_key_file: PathBuf,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
 }
 
 impl TlsFiles {
@@ -34,21 +34,21 @@ impl TlsFiles {
     pub(super) fn load(&self, place: &Place) -> Result<ClientConfig, DeliveryError> {
         let unusable = |path: &Path, why: String| keys::unusable(place, path, &why);
         let roots = self.roots(place)?;
-        let chain_of = certificates(place, &self.client_cert_file)?;
-        let secret = keys::read_secret(place, &self.client_key_file)?;
+        let chain_of = certificates(place, &self.cert)?;
+        let secret = keys::read_secret(place, &self.key)?;
         // The parser's words could hold a part of the key.
         let key = PrivateKeyDer::from_pem_slice(secret.as_bytes())
-            .map_err(|_| unusable(&self.client_key_file, "it holds no private key in PEM".to_owned()))?;
+            .map_err(|_| unusable(&self.key, "it holds no private key in PEM".to_owned()))?;
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|e| place.error(ErrorClass::Setup, format!("TLS can't be used: {e}")))?;
         let config = builder.with_root_certificates(roots).with_client_auth_cert(chain_of, key);
-        config.map_err(|e| unusable(&self.client_cert_file, format!("with its key: {e}")))
+        config.map_err(|e| unusable(&self.cert, format!("with its key: {e}")))
     }
 
     fn roots(&self, place: &Place) -> Result<RootCertStore, DeliveryError> {
         let mut roots = RootCertStore::empty();
-        if let Some(path) = &self.ca_file {
+        if let Some(path) = &self.ca {
             for certificate in certificates(place, path)? {
                 roots.add(certificate).map_err(|e| keys::unusable(place, path, &e.to_string()))?;
             }

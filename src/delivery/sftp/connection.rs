@@ -7,9 +7,11 @@ use crate::delivery::error::{DeliveryError, ErrorClass, Place, chain};
 use crate::delivery::keys;
 use russh::client::{self, AuthResult, Handle};
 use russh::keys::{
-    Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate, decode_secret_key,
+    Algorithm, EcdsaCurve, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate,
+    decode_secret_key,
 };
-use russh::{ChannelMsg, Disconnect};
+use russh::{ChannelMsg, Disconnect, Preferred};
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,14 @@ use std::time::Duration;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the end of a connection is waited for: nothing depends on it.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Keys by which a server may prove who it is. RSA is not among them: the crate that could check it has a known leak.
+const HOST_KEYS: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+];
 
 /// What ends a connection.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +66,7 @@ impl<'a> Connection<'a> {
         let Timeouts { step, .. } = options.timeouts;
         let config = client::Config {
             nodelay: true,
+            preferred: Preferred { key: Cow::Borrowed(HOST_KEYS), ..Preferred::DEFAULT },
             keepalive_interval: Some(KEEP_ALIVE),
             inactivity_timeout: Some(step.saturating_mul(2)),
             ..client::Config::default()
