@@ -5,6 +5,8 @@ use crate::events::derive::{
 };
 use crate::events::{EventId, EventIds};
 use cdr_core::command::OutboxPlace;
+use cdr_core::export::Export;
+use cdr_core::export::quarantine::Quarantined;
 use cdr_core::job::{Job, JobState, JobStep, Place, micros};
 use cdr_core::row::{Record, SYSTEM_OPERATOR, SystemKind};
 use cdr_core::{CdrId, Hour, Row};
@@ -200,6 +202,14 @@ impl Sources for Outbox {
             Some(job) => Ok(Some(job.clone())),
             None => self.folded_job(id, end),
         }
+    }
+
+    fn export(&self, id: CdrId) -> Result<Option<Export>, SourceError> {
+        Ok(self.store.export(id)?)
+    }
+
+    fn quarantined(&self, id: CdrId) -> Result<Option<Quarantined>, SourceError> {
+        Ok(self.store.quarantined(id)?)
     }
 
     fn first_hour(&self) -> Hour {

@@ -9,6 +9,8 @@
 //! | `audit` row of a kind that the schema knows | `cdr.audit.v1` |
 //! | `key` row after the ledger's beginning | `cdr.audit.v1`, KEY_ROTATED |
 //! | `config` row with a `configKey` | `cdr.config.changed.v1` |
+//! | `delivery` row: an attempt that delivered, the receiver's answer, all channels exhausted | `cdr.exported.v1`; `cdr.export.acked.v1` or `cdr.export.rejected.v1`; `cdr.export.rejected.v1` |
+//! | `quarantine` row that resubmits or discards | `cdr.quarantine.resubmitted.v1` |
 //!
 //! An event's number within its entry is part of its id, so that what an entry tells may never change: new causes come
 //! with rows that no entry had before. CDRs need nothing but themselves; what else needs is asked of [`Sources`].
@@ -18,6 +20,8 @@ use super::{
     AdjustmentBatch, Event, EventError, EventHead, EventIds, adjustment_batch, adjustment_created,
     bucket_sealed, generated, record_appended, record_repriced, subject,
 };
+use cdr_core::export::Export;
+use cdr_core::export::quarantine::Quarantined;
 use cdr_core::job::{JOB_PREFIX, Job, JobStep};
 use cdr_core::row::{Adjustment, AdjustmentType, Record, Row, SYSTEM_OPERATOR, Sms, System, SystemKind};
 use cdr_core::state::Tally;
@@ -70,6 +74,18 @@ pub trait Sources {
     /// # Errors
     /// If it can't be read.
     fn ended_job(&self, id: CdrId, end: (Hour, u64)) -> Result<Option<Job>, SourceError>;
+
+    /// The settlement file with this id, as it is now.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    fn export(&self, id: CdrId) -> Result<Option<Export>, SourceError>;
+
+    /// The quarantine entry with this id, as it is now.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    fn quarantined(&self, id: CdrId) -> Result<Option<Quarantined>, SourceError>;
 
     /// First hour of the ledger.
     fn first_hour(&self) -> Hour;
@@ -143,7 +159,7 @@ impl<'s, S: Sources> Derivation<'s, S> {
     }
 
     /// Numbers an event, and tells it unless nobody wants it.
-    fn tell<'e>(
+    pub(super) fn tell<'e>(
         &mut self,
         subject: &'static str,
         trace_id: &str,
@@ -160,7 +176,12 @@ impl<'s, S: Sources> Derivation<'s, S> {
         Ok(sink(build(&EventHead { event_id, trace_id, occurred_at: self.entry.at })?, self.entry.at))
     }
 
-    fn missing(&self, what: String) -> DeriveError {
+    /// Where committed data is asked for.
+    pub(super) fn sources(&self) -> &'s S {
+        self.sources
+    }
+
+    pub(super) fn missing(&self, what: String) -> DeriveError {
         DeriveError::Missing { what, index: self.entry.index }
     }
 
@@ -297,6 +318,8 @@ impl<'s, S: Sources> Derivation<'s, S> {
                 }
                 None => Ok(ControlFlow::Continue(())),
             },
+            SystemKind::Delivery => self.delivery(row, system, sink),
+            SystemKind::Quarantine => self.quarantine(row, system, sink),
             _ => Ok(ControlFlow::Continue(())),
         }
     }

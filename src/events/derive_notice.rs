@@ -120,7 +120,8 @@ pub(super) fn config_change(body: &str) -> Option<Change> {
     serde_json::from_str(body).ok()
 }
 
-fn text_of(details: &Value) -> Option<String> {
+/// A JSON text in RFC 8785 form, if the value has one.
+pub(super) fn text_of(details: &Value) -> Option<String> {
     String::from_utf8(to_jcs(details).ok()?).ok()
 }
 
@@ -134,9 +135,32 @@ fn hide_numbers(value: &mut Value) {
     }
 }
 
+/// Hides what could be a subscriber's number in a text that somebody else wrote: in texts, in the names of fields, and
+/// where it stands as a number.
+pub(super) fn hide_everywhere(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = without_numbers(text),
+        Value::Number(number) => {
+            let hidden = without_numbers(&number.to_string());
+            if hidden != number.to_string() {
+                *value = Value::String(hidden);
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(hide_everywhere),
+        Value::Object(fields) => {
+            let all = std::mem::take(fields);
+            fields.extend(all.into_iter().map(|(name, mut value)| {
+                hide_everywhere(&mut value);
+                (without_numbers(&name), value)
+            }));
+        }
+        Value::Null | Value::Bool(_) => (),
+    }
+}
+
 /// `text` with every word of 9 to 15 digits replaced: such a word could be a subscriber's number or IMSI. Digits within
 /// longer words, such as hashes and ids, stay.
-fn without_numbers(text: &str) -> String {
+pub(super) fn without_numbers(text: &str) -> String {
     let in_word = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
     let is_number = |word: &str| (9..=15).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit());
     let mut out = String::with_capacity(text.len());
@@ -171,6 +195,15 @@ mod tests {
         ] {
             assert_eq!(without_numbers(text), expected);
         }
+    }
+
+    #[test]
+    fn nothing_of_a_foreign_payload_shows_a_number() {
+        let mut payload = json!({
+            "+93701234567": [93_701_234_567_u64, 12, -1.5, {"imsi": "412011234567890"}], "line": 7, "ok": true,
+        });
+        hide_everywhere(&mut payload);
+        assert_eq!(payload, json!({ "+***": ["***", 12, -1.5, {"imsi": "***"}], "line": 7, "ok": true }));
     }
 
     #[test]

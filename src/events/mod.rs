@@ -10,6 +10,7 @@
 //! | [`record`] | `cdr.record.appended.v1`, `cdr.record.repriced.v1` |
 //! | [`adjustment`] | `cdr.adjustment.created.v1`, `cdr.adjustment.batch.issued.v1` |
 //! | [`sealing`] | `cdr.bucket.sealed.v1`, `cdr.generated.v1` |
+//! | [`mod@export`] | `cdr.exported.v1`, `cdr.export.acked.v1`, `cdr.export.rejected.v1`, `cdr.quarantine.resubmitted.v1` |
 //! | [`notice`] | `cdr.audit.v1`, `cdr.config.changed.v1`, `cdr.restriction.v1` |
 //! | [`mod@derive`] | the events of one log entry, in order |
 //! | [`streams`] | which stream carries which subject, and what streams must be like |
@@ -18,7 +19,9 @@
 pub mod adjustment;
 mod changes;
 pub mod derive;
+mod derive_export;
 mod derive_notice;
+pub mod export;
 pub mod id;
 mod json;
 pub mod notice;
@@ -29,6 +32,10 @@ pub mod signing_key;
 pub mod streams;
 
 pub use adjustment::{AdjustmentBatch, adjustment_batch, adjustment_created};
+pub use export::{
+    ExportAcked, ExportRejected, Exported, QuarantineResolved, export_acked, export_rejected, exported,
+    quarantine_resolved,
+};
 pub use id::{EventId, EventIds};
 pub use notice::{
     Audit, AuditEntry, ConfigChange, Restriction, RestrictionState, audit, config_changed, restriction,

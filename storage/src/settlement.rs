@@ -16,7 +16,7 @@ use cdr_core::export::selection::{AdjustmentFacts, RecordFacts, rap_takes, tap_f
 use cdr_core::export::{Cut, Export, ExportType, SeriesKey};
 use cdr_core::time::Day;
 use cdr_core::{CdrId, Hash, Hour};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
 
 /// A record that a TAP file lists.
@@ -89,6 +89,7 @@ struct Selection<'a> {
     export: &'a Export,
     /// Resubmitted records and what is in quarantine, by record: few, and in memory while a file is made.
     episodes: HashMap<CdrId, Vec<Episode>>,
+    /// Originals and adjustments that were resubmitted since the file before, each once.
     resubmitted: Vec<CdrId>,
 }
 
@@ -104,11 +105,11 @@ impl<'a> Selection<'a> {
         })?;
         entries.sort_by_key(|entry| entry.ordinal);
         let (mut episodes, mut resubmitted) = (HashMap::<_, Vec<Episode>>::new(), Vec::new());
-        let new = export.before.map_or(0, |before| before.ordinal)..export.cut.ordinal;
+        let (new, mut known) = (since(store, export)?..export.cut.ordinal, HashSet::new());
         for entry in &entries {
             let Some(record) = CdrId::parse(&entry.unfit.cdr_id) else { continue };
             let episode = entry.episode();
-            if episode.resubmitted.is_some_and(|at| new.contains(&at)) {
+            if episode.resubmitted.is_some_and(|at| new.contains(&at)) && known.insert(record) {
                 resubmitted.push(record);
             }
             episodes.entry(record).or_default().push(episode);
@@ -153,6 +154,10 @@ impl<'a> Selection<'a> {
         }
         for record in &self.resubmitted {
             let Some(stored) = self.store.row_by_id(*record)? else { continue };
+            // An adjustment that was resubmitted is a RAP file's.
+            if stored.row()?.sms().is_none_or(|sms| sms.adjustment.is_some()) {
+                continue;
+            }
             let line = Line::new(self.store.line(&stored)?)?;
             let is_new = stored.hour() < from && line.facts.priced_in.is_none_or(|hour| hour < from);
             if !is_new || !self.takes(*record, &line.facts) {
@@ -187,16 +192,31 @@ impl<'a> Selection<'a> {
         if stopped.is_break() {
             return Ok(());
         }
-        for record in &self.resubmitted {
-            let Some(stored) = self.store.row_by_id(*record)? else { continue };
-            let is_new =
-                stored.hour() < self.hours().0 && stored.row()?.sms().is_some_and(|s| s.adjustment.is_some());
-            let returned = if is_new { self.returned(&tap_files, stored)? } else { None };
+        for adjustment in self.resubmitted_adjustments()? {
+            let returned = self.returned(&tap_files, adjustment)?;
             if returned.is_some_and(|returned| each(returned).is_break()) {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Adjustments of earlier hours that a resubmission may have made new: they themselves were resubmitted, or their
+    /// original was, and a TAP file lists it since.
+    fn resubmitted_adjustments(&self) -> Result<Vec<StoredRow>, StoreError> {
+        let (from, mut known, mut rows) = (self.hours().0, HashSet::new(), Vec::new());
+        for record in &self.resubmitted {
+            let Some(stored) = self.store.row_by_id(*record)? else { continue };
+            let is_adjustment = stored.row()?.sms().is_some_and(|sms| sms.adjustment.is_some());
+            let line = if is_adjustment { vec![stored] } else { self.store.line(&stored)? };
+            for row in line {
+                let is_original = row.row()?.sms().is_none_or(|sms| sms.adjustment.is_none());
+                if !is_original && row.hour() < from && known.insert(row.ordinal()) {
+                    rows.push(row);
+                }
+            }
+        }
+        Ok(rows)
     }
 
     fn returned(
@@ -215,6 +235,19 @@ impl<'a> Selection<'a> {
         let takes = rap_takes(self.export.before.as_ref(), &self.export.cut, &facts, self.episodes(own));
         Ok(tap_file.filter(|_| takes).map(|file| Returned { adjustment, listed, tap_file: file.id }))
     }
+}
+
+/// Where the rows of quarantine begin that are new to a file. An original that was resubmitted before the RAP file
+/// before was opened, but is listed by a TAP file that was opened behind that one, is new to a RAP file.
+fn since(store: &Store, export: &Export) -> Result<u64, StoreError> {
+    let Some(before) = export.before else { return Ok(0) };
+    if export.pins.export_type == ExportType::Tap {
+        return Ok(before.ordinal);
+    }
+    let tap = SeriesKey { export_type: ExportType::Tap, ..export.series_key() };
+    let files = store.series(&tap)?;
+    let last = files.partition_point(|file| file.cut.ordinal < before.ordinal);
+    Ok(last.checked_sub(1).map_or(0, |last| files[last].cut.ordinal))
 }
 
 impl Store {

@@ -1,17 +1,21 @@
 //! Rows, seals and the events made of them.
 
 use cdr_core::command::ClockKind;
+use cdr_core::export::quarantine::{Quarantined, Unfit};
+use cdr_core::export::{Cut, Delivery, Export, ExportPins, ExportType, FileContent, FileSignature};
 use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Record,
     Row, Sms,
 };
 use cdr_core::seal::OperatorSeal;
 use cdr_core::state::Tally;
+use cdr_core::time::Day;
 use cdr_core::{CdrId, Hour, Millis, Money, Seal, Uuid};
 use cdr_mediation::events::{
-    AdjustmentBatch, Audit, AuditEntry, ConfigChange, Event, EventHead, EventIds, Restriction,
-    RestrictionState, adjustment_batch, adjustment_created, audit, bucket_sealed, config_changed, generated,
-    record_appended, record_repriced, restriction,
+    AdjustmentBatch, Audit, AuditEntry, ConfigChange, Event, EventHead, EventIds, ExportAcked,
+    ExportRejected, Exported, QuarantineResolved, Restriction, RestrictionState, adjustment_batch,
+    adjustment_created, audit, bucket_sealed, config_changed, export_acked, export_rejected, exported,
+    generated, quarantine_resolved, record_appended, record_repriced, restriction,
 };
 use proptest::prelude::*;
 use proptest::{option, sample::select};
@@ -358,6 +362,110 @@ pub fn of_the_rest(row: &Sample) -> Vec<Built> {
         let reason = "no space left on the device";
         let change = Restriction { node_id: 2, state, reason, consecutive_failures: 3 };
         built.push(restriction(&change, &head).into());
+    }
+    built.extend(of_files(row));
+    built
+}
+
+/// A signed file of an operator.
+fn file(row: &Sample, export_type: ExportType) -> Export {
+    let pins = ExportPins {
+        created_at: row.event_at,
+        created_offset_minutes: 270,
+        cut_off_at: row.event_at,
+        cut_off_offset_minutes: 270,
+        encoder_version: 1,
+        export_type,
+        file_name: format!("CD{}", row.message_reference),
+        file_sequence_number: u32::from(row.segment_count),
+        from_bucket: Hour(493_500),
+        operator_id: row.operator_id.clone(),
+        recipient: "ATRAF".to_owned(),
+        recording_entity: "4120101".to_owned(),
+        schema_hash: [1; 32],
+        schema_variant: "atra-tap-v2".to_owned(),
+        sender_roaming_partner: "AFGAW".to_owned(),
+        series: "regulator".to_owned(),
+        settlement_day: Day(20_563),
+        upto_bucket: Hour(493_525),
+    };
+    Export {
+        id: row.cdr_id,
+        pins,
+        cut: Cut { day: Day(20_563), upto: Hour(493_525), ordinal: 9 },
+        before: None,
+        content: None,
+        signature: None,
+        signed_at: None,
+        delivery: Delivery::Pending,
+        attempts: Vec::new(),
+        failures: 0,
+        due_since: None,
+        exhausted: false,
+        verification: None,
+    }
+}
+
+/// Every kind of event of settlement files and quarantine.
+fn of_files(row: &Sample) -> Vec<Built> {
+    let head = head(&row.trace_id);
+    let at = row.event_at;
+    let receipt = row.failure_code.as_deref();
+    let content = FileContent {
+        byte_size: u64::from(row.segment_count) * 1_000,
+        file_sha256: row.message_id.0.repeat(2).try_into().unwrap(),
+        quarantined_count: 1,
+        records_included: 0,
+        total_charge: "0".to_owned(),
+        trace_sha256: [3; 32],
+    };
+    let text = || row.message_reference.clone();
+    let signature = FileSignature { algorithm: text(), key_id: text(), signature: text() };
+    let mut built = Vec::new();
+    for (channel, export_type) in
+        [("SFTP", ExportType::Tap), ("API", ExportType::Rap), ("DIRECTORY", ExportType::Tap)]
+    {
+        let export = file(row, export_type);
+        let (content, signature) = (&content, &signature);
+        let (delivered_at, receipt_id) = (at, receipt);
+        let file = Exported { export: &export, content, signature, channel, delivered_at, receipt_id };
+        built.push(exported(&file, &head).into());
+    }
+    let (export_id, operator_id) = (row.cdr_id, row.operator_id.as_str());
+    let acked = ExportAcked { export_id, operator_id, receipt_id: &row.message_reference, acked_at: at };
+    built.push(export_acked(&acked, &head).into());
+    for (reason, payload) in
+        [("SCHEMA_MISMATCH", "{\"at\":[1,null]}"), ("DELIVERY_CHANNELS_EXHAUSTED", "null")]
+    {
+        let rejected = ExportRejected {
+            export_id,
+            operator_id,
+            reason,
+            receipt_id: receipt,
+            payload,
+            retry_count: 6,
+            rejected_at: at,
+        };
+        built.push(export_rejected(&rejected, &head).into());
+    }
+    let unfit = Unfit {
+        cdr_id: ORIGINAL.to_string(),
+        encoder_error: String::new(),
+        export_id: None,
+        operator_id: row.operator_id.clone(),
+        schema_variant: "atra-tap-v2".to_owned(),
+        series: "regulator".to_owned(),
+    };
+    let entry = Quarantined { id: row.cdr_id, unfit, at, ordinal: 1, resolved: None };
+    for resubmitted in [true, false] {
+        let resolved = QuarantineResolved {
+            entry: &entry,
+            encoder_error: "imsi: *** is \"too\" long",
+            resubmitted,
+            resolved_by: &row.message_reference,
+            resolved_at: at,
+        };
+        built.push(quarantine_resolved(&resolved, &head).into());
     }
     built
 }

@@ -16,6 +16,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
+mod exports;
+
 const START: i64 = 1_776_690_600_000;
 
 /// A row apart from the entry that brought it.
@@ -75,6 +77,14 @@ impl Sources for World {
 
     fn ended_job(&self, id: CdrId, _: (Hour, u64)) -> Result<Option<Job>, SourceError> {
         Ok(self.ledger.state.jobs.get(id).cloned())
+    }
+
+    fn export(&self, id: CdrId) -> Result<Option<Export>, SourceError> {
+        Ok(self.ledger.books.exports.get(&id).cloned())
+    }
+
+    fn quarantined(&self, id: CdrId) -> Result<Option<Quarantined>, SourceError> {
+        Ok(self.ledger.books.quarantine.get(&id).cloned())
     }
 
     fn first_hour(&self) -> Hour {

@@ -91,6 +91,8 @@ pub enum DeliveryStep {
         rejection_reason: Option<String>,
         /// What it sent with its answer.
         payload: Option<Value>,
+        /// Attempts that failed before the file was delivered.
+        retry_count: u32,
     },
 }
 

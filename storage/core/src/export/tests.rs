@@ -163,6 +163,7 @@ fn every_step_happens_once_and_in_order() {
         atra_receipt_id: "R".to_owned(),
         rejection_reason: None,
         payload: None,
+        retry_count: 0,
     };
     world.delivery(9, acked()).unwrap();
     assert_eq!(world.delivery(10, acked()), Err(Rejection::ExportAcked { export_id: name.clone() }));
