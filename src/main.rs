@@ -226,6 +226,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 json,
             };
             return Ok(ExitCode::from(commands::verify_export::run(&options)));
+        }
         Command::Signer(SignerCommand::Record { config, from, to, message, root_signature, trust }) => {
             let config = config::load(&config)?;
             let _ = log_to_stderr("warn", LogFormat::Text)?;
