@@ -2,7 +2,8 @@
 
 use super::consume::{Consumer, ConsumerSettings, consumers};
 use super::{
-    EndsTerm, RETRY_PAUSE, Relay, clock_watch, registry, relay, reprice, rerate, seal, sign, tariffs,
+    EndsTerm, RETRY_PAUSE, Relay, clock_watch, reconcile, registry, relay, reprice, rerate, seal, sign,
+    tariffs,
 };
 use crate::acts::Desk;
 use crate::clock::Clock;
@@ -90,6 +91,7 @@ impl Leadership {
             () = repeat("rerate", || rerate::run(proposer, &self.pricing)) => (),
             () = repeat("relay", || relay::run(self.relay.as_ref(), proposer)) => (),
             () = repeat("reprice", || reprice::run(proposer, &self.pricing, self.reprice_every)) => (),
+            () = repeat("reconcile", || reconcile::run(proposer, self.consumers.billing_kept_hours())) => (),
             () = self.consume(proposer) => (),
         }
     }

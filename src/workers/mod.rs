@@ -6,6 +6,7 @@ mod clock_watch;
 mod consume;
 mod leadership;
 mod rating;
+mod reconcile;
 mod registry;
 mod relay;
 mod reprice;
