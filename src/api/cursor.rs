@@ -22,6 +22,8 @@ pub enum List {
     Adjustments = 3,
     /// Audit rows: number is `cdrSequence`.
     Audit = 4,
+    /// Reconciliation: number is the operator's in the registry.
+    Reconciliation = 5,
 }
 
 /// The cursor of a place.

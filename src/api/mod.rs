@@ -12,7 +12,7 @@
 //! | `input`, `body`, `cursor` | parameters, fields, cursors |
 //! | `answer`, `error`, `record` | what is written |
 //! | `paths`, `openapi` | which paths there are, and the document that describes them |
-//! | `records`, `adjustments`, `rerate`, `audit`, `proof`, `rollups`, `hours`, `verify`, `chain`, `health`, `feed` | the endpoints |
+//! | `records`, `adjustments`, `rerate`, `audit`, `proof`, `rollups`, `hours`, `reconciliation`, `verify`, `chain`, `health`, `feed` | the endpoints |
 
 mod access;
 mod adjustments;
@@ -31,6 +31,7 @@ mod ledger;
 mod openapi;
 mod paths;
 mod proof;
+mod reconciliation;
 mod record;
 mod records;
 mod rerate;
@@ -77,6 +78,7 @@ fn paths() -> Paths {
         .route("/v1/cdr/rollups", get(rollups::list))
         .route("/v1/cdr/rollups/{bucketHour}/{operatorId}", get(rollups::one))
         .route("/v1/cdr/completeness", get(hours::completeness))
+        .route("/v1/cdr/reconciliation", get(reconciliation::list))
         .route("/v1/cdr/keys", get(hours::keys))
         .route("/v1/cdr/events/stream", get(feed::stream))
         .route("/v1/cdr/verify", post(verify::record))

@@ -22,7 +22,7 @@ pub(super) async fn document(State(service): State<Service>, _: Caller) -> Answe
 mod tests {
     use super::*;
     use crate::acts::CORRECTABLE;
-    use crate::api::{audit, paths, records, rollups};
+    use crate::api::{audit, paths, reconciliation, records, rollups};
     use crate::auth::ALL_SCOPES;
     use serde_json::{Map, Value};
     use std::collections::BTreeSet;
@@ -102,6 +102,7 @@ mod tests {
             ("/v1/cdr/adjustments", records::PARAMETERS),
             ("/v1/cdr/rollups", rollups::PARAMETERS),
             ("/v1/cdr/audit", audit::PARAMETERS),
+            ("/v1/cdr/reconciliation", reconciliation::PARAMETERS),
         ] {
             let read: BTreeSet<&str> = read.iter().copied().chain(["consistency"]).collect();
             assert_eq!(parameters(&document, &document["paths"][path]["get"], "query"), read, "{path}");
