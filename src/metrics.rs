@@ -4,6 +4,7 @@
 //! ([`Metrics::render`]), so that an hour that nobody seals shows even where nothing works any more. Counters on
 //! which alerts stand exist from the start, at 0, because an increase from nothing is none.
 
+use cdr_core::export::Export;
 use cdr_core::{LedgerState, Millis};
 use cdr_raft::NodeMetrics;
 use cdr_storage::StoreMetrics;
@@ -69,6 +70,7 @@ pub struct Metrics {
     pricing_calls: IntCounterVec,
     pricing_breaker: IntGaugeVec,
     pricing_answered_at: IntGaugeVec,
+    quarantined_day: IntGauge,
     dependency_up: IntGaugeVec,
     dependencies: Mutex<BTreeMap<&'static str, Result<(), String>>>,
     figures: Mutex<Figures>,
@@ -86,6 +88,8 @@ struct Figures {
     node: NodeFigures,
     store: StoreFigures,
     outbox_backlog: IntGauge,
+    exports_open: IntGauge,
+    export_backlog: IntGauge,
     memory_bytes: IntGauge,
 }
 
@@ -237,6 +241,10 @@ impl Metrics {
                 "When the service last gave or confirmed what is in force, ms since the epoch",
                 &["dependency"],
             )?,
+            quarantined_day: add.gauge(
+                "cdr_quarantined_day",
+                "Records put into quarantine within the last 24 hours; more than a thousand are not counted",
+            )?,
             dependency_up: add.gauges(
                 "cdr_dependency_up",
                 "1 while an outside part answers",
@@ -330,6 +338,11 @@ impl Metrics {
         self.pricing_answered_at.with_label_values(&[dependency]).set(now.0);
     }
 
+    /// So many records were put into quarantine within the last 24 hours.
+    pub fn quarantined(&self, count: usize) {
+        self.quarantined_day.set(count as i64);
+    }
+
     /// An outside part, such as `bus` or `signer`, answered, or did not for a reason.
     pub fn dependency(&self, name: &'static str, outcome: Result<(), String>) {
         self.dependency_up.with_label_values(&[name]).set(i64::from(outcome.is_ok()));
@@ -398,6 +411,11 @@ impl Figures {
                 "cdr_outbox_backlog_seconds",
                 "Age of the oldest log entry whose events are not known to be published",
             )?,
+            exports_open: add.gauge("cdr_exports_open", "Settlement files that are not delivered")?,
+            export_backlog: add.gauge(
+                "cdr_export_backlog_seconds",
+                "Age of the oldest settlement file that is not delivered, since it was opened or last put up for delivery",
+            )?,
             memory_bytes: add.gauge("cdr_process_resident_bytes", "Memory of this process")?,
         })
     }
@@ -411,6 +429,10 @@ impl Figures {
         self.rows.set(head.row_count as i64);
         self.unsigned_hours.set(open - i64::from(head.next_unsigned.0));
         self.last_recorded_at.set(head.last_recorded_at.0);
+        let waits_since = |export: &Export| export.due_since.map_or(export.id.time_ms(), |since| since.0);
+        let oldest = state.exports.open().map(waits_since).min();
+        self.exports_open.set(state.exports.open().count() as i64);
+        self.export_backlog.set(oldest.map_or(0, |since| (now.0 - since).max(0) / 1_000));
         for stream in &state.streams {
             self.positions.with_label_values(&[stream.name.as_str()]).set(stream.position as i64);
         }
