@@ -4,6 +4,7 @@
 //! ([`Metrics::render`]), so that an hour that nobody seals shows even where nothing works any more. Counters on
 //! which alerts stand exist from the start, at 0, because an increase from nothing is none.
 
+use cdr_core::export::Export;
 use cdr_core::{LedgerState, Millis};
 use cdr_raft::NodeMetrics;
 use cdr_storage::StoreMetrics;
@@ -72,6 +73,7 @@ pub struct Metrics {
     export_late: IntGauge,
     delivery_attempts: IntCounterVec,
     delivery_exhausted: IntCounter,
+    quarantined_day: IntGauge,
     dependency_up: IntGaugeVec,
     dependencies: Mutex<BTreeMap<&'static str, Result<(), String>>>,
     signer_refused: IntGauge,
@@ -92,6 +94,8 @@ struct Figures {
     node: NodeFigures,
     store: StoreFigures,
     outbox_backlog: IntGauge,
+    exports_open: IntGauge,
+    export_backlog: IntGauge,
     memory_bytes: IntGauge,
     signer_unavailable: IntGauge,
 }
@@ -253,6 +257,10 @@ impl Metrics {
                 "cdr_delivery_exhausted_total",
                 "Files for which all channels have failed for too long",
             )?,
+            quarantined_day: add.gauge(
+                "cdr_quarantined_day",
+                "Records put into quarantine within the last 24 hours; more than a thousand are not counted",
+            )?,
             dependency_up: add.gauges(
                 "cdr_dependency_up",
                 "1 while an outside part answers",
@@ -377,6 +385,11 @@ impl Metrics {
         self.delivery_exhausted.inc();
     }
 
+    /// So many records were put into quarantine within the last 24 hours.
+    pub fn quarantined(&self, count: usize) {
+        self.quarantined_day.set(count as i64);
+    }
+
     /// An outside part, such as `bus` or `signer`, answered, or did not for a reason.
     pub fn dependency(&self, name: &'static str, outcome: Result<(), String>) {
         self.dependency_up.with_label_values(&[name]).set(i64::from(outcome.is_ok()));
@@ -477,6 +490,11 @@ impl Figures {
                 "cdr_outbox_backlog_seconds",
                 "Age of the oldest log entry whose events are not known to be published",
             )?,
+            exports_open: add.gauge("cdr_exports_open", "Settlement files that are not delivered")?,
+            export_backlog: add.gauge(
+                "cdr_export_backlog_seconds",
+                "Age of the oldest settlement file that is not delivered, since it was opened or last put up for delivery",
+            )?,
             memory_bytes: add.gauge("cdr_process_resident_bytes", "Memory of this process")?,
             signer_unavailable: add.gauge(
                 "cdr_signer_unavailable_seconds",
@@ -494,6 +512,10 @@ impl Figures {
         self.rows.set(head.row_count as i64);
         self.unsigned_hours.set(open - i64::from(head.next_unsigned.0));
         self.last_recorded_at.set(head.last_recorded_at.0);
+        let waits_since = |export: &Export| export.due_since.map_or(export.id.time_ms(), |since| since.0);
+        let oldest = state.exports.open().map(waits_since).min();
+        self.exports_open.set(state.exports.open().count() as i64);
+        self.export_backlog.set(oldest.map_or(0, |since| (now.0 - since).max(0) / 1_000));
         for stream in &state.streams {
             self.positions.with_label_values(&[stream.name.as_str()]).set(stream.position as i64);
         }

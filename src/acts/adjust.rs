@@ -49,7 +49,7 @@ pub(super) fn draft<'a>(
             (adjustment.kind, adjustment.void_reason) = (AdjustmentType::Void, Some(void_reason.as_str()));
             Sms { charge_amount: Some(Money::ZERO), ..before.clone() }
         }
-        Wish::ReRate(_) | Wish::Note { .. } => {
+        _ => {
             return Err(ActError::Unconfirmed { reason: "this is no adjustment of one record".to_owned() });
         }
     };

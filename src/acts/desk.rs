@@ -1,6 +1,7 @@
 //! Where acts are taken in: performed here while this replica leads, handed to the leader's desk otherwise.
 
 use super::adjust::{draft, line};
+use super::files::{Appended, appended};
 use super::{Act, ActError, Wish, unconfirmed};
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::audit::{AuditRecord, RequestRecord};
@@ -137,20 +138,15 @@ impl Desk {
                 Reply::Repeated { answer } => {
                     return CdrId::parse(&answer).ok_or_else(|| unconfirmed("its answer has no id"));
                 }
-                // Another adjustment came first: this one follows it.
-                Reply::Rejected(Rejection::Superseded { .. }) => {}
-                Reply::Rejected(Rejection::IdempotencyConflict) => return Err(ActError::IdempotencyConflict),
-                Reply::Rejected(Rejection::AlreadyVoided { cdr_id }) => {
-                    return Err(ActError::AlreadyVoided { cdr_id });
-                }
-                Reply::Rejected(Rejection::UnknownRecord { cdr_id }) => {
-                    return Err(ActError::NotFound { cdr_id });
-                }
-                Reply::Rejected(Rejection::Illegal { why }) => return Err(ActError::Refused { why }),
+                Reply::Rejected(rejection) => match refusal(rejection, &act.wish) {
+                    Some(error) => return Err(error),
+                    // Something else came first: this one follows it.
+                    None => continue,
+                },
                 other => return Err(unconfirmed(format!("{other:?}"))),
             }
         }
-        Err(unconfirmed("the record is being adjusted by many at once"))
+        Err(unconfirmed("what it is about is being changed by many at once"))
     }
 
     /// The rows of an act, and the id of the one that answers it.
@@ -194,6 +190,13 @@ impl Desk {
                 details: details.clone(),
                 ..AuditRecord::default()
             },
+            _ => {
+                let row = appended(&self.0.store, &state, act)?;
+                let Appended { kind, body, audit } =
+                    row.ok_or_else(|| unconfirmed("nothing is known of this wish"))?;
+                drafts.push(0, &system(id, kind, &body, &act.trace_id)).map_err(unconfirmed)?;
+                audit
+            }
         };
         let audit_id = match &act.wish {
             Wish::Note { .. } => id,
@@ -239,15 +242,33 @@ fn system<'a>(cdr_id: CdrId, kind: SystemKind, body: &'a str, trace_id: &'a str)
     Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, record: Record::System(System { kind, body }) }
 }
 
-fn jcs<T: serde::Serialize>(value: &T) -> Result<String, ActError> {
+pub(super) fn jcs<T: serde::Serialize>(value: &T) -> Result<String, ActError> {
     String::from_utf8(to_jcs(value).map_err(unconfirmed)?).map_err(unconfirmed)
 }
 
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
     }
+}
+
+/// Why the log did not take an act; none if something came in between, and its rows have to be made anew.
+fn refusal(rejection: Rejection, wish: &Wish) -> Option<ActError> {
+    Some(match rejection {
+        Rejection::Superseded { .. } | Rejection::ExportMoved { .. } => return None,
+        // Whether an entry is resolved, or a setting has its value, is looked at before.
+        Rejection::Illegal { .. } if matches!(wish, Wish::Resolve { .. } | Wish::Activate(_)) => return None,
+        Rejection::IdempotencyConflict => ActError::IdempotencyConflict,
+        Rejection::AlreadyVoided { cdr_id } => ActError::AlreadyVoided { cdr_id },
+        Rejection::UnknownRecord { cdr_id } => ActError::NotFound { cdr_id },
+        Rejection::UnknownExport { export_id } => {
+            ActError::UnknownExport { what: format!("export {export_id}") }
+        }
+        Rejection::ExportAcked { export_id } => ActError::ExportAcked { export_id },
+        Rejection::Illegal { why } => ActError::Refused { why },
+        other => unconfirmed(format!("{other:?}")),
+    })
 }
 
 fn refused(error: ProposalError) -> ActError {

@@ -1,4 +1,4 @@
-//! What people ask for: adjustments, bulk jobs, notes for the audit log (US-CDR-016 to 018).
+//! What people ask for: adjustments, bulk jobs, notes for the audit log (US-CDR-016 to 018), acts on settlement files.
 //!
 //! Any replica takes an [`Act`]; the [`Desk`] of the leader performs it. Every act has a key under which it may be
 //! repeated: the client's `Idempotency-Key`, or one that the replica draws, so that a question that arrived twice on
@@ -7,17 +7,24 @@
 mod adjust;
 mod correction;
 mod desk;
+mod files;
 
 pub use adjust::{Adjusted, adjusted};
 pub use correction::{CORRECTABLE, FieldError, corrected};
 pub(crate) use correction::{is_currency, is_tariff_class};
 pub use desk::{Desk, OpenDesk, PATIENCE};
+pub use files::file_of_day;
 
+use cdr_core::export::ExportType;
 use cdr_core::hash::{hex_string, sha256};
 use cdr_core::job::JobRequest;
+use cdr_core::time::Day;
 use cdr_core::{CdrId, Hash};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+/// The setting that names the schema variant of the files to come.
+pub const SCHEMA_VARIANT: &str = "export.tap.schemaVariant";
 
 /// Something that somebody asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +81,62 @@ pub enum Wish {
         /// What it was about.
         details: Map<String, Value>,
     },
+    /// A settlement file shall be delivered again, as it is.
+    Redrop {
+        /// The file.
+        #[serde(with = "cdr_id")]
+        export_id: CdrId,
+    },
+    /// The settlement file of a day shall be delivered again, or made before it is due if there is none.
+    Settle(FileOfDay),
+    /// The receiver has checked a settlement file.
+    Acknowledge {
+        /// The file.
+        #[serde(with = "cdr_id")]
+        export_id: CdrId,
+        /// Its receipt.
+        receipt_id: String,
+        /// None if it accepts the file, else why not.
+        rejection_reason: Option<String>,
+        /// What it sent with its answer.
+        payload: Option<Value>,
+    },
+    /// A record shall leave quarantine.
+    Resolve {
+        /// The entry.
+        #[serde(with = "cdr_id")]
+        quarantine_id: CdrId,
+        /// True if it goes into the next file, false if it is never listed.
+        resubmit: bool,
+    },
+    /// A schema variant shall be that of the files to come.
+    Activate(SchemaChoice),
+}
+
+/// Which settlement file is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileOfDay {
+    /// Kind of the file.
+    pub export_type: ExportType,
+    /// Operator.
+    pub operator_id: String,
+    /// The receiver's series.
+    pub series: String,
+    /// The day; it must be over.
+    pub settlement_day: Day,
+    /// Schema variant by which it is, or is to be, made.
+    pub schema_variant: String,
+}
+
+/// Which schema variant is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaChoice {
+    /// The variant.
+    pub schema_variant: String,
+    /// SHA-256 over its files, in hexadecimal.
+    pub schema_hash: String,
+    /// The variant that is in force as long as none was activated.
+    pub configured: String,
 }
 
 /// Why an act was not performed.
@@ -101,6 +164,52 @@ pub enum ActError {
         field: String,
         /// What is wrong.
         message: String,
+    },
+    /// There is no such settlement file.
+    #[error("{what} does not exist")]
+    UnknownExport {
+        /// What was asked for.
+        what: String,
+    },
+    /// The receiver has answered for the file.
+    #[error("export {export_id} is acknowledged already")]
+    ExportAcked {
+        /// The file.
+        export_id: String,
+    },
+    /// The file is not that far.
+    #[error("export {export_id}: {why}")]
+    ExportNotReady {
+        /// The file.
+        export_id: String,
+        /// What is missing.
+        why: String,
+    },
+    /// There is no such entry in quarantine.
+    #[error("quarantine entry {quarantine_id} does not exist")]
+    UnknownQuarantine {
+        /// The entry.
+        quarantine_id: String,
+    },
+    /// The record left quarantine before.
+    #[error("quarantine entry {quarantine_id} was {why}")]
+    QuarantineResolved {
+        /// The entry.
+        quarantine_id: String,
+        /// How, and by whom.
+        why: String,
+    },
+    /// The schema variant can't be used for this.
+    #[error("{why}")]
+    SchemaInvalid {
+        /// Why.
+        why: String,
+    },
+    /// The schema variant is in force.
+    #[error("schema variant {variant} is in force already")]
+    SchemaActive {
+        /// The variant.
+        variant: String,
     },
     /// The log does not take it as things are.
     #[error("{why}")]

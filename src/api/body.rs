@@ -53,6 +53,14 @@ impl Body {
             None => Ok(Object(fields)),
         }
     }
+
+    /// The same of a body that may be absent.
+    ///
+    /// # Errors
+    /// As [`Body::object`].
+    pub(super) fn optional_object(&self, known: &[&str]) -> Result<Object, ApiError> {
+        if self.0.is_empty() { Ok(Object(Map::new())) } else { self.object(known) }
+    }
 }
 
 impl Object {

@@ -59,6 +59,57 @@ pub enum ApiError {
         /// What is missing.
         why: String,
     },
+    /// A second person has to approve, whatever is concerned.
+    SecondPersonRequired {
+        /// What is missing.
+        why: String,
+    },
+    /// There is no such settlement file.
+    ExportNotFound {
+        /// What was asked for.
+        what: String,
+    },
+    /// The receiver has answered for the file.
+    ExportAlreadyAcked {
+        /// The file.
+        export_id: String,
+    },
+    /// The file is not that far.
+    ExportNotReady {
+        /// The file.
+        export_id: String,
+        /// What is missing.
+        why: String,
+    },
+    /// There is no such entry in quarantine.
+    QuarantineNotFound {
+        /// The entry.
+        quarantine_id: String,
+    },
+    /// The record left quarantine before.
+    QuarantineResolved {
+        /// The entry.
+        quarantine_id: String,
+        /// How, and by whom.
+        why: String,
+    },
+    /// There is no such schema variant.
+    SchemaNotFound {
+        /// Its name.
+        variant: String,
+    },
+    /// The schema variant can't be used for this, or can't encode these records.
+    SchemaInvalid {
+        /// What is wrong.
+        why: String,
+        /// Records that it can't encode, the first of them: `cdrId` and `error`.
+        failures: Vec<Value>,
+    },
+    /// The schema variant is in force.
+    SchemaActive {
+        /// Its name.
+        variant: String,
+    },
     /// There is no such path.
     UnknownPath,
     /// The path has other methods.
@@ -119,16 +170,25 @@ impl ApiError {
         match self {
             Self::Validation { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Self::InsufficientScope { .. } | Self::FourEyesRequired { .. } => StatusCode::FORBIDDEN,
-            Self::RecordNotFound { .. } | Self::JobNotFound { .. } | Self::UnknownPath => {
-                StatusCode::NOT_FOUND
-            }
-            Self::TicketRequired => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InsufficientScope { .. }
+            | Self::FourEyesRequired { .. }
+            | Self::SecondPersonRequired { .. } => StatusCode::FORBIDDEN,
+            Self::RecordNotFound { .. }
+            | Self::JobNotFound { .. }
+            | Self::ExportNotFound { .. }
+            | Self::QuarantineNotFound { .. }
+            | Self::SchemaNotFound { .. }
+            | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::TicketRequired | Self::SchemaInvalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::AlreadyVoided { .. } | Self::IdempotencyConflict | Self::BucketNotSealed { .. } => {
-                StatusCode::CONFLICT
-            }
+            Self::AlreadyVoided { .. }
+            | Self::IdempotencyConflict
+            | Self::ExportAlreadyAcked { .. }
+            | Self::ExportNotReady { .. }
+            | Self::QuarantineResolved { .. }
+            | Self::SchemaActive { .. }
+            | Self::BucketNotSealed { .. } => StatusCode::CONFLICT,
             Self::NotLeader { .. } | Self::NotTaken { .. } | Self::Unavailable { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -147,7 +207,15 @@ impl ApiError {
             Self::TicketRequired => "TICKET_REQUIRED",
             Self::AlreadyVoided { .. } => "ALREADY_VOIDED",
             Self::IdempotencyConflict => "IDEMPOTENCY_CONFLICT",
-            Self::FourEyesRequired { .. } => "FOUR_EYES_REQUIRED",
+            Self::FourEyesRequired { .. } | Self::SecondPersonRequired { .. } => "FOUR_EYES_REQUIRED",
+            Self::ExportNotFound { .. } => "EXPORT_NOT_FOUND",
+            Self::ExportAlreadyAcked { .. } => "EXPORT_ALREADY_ACKED",
+            Self::ExportNotReady { .. } => "EXPORT_NOT_READY",
+            Self::QuarantineNotFound { .. } => "QUARANTINE_NOT_FOUND",
+            Self::QuarantineResolved { .. } => "QUARANTINE_RESOLVED",
+            Self::SchemaNotFound { .. } => "REGULATOR_SCHEMA_NOT_FOUND",
+            Self::SchemaInvalid { .. } => "REGULATOR_SCHEMA_INVALID",
+            Self::SchemaActive { .. } => "REGULATOR_SCHEMA_ACTIVE",
             Self::UnknownPath => "NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::BucketNotSealed { .. } => "BUCKET_NOT_SEALED",
@@ -174,6 +242,23 @@ impl ApiError {
             Self::FourEyesRequired { impact, limit, why } => {
                 format!("{impact} records are concerned, more than {limit} need a second person: {why}")
             }
+            Self::SecondPersonRequired { why } => format!("a second person has to approve this: {why}"),
+            Self::ExportNotFound { what } => format!("{what} does not exist"),
+            Self::ExportAlreadyAcked { export_id } => {
+                format!("the regulator has answered for export {export_id} already")
+            }
+            Self::ExportNotReady { export_id, why } => format!("export {export_id}: {why}"),
+            Self::QuarantineNotFound { quarantine_id } => {
+                format!("quarantine entry {quarantine_id} does not exist")
+            }
+            Self::QuarantineResolved { quarantine_id, why } => {
+                format!("quarantine entry {quarantine_id} was {why}")
+            }
+            Self::SchemaNotFound { variant } => {
+                format!("there is no schema variant {variant:?} here: see GET /v1/cdr/regulator-schemas")
+            }
+            Self::SchemaInvalid { why, .. } => why.clone(),
+            Self::SchemaActive { variant } => format!("schema variant {variant} is in force already"),
             Self::UnknownPath => "there is no such path".to_owned(),
             Self::MethodNotAllowed => "this path has other methods: see the header Allow".to_owned(),
             Self::TooLarge { limit_bytes } => format!("body: it is larger than {limit_bytes} bytes"),
@@ -201,6 +286,17 @@ impl ApiError {
             Self::FourEyesRequired { impact, limit, .. } => {
                 json!({ "estimatedImpact": impact, "approvalAbove": limit })
             }
+            Self::ExportNotFound { what } => json!({ "what": what }),
+            Self::ExportAlreadyAcked { export_id } | Self::ExportNotReady { export_id, .. } => {
+                json!({ "exportId": export_id })
+            }
+            Self::QuarantineNotFound { quarantine_id } | Self::QuarantineResolved { quarantine_id, .. } => {
+                json!({ "quarantineId": quarantine_id })
+            }
+            Self::SchemaNotFound { variant } | Self::SchemaActive { variant } => {
+                json!({ "schemaVariant": variant })
+            }
+            Self::SchemaInvalid { failures, .. } => json!({ "failures": failures }),
             Self::BucketNotSealed { hour, operator_id } => {
                 let by = cdr_core::Millis(hour.end().0 + SEAL_WITHIN_MS);
                 let by = by.to_string().replace(".000Z", "Z");
@@ -272,6 +368,15 @@ impl From<ActError> for ApiError {
             ActError::AlreadyVoided { cdr_id } => Self::AlreadyVoided { cdr_id },
             ActError::IdempotencyConflict => Self::IdempotencyConflict,
             ActError::Field { field, message } => Self::Validation { field, message },
+            ActError::UnknownExport { what } => Self::ExportNotFound { what },
+            ActError::ExportAcked { export_id } => Self::ExportAlreadyAcked { export_id },
+            ActError::ExportNotReady { export_id, why } => Self::ExportNotReady { export_id, why },
+            ActError::UnknownQuarantine { quarantine_id } => Self::QuarantineNotFound { quarantine_id },
+            ActError::QuarantineResolved { quarantine_id, why } => {
+                Self::QuarantineResolved { quarantine_id, why }
+            }
+            ActError::SchemaInvalid { why } => Self::SchemaInvalid { why, failures: Vec::new() },
+            ActError::SchemaActive { variant } => Self::SchemaActive { variant },
             ActError::NotLeader { reason } => Self::NotTaken { leader: None, reason },
             ActError::Refused { why } => Self::Unavailable { dependency: "ledger", reason: why },
             error @ ActError::Unconfirmed { .. } => {

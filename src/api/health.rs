@@ -5,11 +5,16 @@ use super::error::ApiError;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, StatusCode, header};
+use cdr_core::Millis;
+use cdr_core::time::DAY_MS;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 /// How long a leader may take to confirm that a quorum is there.
 const QUORUM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most records in quarantine that are counted.
+const QUARANTINE_COUNTED: usize = 1_000;
 
 /// The process answers.
 pub(super) async fn live(State(service): State<Service>) -> Response<Body> {
@@ -66,6 +71,8 @@ fn respond(status: StatusCode, body: &Value) -> Response<Body> {
 pub(super) async fn metrics(State(service): State<Service>) -> Result<Response<Body>, ApiError> {
     let ledger = &service.ledger;
     let (state, node, store) = (ledger.store.state(), ledger.node.metrics(), ledger.store.metrics());
+    let since = Millis(ledger.clock.now().0 - DAY_MS);
+    ledger.metrics.quarantined(ledger.store.quarantined_since(since, QUARANTINE_COUNTED)?);
     let text =
         ledger.metrics.render(ledger.clock.now(), &state, &node, &store).map_err(ApiError::internal)?;
     let mut response = Response::new(Body::from(text));

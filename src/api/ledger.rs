@@ -7,6 +7,7 @@ use super::access::Caller;
 use super::answer::Answer;
 use super::error::ApiError;
 use super::input::Input;
+use super::schemas::Schemas;
 use crate::acts::{Act, Desk, PATIENCE};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -35,6 +36,8 @@ pub struct Ledger {
     pub(super) max_body_bytes: usize,
     /// How long a list looks for more before it answers what it found.
     pub(super) scan_budget: Duration,
+    /// Schema variants of settlement files, and who gets files.
+    pub(super) schemas: Arc<Schemas>,
     /// Public halves of the keys that sign events, as JSON Web Keys.
     pub(super) event_keys: Arc<Vec<serde_json::Value>>,
     /// Live feeds that may still be opened.
@@ -103,6 +106,7 @@ impl Ledger {
             rap_cut_off: crate::zone::time_of_day(&config.settlement.rap_cut_off).unwrap_or(RAP_CUT_OFF),
             max_body_bytes: api.max_body_bytes as usize,
             scan_budget: Duration::from_millis(api.scan_budget_ms),
+            schemas: Arc::default(),
             event_keys: Arc::default(),
             feeds: Arc::new(Semaphore::new(api.max_live_feeds as usize)),
             reads: lane(api.max_concurrent_reads, api.request_timeout_ms),
@@ -120,6 +124,12 @@ impl Ledger {
         };
         self.event_keys = Arc::new(key.and_then(jwk).into_iter().collect());
         self
+    }
+
+    /// The same, for settlement files made by these schema variants; without, it knows none.
+    #[must_use]
+    pub fn with_schemas(self, schemas: Arc<Schemas>) -> Self {
+        Self { schemas, ..self }
     }
 
     /// Lets a read in: the caller has `scope`, and the query holds nothing but `parameters` and `consistency`.

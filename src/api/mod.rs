@@ -12,16 +12,22 @@
 //! | `input`, `body`, `cursor` | parameters, fields, cursors |
 //! | `answer`, `error`, `record` | what is written |
 //! | `paths`, `openapi` | which paths there are, and the document that describes them |
-//! | `records`, `adjustments`, `rerate`, `audit`, `proof`, `rollups`, `hours`, `reconciliation`, `verify`, `chain`, `health`, `feed` | the endpoints |
+//! | `approval` | four eyes |
+//! | `records`, `adjustments`, `rerate`, `audit`, `proof`, `rollups`, `hours`, `reconciliation`, `verify`, `chain`, `health`, `feed`, `exports`, `export_acts`, `delivery_log`, `quarantine`, `schemas` | the endpoints |
 
 mod access;
 mod adjustments;
 mod answer;
+mod approval;
 mod audit;
 mod body;
 mod chain;
 mod cursor;
+mod delivery_log;
 mod error;
+mod export_acts;
+mod export_view;
+mod exports;
 mod feed;
 mod health;
 mod hours;
@@ -31,15 +37,18 @@ mod ledger;
 mod openapi;
 mod paths;
 mod proof;
+mod quarantine;
 mod reconciliation;
 mod record;
 mod records;
 mod rerate;
 mod rollups;
+mod schemas;
 mod trace;
 mod verify;
 
 pub use ledger::Ledger;
+pub use schemas::{SchemaSeries, SchemaVariant, Schemas, Trial};
 
 use crate::auth::TokenVerifier;
 use axum::Router;
@@ -75,6 +84,22 @@ fn paths() -> Paths {
         .route("/v1/cdr/adjustments/rerate", post(rerate::start))
         .route("/v1/cdr/adjustments/jobs/{jobId}", get(rerate::job))
         .route("/v1/cdr/audit", get(audit::list))
+        .route("/v1/cdr/exports", get(exports::list))
+        .route("/v1/cdr/exports/trigger", post(export_acts::trigger))
+        .route("/v1/cdr/exports/{exportId}", get(exports::one))
+        .route("/v1/cdr/exports/{exportId}/delivery-log", get(delivery_log::list))
+        .route("/v1/cdr/exports/{exportId}/redrop", post(export_acts::redrop))
+        .route("/v1/cdr/exports/{exportId}/mark-acked", post(export_acts::mark_acked))
+        .route("/v1/cdr/quarantine", get(quarantine::list))
+        .route("/v1/cdr/quarantine/{quarantineId}/resubmit", post(quarantine::resubmit))
+        .route("/v1/cdr/quarantine/{quarantineId}/discard", post(quarantine::discard))
+        .route("/v1/cdr/regulator-schemas", get(schemas::list))
+        .route("/v1/cdr/regulator-schemas/{variant}/validate", get(schemas::validate))
+        .route_as(
+            "/v1/cdr/regulator-schemas/{variant}:activate",
+            "/v1/cdr/regulator-schemas/{variant}",
+            post(schemas::activate),
+        )
         .route("/v1/cdr/rollups", get(rollups::list))
         .route("/v1/cdr/rollups/{bucketHour}/{operatorId}", get(rollups::one))
         .route("/v1/cdr/completeness", get(hours::completeness))

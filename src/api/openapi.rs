@@ -22,7 +22,7 @@ pub(super) async fn document(State(service): State<Service>, _: Caller) -> Answe
 mod tests {
     use super::*;
     use crate::acts::CORRECTABLE;
-    use crate::api::{audit, paths, reconciliation, records, rollups};
+    use crate::api::{audit, delivery_log, exports, paths, quarantine, reconciliation, records, rollups};
     use crate::auth::ALL_SCOPES;
     use serde_json::{Map, Value};
     use std::collections::BTreeSet;
@@ -80,8 +80,10 @@ mod tests {
                 "{name}: its operationId is taken"
             );
             assert!(operation["summary"].as_str().is_some_and(|text| text.len() > 10), "{name}: no summary");
-            let in_path: BTreeSet<&str> =
-                path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+            let in_path: BTreeSet<&str> = path
+                .split('/')
+                .filter_map(|part| part.strip_prefix('{')?.split_once('}').map(|(name, _)| name))
+                .collect();
             assert_eq!(parameters(&document, operation, "path"), in_path, "{name}");
             let security = operation["security"].as_array().unwrap();
             let has_token = path.starts_with("/v1/");
@@ -103,6 +105,9 @@ mod tests {
             ("/v1/cdr/rollups", rollups::PARAMETERS),
             ("/v1/cdr/audit", audit::PARAMETERS),
             ("/v1/cdr/reconciliation", reconciliation::PARAMETERS),
+            ("/v1/cdr/exports", exports::PARAMETERS),
+            ("/v1/cdr/exports/{exportId}/delivery-log", delivery_log::PARAMETERS),
+            ("/v1/cdr/quarantine", quarantine::PARAMETERS),
         ] {
             let read: BTreeSet<&str> = read.iter().copied().chain(["consistency"]).collect();
             assert_eq!(parameters(&document, &document["paths"][path]["get"], "query"), read, "{path}");

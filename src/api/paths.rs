@@ -30,9 +30,15 @@ pub(super) fn post<T: 'static>(handler: impl Handler<T, Service>) -> Method {
 
 impl Paths {
     /// Adds a method of a path; a path with two methods is added twice.
-    pub(super) fn route(mut self, path: &'static str, method: Method) -> Self {
-        self.router = self.router.route(path, method.router);
-        self.known.push((path, method.name));
+    pub(super) fn route(self, path: &'static str, method: Method) -> Self {
+        self.route_as(path, path, method)
+    }
+
+    /// Adds a method of a path whose form the router can't express: it is `known` by another one, and the handler tells
+    /// whether it was meant.
+    pub(super) fn route_as(mut self, known: &'static str, routed: &'static str, method: Method) -> Self {
+        self.router = self.router.route(routed, method.router);
+        self.known.push((known, method.name));
         self
     }
 

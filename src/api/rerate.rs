@@ -4,12 +4,13 @@ use super::Service;
 use super::access::{Caller, PathInput};
 use super::adjustments::text;
 use super::answer::Answer;
+use super::approval;
 use super::body::{Body, Headers};
 use super::error::ApiError;
 use super::ledger::{Consistency, Work};
 use super::records::find;
 use crate::acts::{Act, Wish};
-use crate::auth::{AuthError, Identity, SCOPE_READ, SCOPE_WRITE};
+use crate::auth::{SCOPE_READ, SCOPE_WRITE};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use cdr_core::job::{JOB_PREFIX, Job, JobRequest, JobState, JobStep, micros_text};
@@ -114,32 +115,15 @@ fn approver(
     headers: &Headers,
     impact: u64,
 ) -> Result<Option<String>, ApiError> {
-    let token = headers.text("X-Approver-Jwt")?;
-    let who = token.map(|token| service.tokens.authenticate(Some(&format!("Bearer {token}"))));
-    approved(impact, &caller.0.subject, who).map_err(|why| ApiError::FourEyesRequired {
-        impact,
-        limit: FOUR_EYES_ABOVE,
-        why,
-    })
+    let approved = approval::approver(service, caller, headers, SCOPE_WRITE)?;
+    enough(impact, approved).map_err(|why| ApiError::FourEyesRequired { impact, limit: FOUR_EYES_ABOVE, why })
 }
 
-/// Who approved, or what is wrong with the approval.
-fn approved(
-    impact: u64,
-    requester: &str,
-    approver: Option<Result<Identity, AuthError>>,
-) -> Result<Option<String>, String> {
-    match approver {
-        None if needs_approval(impact) => Err("send the approver's token in X-Approver-Jwt".to_owned()),
-        None => Ok(None),
-        Some(Err(error)) => Err(format!("X-Approver-Jwt: {error}")),
-        Some(Ok(approver)) if !approver.has(SCOPE_WRITE) => {
-            Err(format!("the approver lacks the scope {SCOPE_WRITE}"))
-        }
-        Some(Ok(approver)) if approver.subject == requester => {
-            Err("nobody approves their own request".to_owned())
-        }
-        Some(Ok(approver)) => Ok(Some(approver.subject)),
+/// Who approved, or what is wrong with the approval of so many records.
+fn enough(impact: u64, approved: Result<Option<String>, String>) -> Result<Option<String>, String> {
+    match approved {
+        Ok(None) if needs_approval(impact) => Err(approval::nobody()),
+        other => other,
     }
 }
 
@@ -297,27 +281,15 @@ fn parsed<T>(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::auth::Via;
-
-    fn person(subject: &str, scope: &str) -> Identity {
-        Identity {
-            subject: subject.to_owned(),
-            scopes: std::iter::once(scope.to_owned()).collect(),
-            via: Via::BearerToken,
-        }
-    }
 
     #[test]
     fn many_records_need_a_second_person() {
         assert!(!needs_approval(100_000) && needs_approval(100_001));
-        assert_eq!(approved(100_000, "a", None), Ok(None));
-        assert!(approved(100_001, "a", None).unwrap_err().contains("X-Approver-Jwt"));
-        assert_eq!(approved(100_001, "a", Some(Ok(person("b", SCOPE_WRITE)))), Ok(Some("b".to_owned())));
-        assert!(approved(100_001, "a", Some(Ok(person("b", SCOPE_READ)))).unwrap_err().contains(SCOPE_WRITE));
-        assert!(approved(100_001, "a", Some(Err(AuthError::Expired))).is_err());
+        assert_eq!(enough(100_000, Ok(None)), Ok(None));
+        assert!(enough(100_001, Ok(None)).unwrap_err().contains("X-Approver-Jwt"));
         for impact in [0, 100_001] {
-            let own = approved(impact, "a", Some(Ok(person("a", SCOPE_WRITE))));
-            assert!(own.unwrap_err().contains("their own"));
+            assert_eq!(enough(impact, Ok(Some("b".to_owned()))), Ok(Some("b".to_owned())));
+            assert!(enough(impact, Err("an approval that does not count".to_owned())).is_err());
         }
     }
 

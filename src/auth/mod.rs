@@ -28,8 +28,11 @@ pub const SCOPE_WRITE: &str = "cdr:write";
 pub const SCOPE_ADMIN: &str = "cdr:admin";
 /// Reads the audit log, without any other right.
 pub const SCOPE_AUDIT: &str = "regulator-auditor";
+/// Says in the regulator's name whether it accepts a settlement file; without any other right.
+pub const SCOPE_REGULATOR_ACK: &str = "cdr:regulator-ack";
 /// Every scope there is.
-pub const ALL_SCOPES: &[&str] = &[SCOPE_READ, SCOPE_VERIFY, SCOPE_PII, SCOPE_WRITE, SCOPE_ADMIN, SCOPE_AUDIT];
+pub const ALL_SCOPES: &[&str] =
+    &[SCOPE_READ, SCOPE_VERIFY, SCOPE_PII, SCOPE_WRITE, SCOPE_ADMIN, SCOPE_AUDIT, SCOPE_REGULATOR_ACK];
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]

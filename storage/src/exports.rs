@@ -8,8 +8,11 @@ use bincode::{Decode, Encode};
 use cdr_core::export::books::Books;
 use cdr_core::export::quarantine::Quarantined;
 use cdr_core::export::{Cut, Export, SeriesKey};
-use cdr_core::{CdrId, codec};
+use cdr_core::{CdrId, Millis, codec};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
+
+/// How long before its row is accepted an id is drawn at most, milliseconds.
+const DRAWN_BEFORE_MS: i64 = 60_000;
 
 /// A file in its series: how far it reaches, and its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -170,6 +173,21 @@ impl Store {
         scan(&self.generation().db, TAG_QUARANTINE, "quarantine entry", &from, Direction::Forward, |entry| {
             !is_new(&entry) || each(entry)
         })
+    }
+
+    /// How many records were put into quarantine at `since` or later; more than `most` are not counted.
+    ///
+    /// # Errors
+    /// If one can't be read.
+    pub fn quarantined_since(&self, since: Millis, most: usize) -> Result<usize, StoreError> {
+        // An id is drawn shortly before its row is accepted.
+        let from = CdrId::from_parts((since.0 - DRAWN_BEFORE_MS).max(0), [0; 10]);
+        let mut count = 0;
+        self.quarantine(Some(from), |entry| {
+            count += usize::from(entry.at >= since);
+            count < most
+        })?;
+        Ok(count)
     }
 
     /// A record's quarantine entries in a series, oldest first.

@@ -11,9 +11,9 @@ use cdr_core::row::{
 };
 use cdr_core::seal::signed_message;
 use cdr_core::state::{Operator, StreamRecord};
-use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
+use cdr_core::{CdrId, Hour, Millis, Money, Row, Uuid};
 use cdr_mediation::acts::{Desk, OpenDesk};
-use cdr_mediation::api::{self, Ledger};
+use cdr_mediation::api::{self, Ledger, SchemaSeries, SchemaVariant, Schemas, Trial};
 use cdr_mediation::auth::TokenVerifier;
 use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
 use cdr_mediation::clock::Clock;
@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -177,6 +178,22 @@ impl House {
         self.runtime.block_on(propose(&self.replica.node, clock.now(), Command::Seal));
     }
 
+    /// Appends a system row, as a worker would; its id.
+    pub fn append(&self, kind: SystemKind, body: &Value) -> CdrId {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let mut random = [0; 10];
+        random[2..].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        let now = self.replica.clock.now();
+        let cdr_id = CdrId::from_parts(now.0, random);
+        let body = String::from_utf8(to_jcs(body).unwrap()).unwrap();
+        let record = Record::System(System { kind, body: &body });
+        let mut drafts = DraftsBuffer::default();
+        drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "worker", record }).unwrap();
+        let append = cdr_core::command::Append { source: Source::Internal, drafts: drafts.drafts() };
+        self.runtime.block_on(propose(&self.replica.node, now, Command::Append(append)));
+        cdr_id
+    }
+
     /// A token with these scopes.
     pub fn token(&self, scopes: &[&str]) -> String {
         self.issuer.token("tester", scopes, 600).unwrap()
@@ -295,11 +312,39 @@ pub async fn start_replica(
     let tokens = Arc::new(TokenVerifier::from_config(&config.auth).unwrap());
     let desk = Desk::new(node.clone(), store.clone());
     let metrics = Arc::new(Metrics::new().unwrap());
-    let ledger = Ledger::new(store.clone(), node.clone(), clock.clone(), metrics, desk.clone(), &config);
+    let ledger = Ledger::new(store.clone(), node.clone(), clock.clone(), metrics, desk.clone(), &config)
+        .with_schemas(Arc::new(schemas()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api = listener.local_addr().unwrap();
     tokio::spawn(api::serve(listener, ledger, tokens));
     Started { node, store, clock, desk, api }
+}
+
+/// Two variants: the second one can't express a sender that is no number.
+fn schemas() -> Schemas {
+    struct NumbersOnly;
+    impl Trial for NumbersOnly {
+        fn encode(&self, variant: &str, original: &Row<'_>, priced: &Sms<'_>) -> Result<(), String> {
+            assert_eq!(original.sms().map(|sms| sms.message_id), Some(priced.message_id));
+            match priced.calling_party {
+                name if variant == "tap-b" && !name.starts_with('+') => {
+                    Err("callingNumber: it is no number".to_owned())
+                }
+                _ => Ok(()),
+            }
+        }
+    }
+    let variant = |name: &str, hash: u8| SchemaVariant { name: name.to_owned(), hash: [hash; 32] };
+    let series = |name: &str, variant: Option<&str>| SchemaSeries {
+        name: name.to_owned(),
+        variant: variant.map(str::to_owned),
+    };
+    Schemas {
+        variants: vec![variant("tap-a", 0xaa), variant("tap-b", 0xbb)],
+        series: vec![series("regulator", None), series("clearing", Some("tap-b"))],
+        configured: "tap-a".to_owned(),
+        trial: Box::new(NumbersOnly),
+    }
 }
 
 /// `offset_ms` after the beginning of an hour.

@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod adjustments;
+mod exports;
 mod house;
 mod openapi;
+mod quarantine;
 mod quorum;
+mod schemas;
 mod verify_record;
 
 use cdr_core::merkle::InclusionProof;

@@ -2,13 +2,15 @@
 
 use crate::HOUSE;
 use crate::adjustments::{DESK, adjust, correction, path_of, rerate_body, void};
+use crate::exports::{FILES, Opened, delivered, encode, failed, get as files_get, post as files_post, sign};
 use crate::house::{Answer, EMPTY, OPEN, RECORDS, SEALED, cdr_id};
 use cdr_core::CdrId;
+use cdr_core::row::SystemKind;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
 /// The document, with every object closed: an answer must hold nothing that is not described.
-fn document() -> Value {
+pub fn document() -> Value {
     let mut document = HOUSE.get_as("/v1/cdr/openapi.json", &[]).body;
     let mut left = vec![&mut document["components"]["schemas"]];
     while let Some(value) = left.pop() {
@@ -30,7 +32,7 @@ fn document() -> Value {
     document
 }
 
-fn check(document: &Value, method: &str, path: &str, answer: &Answer) {
+pub fn check(document: &Value, method: &str, path: &str, answer: &Answer) {
     let name = format!("{method} {path}, {}", answer.status);
     let response = &document["paths"][path][method]["responses"][answer.status.to_string()];
     let response = match response["$ref"].as_str() {
@@ -157,6 +159,99 @@ fn adjustments_are_answered_as_the_document_says() {
 }
 
 #[test]
+fn settlement_files_are_answered_as_the_document_says() {
+    let document = document();
+    let file = Opened::of("document", "2026-04-10", 1).open(&FILES);
+    let unknown = CdrId([1; 16]).with_prefix("exp_");
+    let of = |rest: &str, name: &str| format!("exports/{name}{rest}");
+    let asked = |path: &str, url: &str| check(&document, "get", &format!("/v1/cdr/{path}"), &files_get(url));
+    let acted = |path: &str, url: &str, body: &Value, scope: &str, status: u16| {
+        let answer = files_post(url, body, &[scope], &[]);
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        check(&document, "post", &format!("/v1/cdr/{path}"), &answer);
+    };
+    let (admin, regulator, empty) = ("cdr:admin", "cdr:regulator-ack", json!({}));
+    let shown = || {
+        for url in ["exports", "exports?recordingEntity=document", "exports?limit=0"] {
+            asked("exports", url);
+        }
+        asked("exports/{exportId}", &of("", &file));
+        asked("exports/{exportId}/delivery-log", &of("/delivery-log", &file));
+    };
+    shown();
+    acted("exports/{exportId}/redrop", &of("/redrop", &file), &empty, admin, 409);
+    encode(&FILES, &file);
+    sign(&FILES, &file);
+    failed(&FILES, &file, "no answer");
+    let exhausted = json!({"step": "EXHAUSTED", "exportId": file, "retryCount": 1, "reason": "no answer"});
+    FILES.append(SystemKind::Delivery, &exhausted);
+    shown();
+    delivered(&FILES, &file);
+    let ack = json!({"atraReceiptId": "R", "status": "REJECTED", "rejectionReason": "SCHEMA_MISMATCH", "payload": 1});
+    let acks = "exports/{exportId}/mark-acked";
+    acted(acks, &of("/mark-acked", &file), &empty, regulator, 400);
+    acted(acks, &of("/mark-acked", &file), &ack, regulator, 200);
+    acted(acks, &of("/mark-acked", &file), &ack, regulator, 409);
+    acted(acks, &of("/mark-acked", &unknown), &ack, regulator, 404);
+    shown();
+    acted("exports/{exportId}/redrop", &of("/redrop", &file), &empty, admin, 202);
+    acted("exports/{exportId}/redrop", &of("/redrop", &unknown), &empty, admin, 404);
+    asked("exports/{exportId}", &of("", &unknown));
+    asked("exports/{exportId}/delivery-log", &of("/delivery-log", &unknown));
+    shown();
+
+    let trigger = json!({
+        "exportType": "RAP_1_5", "settlementDay": "2026-04-18", "operatorId": "ETS", "schemaVariant": "tap-b",
+        "reason": "asked for",
+    });
+    acted("exports/trigger", "exports/trigger", &trigger, admin, 202);
+    acted("exports/trigger", "exports/trigger", &empty, admin, 400);
+    let mut other = trigger;
+    other["schemaVariant"] = json!("tap-z");
+    acted("exports/trigger", "exports/trigger", &other, admin, 422);
+
+    // Record 9 has a sender that the series' variant can't express.
+    let [fit, unfit] = [8, 9].map(|number| {
+        let body = json!({
+            "step": "QUARANTINED", "cdrId": cdr_id(number).to_string(), "encoderError": "no", "exportId": file,
+            "operatorId": "AWCC", "schemaVariant": "tap-b", "series": "clearing",
+        });
+        FILES.append(SystemKind::Quarantine, &body).with_prefix("qua_")
+    });
+    let entry = |verb: &str, name: &str, status: u16| {
+        let path = format!("quarantine/{{quarantineId}}/{verb}");
+        acted(&path, &format!("quarantine/{name}/{verb}"), &empty, admin, status);
+    };
+    entry("resubmit", &unfit, 422);
+    entry("resubmit", &fit, 200);
+    entry("resubmit", &fit, 409);
+    entry("discard", &unfit, 200);
+    entry("discard", &unfit, 409);
+    for verb in ["resubmit", "discard"] {
+        entry(verb, &CdrId([1; 16]).with_prefix("qua_"), 404);
+    }
+    asked("quarantine", "quarantine");
+    asked("quarantine", "quarantine?unresolved=maybe");
+
+    asked("regulator-schemas", "regulator-schemas");
+    for variant in ["tap-a", "tap-b", "tap-z"] {
+        let url = format!("regulator-schemas/{variant}/validate");
+        asked("regulator-schemas/{variant}/validate", &url);
+    }
+    let activate = |variant: &str, approver: Option<&str>, status: u16| {
+        let token = approver.map(|who| FILES.issuer.token(who, &[admin], 600).unwrap());
+        let headers: Vec<(&str, &str)> =
+            token.as_deref().map(|token| ("X-Approver-Jwt", token)).into_iter().collect();
+        let answer = files_post(&format!("regulator-schemas/{variant}:activate"), &empty, &[admin], &headers);
+        assert_eq!(answer.status, status, "{answer:?}");
+        check(&document, "post", "/v1/cdr/regulator-schemas/{variant}:activate", &answer);
+    };
+    activate("tap-a", None, 403);
+    activate("tap-a", Some("approver"), 409);
+    activate("tap-z", Some("approver"), 404);
+}
+
+#[test]
 fn scopes_are_those_of_the_document() {
     let document = document();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -168,7 +263,10 @@ fn scopes_are_those_of_the_document() {
                 .replace("{cdrId}", &cdr_id(1).to_string())
                 .replace("{bucketHour}", SEALED)
                 .replace("{operatorId}", "AWCC")
-                .replace("{jobId}", &cdr_id(1).with_prefix("adjjob_"));
+                .replace("{jobId}", &cdr_id(1).with_prefix("adjjob_"))
+                .replace("{exportId}", &cdr_id(1).with_prefix("exp_"))
+                .replace("{quarantineId}", &cdr_id(1).with_prefix("qua_"))
+                .replace("{variant}", "tap-a");
             let ask = |scopes: &[&str]| match method.as_str() {
                 "get" => HOUSE.get_as(&url, scopes),
                 "post" => HOUSE.post_as(&url, b"{}", scopes),

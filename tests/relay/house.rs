@@ -214,7 +214,7 @@ impl House {
         }
     }
 
-    async fn append(
+    pub async fn append(
         &self,
         proposer: &Proposer,
         rows: Vec<cdr_mediation::proposer::SystemRow>,

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod feed;
+mod files;
 mod house;
 mod outage;
 mod published;

@@ -17,6 +17,7 @@ async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
     house.ingest(700, 1).await;
     house.act().await;
     house.work().await;
+    house.settle().await;
     house.close_hour().await;
     let store = house.replica.store();
     let all = house.messages().await;
@@ -66,6 +67,11 @@ async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
         ("cdr.audit.v1", 5),
         // A setting, and the price list that came into force.
         ("cdr.config.changed.v1", 2),
+        // Delivered, refused, exhausted, delivered again, accepted.
+        ("cdr.exported.v1", 2),
+        ("cdr.export.rejected.v1", 2),
+        ("cdr.export.acked.v1", 1),
+        ("cdr.quarantine.resubmitted.v1", 1),
     ]);
     assert_eq!(counts, expected);
     of_adjustments(&by_subject);

@@ -1,0 +1,190 @@
+//! `GET /v1/cdr/quarantine`, `POST /v1/cdr/quarantine/{quarantineId}/resubmit` and `/discard` (US-CDR-011).
+
+use super::Service;
+use super::access::{Caller, PathInput};
+use super::adjustments::text;
+use super::answer::{Answer, ListWriter};
+use super::body::{Body, Headers};
+use super::cursor::{self, List};
+use super::error::ApiError;
+use super::ledger::{Consistency, Work};
+use super::records;
+use super::schemas::Schemas;
+use crate::acts::{Act, Wish};
+use crate::auth::SCOPE_ADMIN;
+use axum::extract::State;
+use axum::http::Uri;
+use cdr_core::CdrId;
+use cdr_core::adjust::is_unpriced;
+use cdr_core::export::fold::quarantine_id;
+use cdr_core::export::quarantine::{QUARANTINE_PREFIX, Quarantined};
+use cdr_storage::Store;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// What the list can be narrowed and paged by.
+pub(super) const PARAMETERS: &[&str] = &["unresolved", "operatorId", "cursor", "limit"];
+
+const QUARANTINE_ID: &str = "a quarantine entry's id, `qua_` and 26 characters";
+
+/// Lists records that could not be listed in a file, oldest first.
+pub(super) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    let (input, read) = service.ledger.read(&caller, SCOPE_ADMIN, &uri, PARAMETERS)?;
+    let parse_bool = |text: &str| text.parse::<bool>().ok();
+    let unresolved = input.parsed("unresolved", "true or false", parse_bool)?;
+    let limit = input.limit()?;
+    let after = input.text("cursor").map(|text| cursor::decode_id(List::Quarantine, text)).transpose()?;
+    let budget = service.ledger.scan_budget;
+    read.raw(move |store| {
+        let operator = input.operator("operatorId", &store.state())?;
+        let fits = |entry: &Quarantined| {
+            unresolved.is_none_or(|unresolved| unresolved == entry.resolved.is_none())
+                && operator.as_ref().is_none_or(|operator| *operator == entry.unfit.operator_id)
+        };
+        page(store, fits, after, limit, budget)
+    })
+    .await
+}
+
+/// A page: full, unless nothing is left or `budget` is used up.
+fn page(
+    store: &Store,
+    fits: impl Fn(&Quarantined) -> bool,
+    after: Option<CdrId>,
+    limit: usize,
+    budget: Duration,
+) -> Result<Vec<u8>, ApiError> {
+    let started = Instant::now();
+    let (mut found, mut looked_at, mut more) = (Vec::new(), None, false);
+    store.quarantine(after, |entry| {
+        more = found.len() == limit || started.elapsed() >= budget && looked_at.is_some();
+        if !more {
+            looked_at = Some(entry.id);
+            if fits(&entry) {
+                found.push(entry);
+            }
+        }
+        !more
+    })?;
+    let mut list = ListWriter::new();
+    for entry in &found {
+        list.item(|out| serde_json::to_writer(out, &view(entry)).map_err(ApiError::internal))?;
+    }
+    let next = looked_at.filter(|_| more).map(|id| cursor::encode_id(List::Quarantine, id));
+    let total = (after.is_none() && next.is_none()).then(|| list.len() as u64);
+    Ok(list.finish(next.as_deref(), total))
+}
+
+fn view(entry: &Quarantined) -> Value {
+    let (unfit, resolved) = (&entry.unfit, entry.resolved.as_ref());
+    json!({
+        "quarantineId": entry.name(),
+        "cdrId": unfit.cdr_id,
+        "encoderError": unfit.encoder_error,
+        "encoderVariant": unfit.schema_variant,
+        "exportId": unfit.export_id,
+        "operatorId": unfit.operator_id,
+        "series": unfit.series,
+        "quarantinedAt": entry.at,
+        "resolution": resolved.map(|resolved| if resolved.resubmitted { "RESUBMITTED" } else { "DISCARDED" }),
+        "resolvedBy": resolved.map(|resolved| &resolved.by),
+        "resolvedAt": resolved.map(|resolved| resolved.at),
+    })
+}
+
+/// Sends a record into the next file, if it can be encoded now.
+pub(super) async fn resubmit(
+    State(service): State<Service>,
+    caller: Caller,
+    path: PathInput,
+    headers: Headers,
+    body: Body,
+) -> Result<Answer, ApiError> {
+    resolve(&service, caller, &path, headers, &body, true).await
+}
+
+/// Keeps a record out of every file.
+pub(super) async fn discard(
+    State(service): State<Service>,
+    caller: Caller,
+    path: PathInput,
+    headers: Headers,
+    body: Body,
+) -> Result<Answer, ApiError> {
+    resolve(&service, caller, &path, headers, &body, false).await
+}
+
+async fn resolve(
+    service: &Service,
+    caller: Caller,
+    path: &PathInput,
+    headers: Headers,
+    body: &Body,
+    resubmit: bool,
+) -> Result<Answer, ApiError> {
+    caller.require(SCOPE_ADMIN)?;
+    let id = path.parsed("quarantineId", QUARANTINE_ID, quarantine_id)?;
+    let body = body.optional_object(&["reason", "ticketId"])?;
+    let actor = caller.0.subject;
+    let verb = if resubmit { "resubmission" } else { "discarding" };
+    let act = Act {
+        key: headers.request_key(&actor)?,
+        body: body.hash(&format!("{verb} of {id}"))?,
+        wish: Wish::Resolve { quarantine_id: id, resubmit },
+        approver: None,
+        reason: text(&body, "reason")?,
+        ticket_id: text(&body, "ticketId")?,
+        trace_id: headers.trace_id,
+        actor,
+    };
+    if resubmit {
+        service.ledger.barrier(Consistency::Linearizable).await?;
+        let schemas = service.ledger.schemas.clone();
+        let try_out = move |store: &Store| encodes(store, &schemas, &find(store, id)?);
+        service.ledger.on_store(Work::Read, try_out).await?;
+    }
+    let (_, applied_index) = service.ledger.perform(&act).await?;
+    let answer = service.ledger.on_store(Work::Read, move |store| Ok(view(&find(store, id)?))).await?;
+    Answer::of(&answer, applied_index)
+}
+
+fn find(store: &Store, id: CdrId) -> Result<Quarantined, ApiError> {
+    let missing = || ApiError::QuarantineNotFound { quarantine_id: id.with_prefix(QUARANTINE_PREFIX) };
+    store.quarantined(id)?.ok_or_else(missing)
+}
+
+/// Refuses a record that would fail again.
+fn encodes(store: &Store, schemas: &Schemas, entry: &Quarantined) -> Result<(), ApiError> {
+    let unfit = &entry.unfit;
+    if entry.resolved.is_some() {
+        // The desk says how it was resolved, or that this request did it.
+        return Ok(());
+    }
+    let cdr_id = &unfit.cdr_id;
+    let state = store.state();
+    let Some(series) = schemas.series(&unfit.series) else {
+        return Err(invalid(format!("nobody gets files of series {} any more", unfit.series), cdr_id));
+    };
+    let variant = schemas.variant_of(series, &state);
+    let id = CdrId::parse(cdr_id).ok_or_else(|| ApiError::internal(format!("{cdr_id} is no record")))?;
+    let line = store.line(&records::find(store, id)?)?;
+    let original = line.first().ok_or_else(|| ApiError::internal(format!("{cdr_id} has no original")))?;
+    for stored in &line {
+        let row = stored.row()?;
+        if let Some(sms) = row.sms().filter(|sms| !is_unpriced(sms)) {
+            let encoded = schemas.trial.encode(variant, &original.row()?, sms);
+            return encoded
+                .map_err(|error| invalid(format!("{variant} still can't encode it: {error}"), cdr_id));
+        }
+    }
+    Err(invalid("it has no price yet: it can't be listed before it has".to_owned(), cdr_id))
+}
+
+fn invalid(why: String, cdr_id: &str) -> ApiError {
+    let failures = vec![json!({ "cdrId": cdr_id, "error": why })];
+    ApiError::SchemaInvalid { why, failures }
+}

@@ -1,0 +1,235 @@
+//! Schema variants of settlement files: `GET /v1/cdr/regulator-schemas`, `/{variant}/validate` and
+//! `POST /v1/cdr/regulator-schemas/{variant}:activate` (US-CDR-009).
+//!
+//! What variants there are, and who gets files made by which, the API is told ([`Schemas`]); which one is in force the
+//! ledger says.
+
+use super::Service;
+use super::access::{Caller, PathInput};
+use super::adjustments::text;
+use super::answer::{Answer, ListWriter};
+use super::approval;
+use super::body::{Body, Headers};
+use super::error::ApiError;
+use super::ledger::{Consistency, Work};
+use crate::acts::{Act, SCHEMA_VARIANT, SchemaChoice, Wish};
+use crate::auth::SCOPE_ADMIN;
+use axum::extract::State;
+use axum::http::Uri;
+use cdr_core::adjust::is_unpriced;
+use cdr_core::hash::to_hex;
+use cdr_core::row::Sms;
+use cdr_core::{Hash, Hour, LedgerState, Row};
+use cdr_storage::{RecordFilter, RowKind, Store, StoredRow};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// CDRs that a dry run encodes.
+const SAMPLES: usize = 100;
+/// Records of a dry run that are named if they can't be encoded.
+const FAILURES_NAMED: usize = 10;
+
+/// What the API has to know of settlement files beyond the ledger.
+pub struct Schemas {
+    /// The variants that can be used.
+    pub variants: Vec<SchemaVariant>,
+    /// Who gets files.
+    pub series: Vec<SchemaSeries>,
+    /// Variant in force as long as none was activated.
+    pub configured: String,
+    /// Encodes records for trial.
+    pub trial: Box<dyn Trial>,
+}
+
+/// A schema variant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaVariant {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 over its files.
+    pub hash: Hash,
+}
+
+/// A receiver's series of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaSeries {
+    /// Its name, as in the files' pins.
+    pub name: String,
+    /// Variant of its files; none for the one in force.
+    pub variant: Option<String>,
+}
+
+/// Encodes a record for trial, as a file would.
+pub trait Trial: Send + Sync {
+    /// Encodes the call event of `original` with the values of `priced`, the version of it that has a price, by a
+    /// variant.
+    ///
+    /// # Errors
+    /// What the encoder says.
+    fn encode(&self, variant: &str, original: &Row<'_>, priced: &Sms<'_>) -> Result<(), String>;
+}
+
+/// Encodes nothing: for a replica without schema variants.
+struct NoTrial;
+
+impl Trial for NoTrial {
+    fn encode(&self, variant: &str, _: &Row<'_>, _: &Sms<'_>) -> Result<(), String> {
+        Err(format!("there is no schema variant {variant}"))
+    }
+}
+
+impl Default for Schemas {
+    fn default() -> Self {
+        Self { variants: Vec::new(), series: Vec::new(), configured: String::new(), trial: Box::new(NoTrial) }
+    }
+}
+
+impl Schemas {
+    /// The variant in force.
+    pub(super) fn active<'a>(&'a self, state: &'a LedgerState) -> &'a str {
+        state.settings.get(SCHEMA_VARIANT).unwrap_or(&self.configured)
+    }
+
+    /// The variant of a series.
+    pub(super) fn variant_of<'a>(&'a self, series: &'a SchemaSeries, state: &'a LedgerState) -> &'a str {
+        series.variant.as_deref().unwrap_or_else(|| self.active(state))
+    }
+
+    /// The series of this name.
+    pub(super) fn series(&self, name: &str) -> Option<&SchemaSeries> {
+        self.series.iter().find(|series| series.name == name)
+    }
+
+    fn variant(&self, name: &str) -> Result<&SchemaVariant, ApiError> {
+        let missing = || ApiError::SchemaNotFound { variant: name.to_owned() };
+        self.variants.iter().find(|variant| variant.name == name).ok_or_else(missing)
+    }
+}
+
+/// Lists the variants that can be used.
+pub(super) async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    let (_, read) = service.ledger.read(&caller, SCOPE_ADMIN, &uri, &[])?;
+    let schemas = service.ledger.schemas.clone();
+    read.raw(move |store| {
+        let state = store.state();
+        let active = schemas.active(&state);
+        let mut list = ListWriter::new();
+        for variant in &schemas.variants {
+            let of = |series: &&SchemaSeries| schemas.variant_of(series, &state) == variant.name;
+            let series: Vec<&str> =
+                schemas.series.iter().filter(of).map(|series| series.name.as_str()).collect();
+            let shown = json!({
+                "schemaVariant": variant.name, "schemaHash": to_hex(&variant.hash),
+                "active": variant.name == active, "series": series,
+            });
+            list.item(|out| serde_json::to_writer(out, &shown).map_err(ApiError::internal))?;
+        }
+        let total = list.len() as u64;
+        Ok(list.finish(None, Some(total)))
+    })
+    .await
+}
+
+/// Puts a variant in force for the files to come. The path's last part ends with `:activate`.
+pub(super) async fn activate(
+    State(service): State<Service>,
+    caller: Caller,
+    path: PathInput,
+    headers: Headers,
+    body: Body,
+) -> Result<Answer, ApiError> {
+    caller.require(SCOPE_ADMIN)?;
+    let name = path.text("variant").strip_suffix(":activate").ok_or(ApiError::UnknownPath)?.to_owned();
+    let body = body.optional_object(&["reason", "ticketId"])?;
+    let approved = approval::approver(&service, &caller, &headers, SCOPE_ADMIN)?;
+    let approved = approved.and_then(|approver| approver.ok_or_else(approval::nobody));
+    let approver = approved.map_err(|why| ApiError::SecondPersonRequired { why })?;
+    let schemas = service.ledger.schemas.clone();
+    let schema_hash = to_hex(&schemas.variant(&name)?.hash);
+    let actor = caller.0.subject;
+    let act = Act {
+        key: headers.request_key(&actor)?,
+        body: body.hash(&format!("activation of {name}"))?,
+        wish: Wish::Activate(SchemaChoice {
+            schema_variant: name.clone(),
+            schema_hash: schema_hash.clone(),
+            configured: schemas.configured.clone(),
+        }),
+        reason: text(&body, "reason")?,
+        ticket_id: text(&body, "ticketId")?,
+        trace_id: headers.trace_id,
+        approver: Some(approver.clone()),
+        actor: actor.clone(),
+    };
+    let (_, applied_index) = service.ledger.perform(&act).await?;
+    let answer = json!({
+        "schemaVariant": name, "schemaHash": schema_hash, "active": true, "actorUserId": actor,
+        "approverUserId": approver,
+    });
+    Answer::of(&answer, applied_index)
+}
+
+/// Encodes some of the latest CDRs by a variant, without making a file.
+pub(super) async fn validate(
+    State(service): State<Service>,
+    caller: Caller,
+    path: PathInput,
+    uri: Uri,
+) -> Result<Answer, ApiError> {
+    caller.require(SCOPE_ADMIN)?;
+    let name = path.text("variant").to_owned();
+    let input = super::input::Input::of_query(&uri, &["consistency"])?;
+    let schemas = service.ledger.schemas.clone();
+    let schema_hash = to_hex(&schemas.variant(&name)?.hash);
+    let applied_index = service.ledger.barrier(Consistency::of(&input)?).await?;
+    let budget = service.ledger.scan_budget;
+    let try_out = move |store: &Store| {
+        let rows = latest(store, SAMPLES, budget)?;
+        let mut failures = Vec::new();
+        for stored in &rows {
+            let row = stored.row()?;
+            let Some(sms) = row.sms() else { continue };
+            if let Err(error) = schemas.trial.encode(&name, &row, sms) {
+                failures.push(json!({ "cdrId": row.frame.cdr_id.to_string(), "error": error }));
+            }
+        }
+        let sampled = rows.len();
+        if failures.is_empty() {
+            return Ok(json!({
+                "schemaVariant": name, "schemaHash": schema_hash, "sampled": sampled, "encoded": sampled,
+            }));
+        }
+        let why = format!("{name} can't encode {} of {sampled} CDRs", failures.len());
+        failures.truncate(FAILURES_NAMED);
+        Err(ApiError::SchemaInvalid { why, failures })
+    };
+    let answer: Value = service.ledger.on_store(Work::Read, try_out).await?;
+    Answer::of(&answer, applied_index)
+}
+
+/// Some CDRs with a price, of the latest hours that have any.
+fn latest(store: &Store, count: usize, budget: Duration) -> Result<Vec<StoredRow>, ApiError> {
+    let (started, state) = (Instant::now(), store.state());
+    let (mut rows, mut hour) = (Vec::new(), state.head.open_hour);
+    while rows.len() < count && hour >= state.head.first_hour && started.elapsed() < budget {
+        let filter = RecordFilter {
+            of_kind: Some(RowKind::Original),
+            bucket_hour_from: Some(hour),
+            bucket_hour_to: Some(hour),
+            ..RecordFilter::default()
+        };
+        for stored in store.query(&filter, None, count)?.rows {
+            let is_priced = stored.row()?.sms().is_some_and(|sms| !is_unpriced(sms));
+            if is_priced && rows.len() < count {
+                rows.push(stored);
+            }
+        }
+        let Some(before) = hour.0.checked_sub(1) else { break };
+        hour = Hour(before);
+    }
+    Ok(rows)
+}
