@@ -2,8 +2,8 @@
 
 use super::consume::{Consumer, ConsumerSettings, consumers};
 use super::{
-    Deliveries, EndsTerm, Exports, RETRY_PAUSE, Relay, clock_watch, deliver, export, priceless, reconcile, registry,
-    relay, reprice, rerate, seal, sign, tariffs,
+    Deliveries, EndsTerm, Exports, RETRY_PAUSE, Relay, clock_watch, deliver, export, priceless, reconcile,
+    registry, relay, reprice, rerate, seal, sign, tariffs,
 };
 use crate::acts::Desk;
 use crate::clock::Clock;
