@@ -81,7 +81,7 @@ impl Replica {
         let tokens = Arc::new(TokenVerifier::from_config(&config.auth)?);
         let files = export_files(config, &store)?;
         let desk = Desk::new(node.clone(), store.clone());
-        let api = Self::start_api(&parts, &store, &node, &metrics, &tokens, &desk).await?;
+        let api = Self::start_api(&parts, &store, &node, &metrics, &tokens, &desk, files.as_ref()).await?;
         let sources = Sources::new(&parts.config, &parts.clock, &metrics)
             .context("prices can't be taken from where the configuration says")?;
         let Sources { pricing, entities, background } = sources;
@@ -103,6 +103,7 @@ impl Replica {
         metrics: &Arc<Metrics>,
         tokens: &Arc<TokenVerifier>,
         desk: &Desk,
+        files: Option<&ExportFiles>,
     ) -> anyhow::Result<JoinHandle<()>> {
         let address = &parts.config.api.listen;
         let listener = TcpListener::bind(address)
@@ -118,6 +119,12 @@ impl Replica {
             &parts.config,
         )
         .with_event_key(parts.event_key.as_deref());
+        let ledger = match (files, export::settings(&parts.config)) {
+            (Some(files), Some(settings)) => {
+                ledger.with_schemas(Arc::new(files.schemas(&settings))).with_files(Arc::new(files.clone()))
+            }
+            _ => ledger,
+        };
         Ok(tokio::spawn(async move {
             if let Err(error) = api::serve(listener, ledger, auth).await {
                 tracing::error!(%error, "the API has stopped");

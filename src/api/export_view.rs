@@ -48,6 +48,7 @@ pub(super) fn whole(export: &Export) -> Map<String, Value> {
         "recipient": pins.recipient,
         "schemaHash": to_hex(&pins.schema_hash),
         "encoderVersion": pins.encoder_version,
+        "exchangeRates": pins.exchange_rates,
         "createdAt": local(pins.created_at, pins.created_offset_minutes),
         "cut": {
             "cutOffAt": local(pins.cut_off_at, pins.cut_off_offset_minutes),
