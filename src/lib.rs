@@ -10,6 +10,7 @@
 //! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
 //! | [`signer`] | who signs seals |
 //! | [`proposer`] | the way into the log, in the name of one term |
+//! | [`tap`] | TAP and RAP files by schema variants that are loaded at run time |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
 //! | [`outbox`] | events read out of the store, for relay and live feed |
 //! | [`api`], [`auth`] | the HTTP interface and who may use it |
@@ -37,6 +38,7 @@ pub mod proposer;
 pub mod publish;
 pub mod replica;
 pub mod signer;
+pub mod tap;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod test_node;

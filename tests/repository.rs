@@ -24,9 +24,12 @@ const OWNERS: &[(&str, &[&str])] = &[
     ),
     ("prometheus", &["src/metrics"]),
     ("tonic", &["src/pricing/grpc/", "tests/pricing"]),
+    ("rasn", &["src/tap/"]),
+    ("rasn_compiler", &["src/tap/"]),
     ("rcgen", &["tests/"]),
     ("clap", &["src/main.rs", "src/bin/"]),
     ("indicatif", &["src/commands/"]),
+    ("zstd", &["src/tap/"]),
 ];
 
 /// Crates of this workspace that each of them may use: never upwards.
