@@ -55,6 +55,14 @@ impl Dev {
         request.call().ok()?.body_mut().read_json().ok()
     }
 
+    /// Bytes that the replica with this number, from 0, gives: it makes a file again that is not at hand there.
+    fn bytes(&self, replica: u16, path: &str) -> Vec<u8> {
+        let token = std::fs::read_to_string(self.data.join("dev-token")).unwrap();
+        let url = format!("http://127.0.0.1:{}{path}", self.api + replica);
+        let request = ureq::get(&url).header("Authorization", &format!("Bearer {}", token.trim()));
+        request.call().unwrap().body_mut().with_config().limit(1 << 30).read_to_vec().unwrap()
+    }
+
     fn exports(&self) -> Vec<Value> {
         let list = self.get("/v1/cdr/exports?limit=500").unwrap_or_default();
         list["items"].as_array().cloned().unwrap_or_default()
@@ -173,8 +181,22 @@ fn a_day_ends_with_signed_files_that_a_regulator_can_check() {
     let count = records(&dev);
     assert!(count > 0 && count <= messages(&day).len() as u64);
     check_files(&dev, count);
+    any_replica_gives_the_same_bytes(&dev);
     let name = names(&dev.drop_dir()).into_iter().find(|name| name.ends_with(".tap")).unwrap();
     refuses_what_was_changed(&dev, &name, dir.path());
+}
+
+fn any_replica_gives_the_same_bytes(dev: &Dev) {
+    for export in dev.exports() {
+        let (id, name) = (export["exportId"].as_str().unwrap(), export["filename"].as_str().unwrap());
+        for (part, suffix) in [("file", ""), ("trace", ".trace.json.zst")] {
+            let delivered = std::fs::read(dev.drop_dir().join(format!("{name}{suffix}"))).unwrap();
+            for replica in 0..3 {
+                let given = dev.bytes(replica, &format!("/v1/cdr/exports/{id}/{part}"));
+                assert!(given == delivered, "replica {replica} gives other bytes of {name}{suffix}");
+            }
+        }
+    }
 }
 
 /// A changed byte, another file's signature and a trace of another file are each found.
