@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing on a bare Debian 12 with Rust: compilers for RocksDB, the bus that the tests start,
-# a Python environment. As root or by sudo; otherwise it prints the command to run and stops. Quick when all
+# Installs what is missing on a bare Debian 12 with Rust: compilers for RocksDB, the bus, the HSM and the SFTP server that the
+# tests start, a Python environment. As root or by sudo; otherwise it prints the command to run and stops. Quick when all
 # is there. `deps.sh postgresql` adds what the comparison with PostgreSQL needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,11 +17,12 @@ has_libclang() {
         compgen -G '/usr/lib/*/libclang-[0-9]*.so*' || [ -n "${LIBCLANG_PATH:-}" ]
 }
 has_nats() { command -v nats-server || [ -x /usr/sbin/nats-server ]; }
+has_sshd() { [ -x /usr/sbin/sshd ]; }
 has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1'; }
 has_postgres() { [ -x /usr/lib/postgresql/15/bin/initdb ]; }
 
 if ! command -v cargo > /dev/null; then
-    echo "cargo is missing: install Rust 1.88 or later first, for example with rustup" >&2
+    echo "cargo is missing: install Rust 1.89 or later first, for example with rustup" >&2
     exit 1
 fi
 need g++ command -v g++
@@ -30,6 +31,8 @@ need libclang-dev has_libclang
 need curl command -v curl
 need nats-server has_nats
 need faketime has_faketime
+need openssh-server has_sshd
+need softhsm2 command -v softhsm2-util
 need python3-venv python3 -c 'import ensurepip, venv'
 if [ "${1:-}" = postgresql ]; then need postgresql-15 has_postgres; fi
 

@@ -8,7 +8,9 @@
 //! | [`pricing`] | what a message costs: price lists of the configuration, or services over gRPC |
 //! | [`acts`] | what people ask for: adjustments, bulk jobs, notes; taken in by any replica |
 //! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
+//! | [`export`], [`tap`] | settlement files: which are due and what they hold; TAP and RAP by schema |
 //! | [`signer`] | who signs seals |
+//! | [`delivery`] | files on their way to the regulator: SFTP, its REST interface, or a directory |
 //! | [`proposer`] | the way into the log, in the name of one term |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
 //! | [`outbox`] | events read out of the store, for relay and live feed |
@@ -26,8 +28,10 @@ pub mod bus;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod delivery;
 pub mod dlr;
 pub mod events;
+pub mod export;
 pub mod generate;
 pub mod ingest;
 pub mod metrics;
@@ -37,6 +41,7 @@ pub mod proposer;
 pub mod publish;
 pub mod replica;
 pub mod signer;
+pub mod tap;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod test_node;

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use cdr_mediation::commands;
 use cdr_mediation::commands::reload::SetLogFilter;
+use cdr_mediation::commands::signer::RecordOptions;
 use cdr_mediation::config::{self, Config, LogFormat};
 use cdr_mediation::generate::GenerateOptions;
 use clap::{Parser, Subcommand};
@@ -92,9 +93,75 @@ enum Command {
         /// Proof file; `-` reads standard input.
         file: PathBuf,
     },
+    /// Checks a settlement file: signature, encoding, totals and trace; against a node's API every record, too.
+    ///
+    /// FILE.sig and FILE.trace.json.zst are beside it. Exit code 0: what was checked holds; 1: something does not, and it
+    /// is named; 2: the check could not run.
+    #[command(
+        after_help = "Example: cdr-mediation verify-export --against http://127.0.0.1:3018 --token-file run/dev/dev-token run/dev/drop/FILE.tap"
+    )]
+    VerifyExport {
+        /// Directory of the schema variants.
+        #[arg(long, default_value = "tap-schemas")]
+        schemas: PathBuf,
+        /// Name of the cluster.
+        #[arg(long, requires = "trust")]
+        cluster: Option<String>,
+        /// File with the root public key, 64 hexadecimal digits.
+        #[arg(long, requires = "cluster")]
+        trust: Option<PathBuf>,
+        /// Published key list in a file; from the API otherwise.
+        #[arg(long)]
+        keys: Option<PathBuf>,
+        /// URL of a node's API.
+        #[arg(long)]
+        against: Option<String>,
+        /// File with a bearer token for it; with cdr:pii the bytes of every event are compared.
+        #[arg(long, requires = "against")]
+        token_file: Option<PathBuf>,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+        /// The file.
+        file: PathBuf,
+    },
+    /// Looks at the key that signs.
+    #[command(
+        subcommand,
+        after_help = "Example: cdr-mediation signer record --config node.toml --from 2026-05-01T00:00:00Z"
+    )]
+    Signer(SignerCommand),
     /// Looks at configurations.
     #[command(subcommand, after_help = "Example: cdr-mediation config check /etc/cdr-mediation/node-1.toml")]
     Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum SignerCommand {
+    /// Prints the record of the key that the configuration names, for the root key to sign, or as the root key signed it.
+    #[command(
+        after_help = "Example: cdr-mediation signer record --config node.toml --from 2026-05-01T00:00:00Z --message to-sign.bin"
+    )]
+    Record {
+        /// Configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// First hour that the key may seal, such as 2026-05-01T00:00:00Z.
+        #[arg(long)]
+        from: String,
+        /// First hour that it may no longer seal; open if absent.
+        #[arg(long)]
+        to: Option<String>,
+        /// Where to write the bytes that the root key is to sign.
+        #[arg(long)]
+        message: Option<PathBuf>,
+        /// File with the root key's Ed25519 signature over those bytes, 64 bytes.
+        #[arg(long, requires = "trust")]
+        root_signature: Option<PathBuf>,
+        /// File with the root public key, 64 hexadecimal digits.
+        #[arg(long, requires = "root_signature")]
+        trust: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -146,6 +213,25 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let trust = cluster.zip(trust);
             let options = commands::verify_record::VerifyRecordOptions { file, trust, json };
             return Ok(ExitCode::from(commands::verify_record::run(&options)));
+        }
+        Command::VerifyExport { schemas, cluster, trust, keys, against, token_file, json, file } => {
+            let trust = cluster.zip(trust);
+            let options = commands::verify_export::VerifyExportOptions {
+                file,
+                schemas,
+                trust,
+                keys,
+                against,
+                token_file,
+                json,
+            };
+            return Ok(ExitCode::from(commands::verify_export::run(&options)));
+        }
+        Command::Signer(SignerCommand::Record { config, from, to, message, root_signature, trust }) => {
+            let config = config::load(&config)?;
+            let _ = log_to_stderr("warn", LogFormat::Text)?;
+            let root = root_signature.zip(trust);
+            commands::signer::record(&config, &RecordOptions { from, to, message, root })
         }
         Command::Config(ConfigCommand::Check { file }) => {
             let config: Config = config::load(&file)?;

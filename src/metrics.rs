@@ -15,7 +15,7 @@ use prometheus::{
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Upper bounds of the latency histograms, seconds.
 const SECONDS: &[f64] =
@@ -71,8 +71,14 @@ pub struct Metrics {
     pricing_breaker: IntGaugeVec,
     pricing_answered_at: IntGaugeVec,
     quarantined_day: IntGauge,
+    export_late: IntGauge,
+    delivery_attempts: IntCounterVec,
+    delivery_exhausted: IntCounter,
     dependency_up: IntGaugeVec,
     dependencies: Mutex<BTreeMap<&'static str, Result<(), String>>>,
+    signer_refused: IntGauge,
+    /// Since when the signer has not answered.
+    signer_away_since: Mutex<Option<Instant>>,
     figures: Mutex<Figures>,
 }
 
@@ -91,6 +97,7 @@ struct Figures {
     exports_open: IntGauge,
     export_backlog: IntGauge,
     memory_bytes: IntGauge,
+    signer_unavailable: IntGauge,
 }
 
 #[derive(Debug)]
@@ -245,12 +252,30 @@ impl Metrics {
                 "cdr_quarantined_day",
                 "Records put into quarantine within the last 24 hours; more than a thousand are not counted",
             )?,
+            delivery_attempts: add.counters(
+                "cdr_delivery_attempts_total",
+                "Attempts to deliver a file to the regulator, by how they went",
+                &["channel", "outcome"],
+            )?,
+            delivery_exhausted: add.counter(
+                "cdr_delivery_exhausted_total",
+                "Files for which all channels have failed for too long",
+            )?,
             dependency_up: add.gauges(
                 "cdr_dependency_up",
                 "1 while an outside part answers",
                 &["dependency"],
             )?,
             dependencies: Mutex::default(),
+            signer_refused: add.gauge(
+                "cdr_signer_refused",
+                "1 while the signer refuses on the leader: wrong PIN, no such key",
+            )?,
+            signer_away_since: Mutex::default(),
+            export_late: add.gauge(
+                "cdr_export_late_seconds",
+                "On the leader: how long TAP files have been undelivered since a quarter of an hour before their deadline, 0 if none is",
+            )?,
             figures: Mutex::new(Figures::new(&add)?),
             registry: registry.clone(),
         };
@@ -279,7 +304,7 @@ impl Metrics {
 
     /// `consumer` works from now on: its counters exist, at 0.
     pub fn consumer(&self, consumer: &str) {
-        for outcome in ["done", "failed", "dead_letter"] {
+        for outcome in ["done", "ignored", "put_off", "failed", "dead_letter"] {
             self.consumed.with_label_values(&[consumer, outcome]);
         }
     }
@@ -305,6 +330,11 @@ impl Metrics {
     pub fn published(&self, stream: &str, elapsed_ms: i64) {
         self.events_published.with_label_values(&[stream]).inc();
         self.publish_latency.observe(elapsed_ms.max(0) as f64 / 1e3);
+    }
+
+    /// TAP files are undelivered for so long since a quarter of an hour before their deadline.
+    pub fn exports_late(&self, late: Duration) {
+        self.export_late.set(late.as_secs() as i64);
     }
 
     /// A command of the given name took `elapsed` from proposal to commit.
@@ -343,10 +373,57 @@ impl Metrics {
         self.quarantined_day.set(count as i64);
     }
 
+    /// Attempts by `channel` can end as `outcome`: the counter exists, at 0.
+    pub fn delivery_outcome(&self, channel: &str, outcome: &str) {
+        let labels = [channel, outcome].map(str::to_ascii_lowercase);
+        self.delivery_attempts.with_label_values(&labels);
+    }
+
+    /// An attempt to deliver a file by `channel` ended as `outcome`, both of a fixed set of texts.
+    pub fn delivery_attempt(&self, channel: &str, outcome: &str) {
+        let labels = [channel, outcome].map(str::to_ascii_lowercase);
+        self.delivery_attempts.with_label_values(&labels).inc();
+    }
+
+    /// All channels have failed for a file for too long (US-CDR-014); once for each file.
+    pub fn delivery_exhausted(&self) {
+        self.delivery_exhausted.inc();
+    }
+
     /// An outside part, such as `bus` or `signer`, answered, or did not for a reason.
     pub fn dependency(&self, name: &'static str, outcome: Result<(), String>) {
         self.dependency_up.with_label_values(&[name]).set(i64::from(outcome.is_ok()));
         self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).insert(name, outcome);
+    }
+
+    /// The signer gave what it was asked for.
+    pub fn signer_answers(&self) {
+        self.signer_rests();
+        self.dependency("signer", Ok(()));
+    }
+
+    /// The signer can't be reached (US-CDR-012: SEV1 after an hour).
+    pub fn signer_is_away(&self, why: String) {
+        self.signer_refused.set(0);
+        self.away_since().get_or_insert_with(Instant::now);
+        self.dependency("signer", Err(why));
+    }
+
+    /// The signer refuses, and will until somebody changes something.
+    pub fn signer_refuses(&self, why: String) {
+        *self.away_since() = None;
+        self.signer_refused.set(1);
+        self.dependency("signer", Err(why));
+    }
+
+    /// Nothing is asked of the signer here any more.
+    pub fn signer_rests(&self) {
+        *self.away_since() = None;
+        self.signer_refused.set(0);
+    }
+
+    fn away_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.signer_away_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every outside part that was used so far, and how that went last.
@@ -387,6 +464,8 @@ impl Metrics {
         let age_ms = store.oldest_unpublished_at.map_or(0, |at| (now.0 - at.0).max(0));
         figures.outbox_backlog.set(age_ms / 1_000);
         figures.memory_bytes.set(resident_bytes());
+        let away = self.away_since().map_or(0, |since| since.elapsed().as_secs());
+        figures.signer_unavailable.set(away as i64);
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 }
@@ -417,6 +496,10 @@ impl Figures {
                 "Age of the oldest settlement file that is not delivered, since it was opened or last put up for delivery",
             )?,
             memory_bytes: add.gauge("cdr_process_resident_bytes", "Memory of this process")?,
+            signer_unavailable: add.gauge(
+                "cdr_signer_unavailable_seconds",
+                "On the leader: for how long the signer has not answered, 0 while it does",
+            )?,
         })
     }
 
@@ -625,6 +708,34 @@ mod tests {
     }
 
     #[test]
+    fn the_signer_is_away_or_refuses_until_it_answers() {
+        let metrics = Metrics::new().unwrap();
+        let show = || {
+            let (node, store) = (NodeMetrics::default(), StoreMetrics::default());
+            let text = metrics.render(Millis(0), &LedgerState::default(), &node, &store).unwrap();
+            let number = |name| line(&text, name).rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+            (number("cdr_signer_unavailable_seconds"), number("cdr_signer_refused"))
+        };
+        assert_eq!(show(), (0, 0));
+        let hour = Duration::from_secs(3_700);
+        *metrics.away_since() = Instant::now().checked_sub(hour);
+        metrics.signer_is_away("gone".to_owned());
+        let (seconds, refused) = show();
+        assert!(
+            seconds >= 3_700 && refused == 0,
+            "a further failure does not begin the time anew: {seconds}"
+        );
+        assert_eq!(metrics.dependencies()["signer"], Err("gone".to_owned()));
+        metrics.signer_refuses("wrong PIN".to_owned());
+        assert_eq!(show(), (0, 1));
+        metrics.signer_answers();
+        assert_eq!((show(), &metrics.dependencies()["signer"]), ((0, 0), &Ok(())));
+        metrics.signer_refuses("wrong PIN".to_owned());
+        metrics.signer_rests();
+        assert_eq!(show(), (0, 0), "another node leads");
+    }
+
+    #[test]
     fn counters_of_alerts_are_there_from_the_start_and_count() {
         let metrics = Metrics::new().unwrap();
         let state = LedgerState::default();
@@ -640,6 +751,9 @@ mod tests {
         metrics.stream_lost("S");
         metrics.consumer("sink");
         metrics.consumed("sink", "done");
+        metrics.delivery_outcome("SFTP", "UNREACHABLE");
+        metrics.delivery_attempt("SFTP", "DELIVERED");
+        metrics.delivery_exhausted();
         metrics.mismatch(Verified::Hour);
         metrics.dead_letter("message is not valid JSON");
         let node = NodeMetrics { fsyncs: 7, restricted: Some("full".to_owned()), ..NodeMetrics::default() };
@@ -649,6 +763,9 @@ mod tests {
             "cdr_consumed_messages_total{consumer=\"sink\",outcome=\"done\"} 1",
             "cdr_consumed_messages_total{consumer=\"sink\",outcome=\"dead_letter\"} 0",
             "cdr_missing_sequences_total 1",
+            "cdr_delivery_attempts_total{channel=\"sftp\",outcome=\"delivered\"} 1",
+            "cdr_delivery_attempts_total{channel=\"sftp\",outcome=\"unreachable\"} 0",
+            "cdr_delivery_exhausted_total 1",
             "cdr_ingest_messages_total{outcome=\"appended\"} 7",
             "cdr_verification_mismatches_total{what=\"hour\"} 1",
             "cdr_dead_letters_total{reason=\"message is not valid JSON\"} 1",

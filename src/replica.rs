@@ -1,17 +1,24 @@
 //! One replica: store, Raft, leader's work and API, put together.
 
+mod schemas;
+
 use crate::acts::Desk;
-use crate::api;
+use crate::api::{self, Schemas};
 use crate::auth::{KeySetError, TokenVerifier};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::delivery::Channels;
 use crate::events::signing_key::SigningKey;
+use crate::export::{self, ExportFiles};
 use crate::ingest::{Ingest, IngestSettings};
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing, Sources};
-use crate::signer::{Signer, Voucher};
-use crate::workers::{ConsumerSettings, Leadership, LedgerSettings, Relay, lead_when_elected};
+use crate::signer::{Signer, Signing, Voucher};
+use crate::tap::Variants;
+use crate::workers::{
+    ConsumerSettings, Deliveries, Exports, Leadership, LedgerSettings, Relay, lead_when_elected,
+};
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
 use cdr_raft::{Node, NodeConfig};
@@ -30,7 +37,7 @@ pub struct ReplicaParts {
     pub clock: Clock,
     /// The bus.
     pub bus: Arc<dyn Bus>,
-    /// Signer of seals.
+    /// Signs seals, and the files of exports.
     pub signer: Arc<dyn Signer>,
     /// Where the record comes from with which the signer's key enters the ledger.
     pub voucher: Arc<Voucher>,
@@ -74,14 +81,21 @@ impl Replica {
         let (raft, node) = start_raft(config, &parts.clock, &store).await?;
         let metrics = Arc::new(Metrics::new()?);
         let tokens = Arc::new(TokenVerifier::from_config(&config.auth)?);
+        let files = export_files(config, &store)?;
         let desk = Desk::new(node.clone(), store.clone());
-        let api = Self::start_api(&parts, &store, &node, &metrics, &tokens, &desk).await?;
+        let known = files.as_ref().zip(export::settings(config));
+        let schemas = known.map(|(files, settings)| schemas::schemas(files.variants(), &settings));
+        let schemas = Arc::new(schemas.unwrap_or_default());
+        let api = Self::start_api(&parts, &store, &node, &metrics, &tokens, &desk, schemas).await?;
         let sources = Sources::new(&parts.config, &parts.clock, &metrics)
             .context("prices can't be taken from where the configuration says")?;
         let Sources { pricing, entities, background } = sources;
         let relaying = Arc::new(());
         let sources = (pricing.clone(), entities.clone());
-        let leadership = leadership(parts, &store, &node, &metrics, sources, desk, &relaying);
+        let channels = Channels::open(&parts.config.delivery, metrics.clone())
+            .context("files can't be delivered as the configuration says")?;
+        let settling = (files, channels.map(Arc::new));
+        let leadership = leadership(parts, &store, &node, &metrics, sources, settling, desk, &relaying);
         let mut tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
         tasks.extend(background.into_iter().map(tokio::spawn));
         Ok(Self { node, store, metrics, tokens, pricing, entities, tasks, relaying, _raft: raft })
@@ -94,6 +108,7 @@ impl Replica {
         metrics: &Arc<Metrics>,
         tokens: &Arc<TokenVerifier>,
         desk: &Desk,
+        schemas: Arc<Schemas>,
     ) -> anyhow::Result<JoinHandle<()>> {
         let address = &parts.config.api.listen;
         let listener = TcpListener::bind(address)
@@ -108,7 +123,8 @@ impl Replica {
             desk.clone(),
             &parts.config,
         )
-        .with_event_key(parts.event_key.as_deref());
+        .with_event_key(parts.event_key.as_deref())
+        .with_schemas(schemas);
         Ok(tokio::spawn(async move {
             if let Err(error) = api::serve(listener, ledger, auth).await {
                 tracing::error!(%error, "the API has stopped");
@@ -198,6 +214,28 @@ async fn start_raft(config: &Config, clock: &Clock, store: &Store) -> anyhow::Re
     Ok((runtime, node))
 }
 
+/// Settlement files on this node's disk, made by the schema variants that the configuration names; none where it names
+/// none.
+fn export_files(config: &Config, store: &Store) -> anyhow::Result<Option<ExportFiles>> {
+    let Some(settings) = export::settings(config) else {
+        tracing::warn!("export.schema_variant is not set: no settlement files are made");
+        return Ok(None);
+    };
+    let dir = &config.export.schema_dir;
+    let variants = Variants::load(dir).with_context(|| {
+        format!("the schema variants in {} (export.schema_dir) can't be used", dir.display())
+    })?;
+    let state = store.state();
+    for series in &settings.series {
+        let name = series.variant_now(&state);
+        if variants.get(name).is_none() {
+            bail!("schema variant {name} is not in {}: install its folder, or name another", dir.display());
+        }
+    }
+    let own = config.storage.data_dir.join("exports");
+    Ok(Some(ExportFiles::new(store.clone(), Arc::new(variants), own)))
+}
+
 fn node_config(config: &Config, clock: &Clock) -> anyhow::Result<NodeConfig> {
     let cluster = &config.cluster;
     let listen =
@@ -234,14 +272,25 @@ fn leadership(
     node: &Node,
     metrics: &Arc<Metrics>,
     (pricing, entities): (Arc<dyn Pricing>, Arc<dyn EntitySource>),
+    (files, channels): (Option<ExportFiles>, Option<Arc<Channels>>),
     desk: Desk,
     relaying: &Arc<()>,
 ) -> Leadership {
     let config = parts.config;
+    let signing = Signing::new(parts.signer, metrics.clone());
+    let settings = export::settings(&config);
+    let exports = files.clone().zip(settings).map(|(files, settings)| Exports {
+        settings,
+        files,
+        signing: signing.clone(),
+        metrics: metrics.clone(),
+    });
+    let deliveries =
+        files.zip(channels).map(|(files, channels)| Deliveries { channels, files, metrics: metrics.clone() });
     let zone = config.settlement.zone;
     let settings = IngestSettings {
         subject: config.ingest.subject,
-        stream: config.ingest.stream,
+        stream: config.ingest.stream.clone(),
         durable: config.ingest.durable,
         batch_max: config.ingest.batch_max as usize,
         in_flight: config.ingest.in_flight as usize,
@@ -270,8 +319,13 @@ fn leadership(
         consumers: ConsumerSettings {
             streams: config.consumers,
             replicas: usize::from(config.ingest.replicas),
+            inbound: config.ingest.stream,
+            expired_wait: config.ingest.expired_wait.0,
         },
-        signer: parts.signer,
+        signing,
+        exports,
+        unpriced_wait_hours: config.export.unpriced_wait_hours,
+        deliveries,
         voucher: parts.voucher,
         ledger: LedgerSettings {
             cluster_id: config.cluster.id,

@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::proposer::Proposer;
-use cdr_core::command::{ClockKind, Command, DraftsBuffer, Ingest, Initialize, Reply};
+use cdr_core::command::{Append, ClockKind, Command, DraftsBuffer, Ingest, Initialize, Reply, Source};
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
     System, SystemKind,
@@ -125,6 +125,21 @@ impl TestNode {
         let reply = self.proposer.propose(Command::Ingest(ingest)).await.unwrap();
         let Reply::Ingested(ingested) = reply else { panic!("{reply:?}") };
         assert_eq!(ingested.appended, count);
+    }
+
+    /// Records messages as EXPIRED without a receipt.
+    pub async fn expire(&self, numbers: impl IntoIterator<Item = u64>) {
+        let mut drafts = DraftsBuffer::default();
+        for number in numbers {
+            let now = self.proposer.clock().now();
+            let sms = Sms { final_state: FinalState::Expired, ..unpriced(number, now) };
+            let (cdr_id, record) = (self.proposer.draw_id().unwrap(), Record::Sms(sms));
+            drafts.push(0, &Draft { cdr_id, operator_id: OPERATOR, trace_id: "trace", record }).unwrap();
+        }
+        let append = Append { source: Source::Internal, drafts: drafts.drafts() };
+        let reply = self.proposer.propose(Command::Append(append)).await.unwrap();
+        let Reply::Ingested(ingested) = reply else { panic!("{reply:?}") };
+        assert_eq!(ingested.appended, drafts.len() as u64);
     }
 
     async fn begin_with(clock: Clock, rows: &DraftsBuffer) -> Self {

@@ -1,8 +1,9 @@
 //! The settlement zone's local time.
 
 use cdr_core::Millis;
+use cdr_core::time::Day;
 use jiff::Timestamp;
-use jiff::civil::Time;
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
 /// Minutes east of UTC in `zone` (an IANA name) at an instant; 0 in a zone that this machine does not know.
@@ -25,6 +26,20 @@ pub fn next_local(zone: &str, time: Time, at: Millis) -> Result<Millis, jiff::Er
         }
         day = day.tomorrow()?;
     }
+}
+
+/// The instant at which the clocks in `zone` show `time` on `day`; where they skip it, the first one after.
+///
+/// # Errors
+/// If the zone is unknown, or the day out of its range.
+pub fn local_time(zone: &str, day: Day, time: Time) -> Result<Millis, jiff::Error> {
+    let local = date(day).to_datetime(time).to_zoned(TimeZone::get(zone)?)?;
+    Ok(Millis(local.timestamp().as_millisecond()))
+}
+
+/// A day as the calendar has it.
+pub fn date(day: Day) -> Date {
+    timestamp(day.start_utc()).to_zoned(TimeZone::UTC).date()
 }
 
 /// A time of day, `HH:MM`.

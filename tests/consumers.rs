@@ -1,5 +1,5 @@
 //! Messages of the other services from a real JetStream into three real processes: late prices, fraud reversals, the
-//! audit sink, dead letters, and leaders that are killed meanwhile.
+//! audit sink, messages that expired without a receipt, dead letters, and leaders that are killed meanwhile.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -15,6 +15,7 @@ const DLR: &str = "sms.dlr.inbound";
 const PRICED: &str = "billing.pricing.snapshot.ready.v1";
 const FRAUD: &str = "fraud.reversal.v1";
 const COMPLIANCE: &str = "compliance.audit.v1";
+const STATUS: &str = "sms.events.status";
 /// Silence after which the bus delivers a message again.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
@@ -41,6 +42,13 @@ fn receipt(number: u64, direction: &str) -> Value {
     })
 }
 
+/// The message as the orchestrator sees it.
+fn status(number: u64, state: &str) -> Value {
+    let mut status = receipt(number, "MO");
+    status["status"] = json!(state);
+    status
+}
+
 fn price(number: u64) -> Value {
     json!({
         "messageId": message_id(number), "chargeAmount": "0.5", "chargeCurrency": "AFN",
@@ -58,17 +66,22 @@ fn evaluation(number: u64) -> Value {
 
 impl House {
     fn start() -> Self {
+        Self::start_edited(str::to_owned)
+    }
+
+    fn start_edited(edit: impl Fn(&str) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let nats = NatsServer::start();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let cluster = Cluster::start_edited(dir.path(), &nats.url(), |text| {
-            text.replace("[[pricing.tables]]\n", "[pricing]\nreprice_ms = 300\n[[pricing.tables]]\n")
-                .replace("per_segment =", "direction = \"MO\"\nper_segment =")
+            let text =
+                text.replace("[[pricing.tables]]\n", "[pricing]\nreprice_ms = 300\n[[pricing.tables]]\n");
+            edit(&text.replace("per_segment =", "direction = \"MO\"\nper_segment ="))
         });
         let bus = runtime.block_on(JetStream::connect(NatsOptions::new(nats.url()))).unwrap();
         let house = Self { cluster, _nats: nats, bus, runtime, _dir: dir };
-        for subject in [DLR, PRICED, FRAUD, COMPLIANCE] {
+        for subject in [DLR, PRICED, FRAUD, COMPLIANCE, STATUS] {
             wait_until(subject, 60, || {
                 house.runtime.block_on(house.bus.stream_of(subject)).unwrap().is_some()
             });
@@ -91,12 +104,42 @@ impl House {
         });
     }
 
-    /// The adjustments of a message, oldest first.
-    fn adjustments(&self, number: u64) -> Vec<Value> {
+    /// The rows of a message, oldest first.
+    fn rows_of(&self, number: u64) -> Vec<Value> {
         let leader = self.cluster.leader();
         let path = format!("/v1/cdr/records?limit=50&messageId={}", message_id(number));
-        let rows = self.cluster.get_ok(leader, &path)["items"].as_array().unwrap().clone();
+        self.cluster.get_ok(leader, &path)["items"].as_array().unwrap().clone()
+    }
+
+    /// The adjustments of a message, oldest first.
+    fn adjustments(&self, number: u64) -> Vec<Value> {
+        let rows = self.rows_of(number);
         rows.into_iter().filter(|row| row.get("adjustmentType").is_some_and(|kind| !kind.is_null())).collect()
+    }
+
+    /// Rows of records that the log itself made, in a final state.
+    fn made_here(&self, state: &str) -> Vec<Value> {
+        let leader = self.cluster.leader();
+        let rows = self.cluster.get_ok(leader, &format!("/v1/cdr/records?limit=500&state={state}"));
+        let rows = rows["items"].as_array().unwrap().clone();
+        rows.into_iter().filter(|row| row["source"]["stream"] == "internal").collect()
+    }
+
+    /// What counts of a message.
+    fn net(&self, number: u64) -> Value {
+        let leader = self.cluster.leader();
+        let path = format!("/v1/cdr/records?net=true&messageId={}", message_id(number));
+        let items = self.cluster.get_ok(leader, &path)["items"].as_array().unwrap().clone();
+        assert_eq!(items.len(), 1, "{items:?}");
+        items[0].clone()
+    }
+
+    /// Kills the leader, waits for the next one, and brings the old one back.
+    fn change_leader(&mut self) {
+        let leader = self.cluster.leader();
+        self.cluster.kill(leader);
+        self.cluster.leader();
+        self.cluster.restart(leader);
     }
 
     /// Entries of the audit log of one type.
@@ -211,10 +254,7 @@ fn reversals_and_evaluations_happen_once_across_a_leader_change() {
         house.publish(FRAUD, half.clone().flat_map(|n| [reversal(n), reversal(n)]));
         house.publish(COMPLIANCE, half.map(evaluation));
         if first == 1 {
-            let leader = house.cluster.leader();
-            house.cluster.kill(leader);
-            house.cluster.leader();
-            house.cluster.restart(leader);
+            house.change_leader();
         }
     }
     let evaluations = |house: &House| house.audit("COMPLIANCE_EVALUATION").len() as u64;
@@ -267,4 +307,49 @@ fn a_failover_is_no_failed_attempt() {
     wait_until("the void of the late record", 60, || house.adjustments(2).len() == 1);
     assert_eq!(house.letters("FRAUD_DEADLETTER"), 0);
     house.cluster.restart(leader);
+}
+
+#[test]
+fn messages_that_expire_without_a_receipt_are_recorded_and_corrected_once() {
+    const RECEIVED: u64 = 20;
+    const COUNT: u64 = 60;
+    let mut house =
+        House::start_edited(|text| text.replace("[ingest]\n", "[ingest]\nexpired_wait = \"6s\"\n"));
+    house.publish(DLR, (1..=RECEIVED).map(|n| receipt(n, "MO")));
+    // Every message expires twice, and the bus holds them while nobody leads.
+    let states = (1..=COUNT).flat_map(|n| ["ENROUTE", "EXPIRED", "EXPIRED"].map(|state| status(n, state)));
+    house.publish(STATUS, states.chain([json!({"status": 7})]));
+    house.change_leader();
+    wait_until("the records without a receipt", 90, || {
+        house.made_here("EXPIRED").len() as u64 == COUNT - RECEIVED
+    });
+    assert_eq!(house.made_here("DELIVERED").len(), 0);
+
+    // Receipts that come after all, two of each message, while the leader changes again.
+    let late = RECEIVED + 1..COUNT;
+    house.publish(DLR, late.clone().map(|n| status(n, "FAILED")));
+    house.change_leader();
+    house.publish(DLR, late.clone().map(|n| receipt(n, "MO")));
+    house.publish(DLR, [status(COUNT, "EXPIRED"), receipt(COUNT + 1, "MO")]);
+    let is_read = |house: &House| !house.rows_of(COUNT + 1).is_empty();
+    wait_until("every receipt", 60, || is_read(&house));
+    for number in late {
+        let found = house.adjustments(number);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(
+            (&found[0]["adjustmentType"], &found[0]["source"]["stream"], &found[0]["issuedByUserId"]),
+            (&json!("CORRECTION"), &json!("SMS_DLR_INBOUND"), &json!("system:late-receipt"))
+        );
+        assert_eq!(house.net(number)["finalState"], "FAILED");
+    }
+    for number in [1, RECEIVED, COUNT] {
+        assert_eq!(house.rows_of(number).len(), 1, "there was nothing to correct");
+    }
+    // What a killed leader had in its hands comes again, and changes nothing.
+    std::thread::sleep(ACK_WAIT + Duration::from_secs(3));
+    assert_eq!(house.made_here("EXPIRED").len() as u64, COUNT - RECEIVED);
+    wait_until("the dead letter", 60, || house.letters("SMS_STATUS_DEADLETTER") == 1);
+    assert!(house.consumed("failed") < 0.5, "nothing failed");
+    let rows = |house: &House| [1, 2, 3].map(|id| house.cluster.metric(id, "cdr_rows"));
+    wait_until("all replicas", 60, || rows(&house).windows(2).all(|pair| pair[0] == pair[1]));
 }

@@ -49,10 +49,11 @@ pub(super) fn whole(export: &Export) -> Map<String, Value> {
         "schemaHash": to_hex(&pins.schema_hash),
         "encoderVersion": pins.encoder_version,
         "createdAt": local(pins.created_at, pins.created_offset_minutes),
+        "exchangeRates": pins.exchange_rates,
+        "fromBucket": pins.from_bucket,
+        "uptoBucket": cut.upto,
         "cut": {
             "cutOffAt": local(pins.cut_off_at, pins.cut_off_offset_minutes),
-            "fromBucket": pins.from_bucket,
-            "uptoBucket": cut.upto,
             "previousUptoBucket": export.before.map(|before| before.upto),
             "openedAtRow": cut.ordinal,
         },

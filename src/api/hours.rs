@@ -9,9 +9,11 @@ use crate::auth::SCOPE_READ;
 use axum::extract::State;
 use axum::http::Uri;
 use cdr_core::hash::to_hex;
+use cdr_core::key::{KeyRecord, key_time};
 use cdr_core::proof::encode_base64;
 use cdr_core::{Hour, LedgerState};
 use cdr_storage::{Store, StoredSeal};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// The seal of `hour`; `operator_id` is told in the error.
@@ -73,7 +75,31 @@ fn statement(stored: &StoredSeal) -> Value {
     })
 }
 
-/// Every signing key ever registered, with the root key's signature over it; beside them the keys that sign events.
+/// A signing key in the list: its record, where it stands, and until when what it signed is accepted.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedKey<'a> {
+    #[serde(flatten)]
+    record: &'a KeyRecord,
+    status: Option<&'static str>,
+    signs_before: Option<Hour>,
+    exports_before: Option<Hour>,
+}
+
+impl<'a> ListedKey<'a> {
+    fn new(state: &LedgerState, record: &'a KeyRecord) -> Self {
+        let time = key_time(&state.keys, &record.key_id, state.head.open_hour);
+        Self {
+            record,
+            status: time.map(|time| time.status.as_str()),
+            signs_before: time.and_then(|time| time.signs_before),
+            exports_before: time.and_then(|time| time.exports_before),
+        }
+    }
+}
+
+/// Every signing key ever registered, with the root key's signature over it and its time; beside them the keys that
+/// sign events.
 pub(super) async fn keys(
     State(service): State<Service>,
     caller: Caller,
@@ -83,8 +109,10 @@ pub(super) async fn keys(
     let event_keys = service.ledger.event_keys.clone();
     read.raw(move |store| {
         let mut list = ListWriter::new();
-        for record in store.state().keys.iter() {
-            list.item(|out| serde_json::to_writer(out, record).map_err(ApiError::internal))?;
+        let state = store.state();
+        for record in state.keys.iter() {
+            let listed = ListedKey::new(&state, record);
+            list.item(|out| serde_json::to_writer(out, &listed).map_err(ApiError::internal))?;
         }
         let total = list.len() as u64;
         let mut json = list.finish(None, Some(total));

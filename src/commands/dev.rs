@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Operator, Pricing, Tariff, TariffTable};
 use crate::dlr::{Parsed, parse};
 use crate::events::signing_key::SigningKey;
+use crate::export;
 use crate::publish::{PublishOptions, publish_file};
 use crate::replica::{Replica, ReplicaParts};
 use crate::signer::{DevKey, DevRoot, Signer, Voucher};
@@ -98,6 +99,8 @@ impl Cluster {
             config = Config::development(CLUSTER, node_id, peers.clone(), dir, &api);
             config.operators.list = operators();
             config.pricing = prices()?;
+            config.export.schema_dir = super::dev_schemas::directory(dir)?;
+            config.export.exchange_rates = BTreeMap::from([("USD".to_owned(), "70.25".to_owned())]);
             // Three replicas share one machine's memory.
             config.storage.dedup_filter_mb = 64;
             replicas.push(
@@ -141,6 +144,7 @@ impl Cluster {
         drop(progress);
         let ingested = started.elapsed();
         self.close_day().await?;
+        self.wait_for_exports().await?;
         println!(
             "{} receipts published and taken in in {:.1} s ({:.0}/s)",
             report.published,
@@ -169,6 +173,46 @@ impl Cluster {
         self.clock.release();
         let target = end.hour();
         self.wait_for(|state| state.head.open_hour >= target && state.head.next_unsigned >= target).await
+    }
+
+    /// Waits until every file of the days that are over is delivered.
+    async fn wait_for_exports(&self) -> anyhow::Result<()> {
+        let Some(settings) = export::settings(&self.config) else { return Ok(()) };
+        let clock = self.clock.clone();
+        self.wait_for(move |state| {
+            let due = export::plan::due(state, &settings, clock.now());
+            state.exports.open().next().is_none() && due.is_ok_and(|due| due.is_empty())
+        })
+        .await
+    }
+
+    /// Says which files there are.
+    fn report_exports(&self) -> anyhow::Result<()> {
+        let mut files = Vec::new();
+        self.replicas[0].store().exports(None, |export| {
+            files.push(export);
+            true
+        })?;
+        for export in &files {
+            let content = export.content.as_ref();
+            println!(
+                "{} for {} on {}: {} records, {} in quarantine, {}",
+                export.pins.file_name,
+                export.pins.operator_id,
+                export.pins.settlement_day,
+                content.map_or(0, |content| content.records_included),
+                content.map_or(0, |content| content.quarantined_count),
+                export.delivery_status(),
+            );
+        }
+        if let (Some(export), Some(drop)) = (files.first(), &self.config.delivery.directory_path) {
+            println!(
+                "signed files in {}; check one: cdr-mediation verify-export {}",
+                drop.display(),
+                drop.join(&export.pins.file_name).display()
+            );
+        }
+        Ok(())
     }
 
     /// Waits until every replica's state fulfils a condition.
@@ -214,6 +258,7 @@ impl Cluster {
         );
         println!("{} rows, the system's own among them", state.head.row_count);
         println!("{} hours sealed and signed, {first} to {last}", last.0 - first.0 + 1);
+        self.report_exports()?;
         let started = Instant::now();
         let mut progress = Progress::new("verifying replicas", Some(self.replicas.len() as u64));
         for (done, replica) in (0..).zip(&self.replicas) {

@@ -1,11 +1,15 @@
 //! What each subcommand does; `main.rs` only chooses.
 
 pub mod dev;
+mod dev_schemas;
 pub mod generate;
 pub mod node;
 mod progress;
 pub mod publish;
 pub mod reload;
+mod remote;
+pub mod signer;
+pub mod verify_export;
 pub mod verify_record;
 
 use std::time::Duration;

@@ -1,14 +1,13 @@
 //! `node`: one replica in production.
 
 use super::reload::{SetLogFilter, reload};
-use super::stop_signal;
+use super::{signer, stop_signal};
 use crate::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsAuth, NatsOptions, NatsTls};
 use crate::clock::Clock;
 use crate::config::{BusKind, Config};
 use crate::events::signing_key::SigningKey;
 use crate::replica::{Replica, ReplicaParts};
-use crate::signer::{DevKey, DevRoot, Signer, Voucher};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,7 +22,7 @@ pub async fn run(file: &Path, config: Config, set_log_filter: &SetLogFilter) -> 
     let mut running = config.clone();
     let clock = Clock::system();
     let bus = open_bus(&config).await?;
-    let (signer, voucher) = open_signer(&config)?;
+    let (signer, voucher) = signer::open(&config).await?;
     let event_key = match &config.events.signing_key_file {
         Some(path) if config.events.enabled => Some(Arc::new(SigningKey::load(path)?)),
         _ => None,
@@ -64,22 +63,4 @@ async fn open_bus(config: &Config) -> anyhow::Result<Arc<dyn Bus>> {
             Arc::new(JetStream::connect(options).await?)
         }
     })
-}
-
-fn open_signer(config: &Config) -> anyhow::Result<(Arc<dyn Signer>, Arc<Voucher>)> {
-    let settings = &config.signer;
-    if !settings.allow_dev {
-        bail!(
-            "signer.kind dev-key-file signs with a key that lies in a file: set signer.allow_dev to accept that"
-        );
-    }
-    let Some(path) = &settings.key_file else {
-        bail!("signer.key_file is missing: name the file of the signing key")
-    };
-    let signer = DevKey::load_or_create(path, "seal")?;
-    let voucher = match &settings.key_record_file {
-        Some(file) => Voucher::from_file(file, &signer, &config.cluster.id)?,
-        None => Voucher::DevRoot(DevRoot::load_or_create(&path.with_extension("root"))?),
-    };
-    Ok((Arc::new(signer), Arc::new(voucher)))
 }

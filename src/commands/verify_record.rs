@@ -67,7 +67,7 @@ fn read(options: &VerifyRecordOptions) -> anyhow::Result<(PortableProof, Option<
     Ok((proof, trust))
 }
 
-fn read_trust(cluster_id: &str, path: &Path) -> anyhow::Result<Trust> {
+pub(super) fn read_trust(cluster_id: &str, path: &Path) -> anyhow::Result<Trust> {
     let root = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
     let Some(root_public_key) = parse_public_key(&root) else {
         bail!("{} does not hold a public key: 64 hexadecimal digits are expected", path.display());

@@ -4,22 +4,26 @@
 //! sections and keys are refused with the nearest known one, so that a slip never means a silent default. Secrets are
 //! given by file path or environment only, and never printed.
 
+mod delivery;
 mod pricing;
 mod reader;
 mod sections;
 mod tariff;
 mod validate;
+mod wait;
 
 #[cfg(test)]
 mod tests;
 
+pub use cdr_core::key::Algorithm;
 pub use cdr_core::tariff::{Tariff, TariffTable};
 pub use pricing::{Pricing, PricingSource};
 pub use sections::{
-    Api, Auth, BusKind, Cluster, Consumers, Events, Ingest, LogFormat, Observability, Peers, Settlement,
-    Signer, SignerKind, Storage,
+    Api, Auth, BusKind, Cluster, Consumers, Delivery, DeliveryKind, Events, Export, Ingest, LogFormat,
+    Observability, Peers, Settlement, Signer, SignerKind, Storage,
 };
 pub use tariff::{Operator, Operators};
+pub use wait::Wait;
 
 use reader::Reader;
 use serde::Serialize;
@@ -40,6 +44,8 @@ const SECTIONS: &[&str] = &[
     "operators",
     "settlement",
     "signer",
+    "export",
+    "delivery",
     "api",
     "auth",
     "consumers",
@@ -47,7 +53,7 @@ const SECTIONS: &[&str] = &[
 ];
 
 /// Sections that are reserved and have no keys yet.
-const RESERVED: &[&str] = &["export", "delivery", "archive", "anchor"];
+const RESERVED: &[&str] = &["archive", "anchor"];
 
 /// The effective configuration of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -68,6 +74,10 @@ pub struct Config {
     pub settlement: Settlement,
     /// Who signs.
     pub signer: Signer,
+    /// Settlement files.
+    pub export: Export,
+    /// Where files for the regulator go.
+    pub delivery: Delivery,
     /// The HTTP interface.
     pub api: Api,
     /// Whose tokens are accepted.
@@ -155,6 +165,8 @@ impl Config {
             operators: sections.read("operators", Operators::read),
             settlement: sections.read("settlement", Settlement::read),
             signer: sections.read("signer", Signer::read),
+            export: sections.read("export", Export::read),
+            delivery: sections.read("delivery", Delivery::read),
             api: sections.read("api", Api::read),
             auth: sections.read("auth", Auth::read),
             consumers: sections.read("consumers", Consumers::read),
@@ -189,6 +201,9 @@ impl Config {
         config.events.replicas = 1;
         config.signer.key_file = Some(beside("signer.key"));
         config.signer.allow_dev = true;
+        config.export.schema_variant = Some("atra-tap-v2".to_owned());
+        config.delivery.kind = DeliveryKind::Directory;
+        config.delivery.directory_path = Some(beside("drop"));
         api.clone_into(&mut config.api.listen);
         config.auth.jwks_file = beside("jwks.json");
         config
@@ -209,6 +224,8 @@ impl Config {
             ("operators", self.operators == other.operators),
             ("settlement", self.settlement == other.settlement),
             ("signer", self.signer == other.signer),
+            ("export", self.export == other.export),
+            ("delivery", self.delivery == other.delivery),
             ("api", self.api == other.api),
             ("auth", self.auth == other.auth),
             ("consumers", self.consumers == other.consumers),

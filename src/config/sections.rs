@@ -1,6 +1,8 @@
 //! The sections of the configuration: every key with its meaning and default.
 
 use super::reader::Reader;
+use super::wait::Wait;
+use cdr_core::key::Algorithm;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -95,6 +97,9 @@ section! {
         in_flight: u32 = 8,
         /// How long `messageId` decides what is a duplicate, hours; fixed when the ledger begins.
         dedup_horizon_hours: u32 = 168,
+        /// How long a receipt may take after a message expired (`sms.events.status`), before the message is recorded
+        /// without one.
+        expired_wait: Wait = Wait::hours(1),
     }
 }
 
@@ -119,22 +124,91 @@ section! {
     Settlement {
         /// IANA name of the zone of local times and settlement days; fixed when the ledger begins.
         zone: String = "Asia/Kabul".to_owned(),
+        /// Local time from which the TAP files of the day before are made, `HH:MM`.
+        tap_start: String = "00:30".to_owned(),
+        /// Local time by which they have to be delivered, `HH:MM`.
+        tap_deadline: String = "02:00".to_owned(),
         /// Local time at which the day's adjustments are cut off for the RAP file, `HH:MM`.
         rap_cut_off: String = "02:30".to_owned(),
     }
 }
 
 section! {
-    /// `[signer]`: who signs seals.
+    /// `[export]`: which settlement files are made.
+    Export {
+        /// Directory of the schema variants, a folder each.
+        schema_dir: PathBuf = PathBuf::from("tap-schemas"),
+        /// Schema variant of the regulator's files until another is activated; none to make no files.
+        schema_variant: Option<String> = None,
+        /// Further variants of which files are made, each with numbers of its own.
+        additional_variants: Vec<String> = Vec::new(),
+        /// Exchange rates to the currency of the files, by currency: how many of its units one unit of that currency
+        /// is. Records in a currency without a rate go into quarantine.
+        exchange_rates: BTreeMap<String, String> = BTreeMap::new(),
+        /// How long a record may wait for a price before it goes into quarantine, hours.
+        unpriced_wait_hours: u32 = 24,
+    }
+}
+
+section! {
+    /// `[signer]`: who signs seals and the files of exports.
     Signer {
         /// Where the key is.
         kind: SignerKind = SignerKind::DevKeyFile,
+        /// With `pkcs11`: label (or `CKA_ID`) of the key pair that signs.
+        key_id: String = "cdr-export-signer-v1".to_owned(),
+        /// With `pkcs11`: how that key signs.
+        algorithm: Algorithm = Algorithm::Ed25519,
+        /// With `pkcs11`: labels of the key pairs that it replaced; seals that name one are still to be signed.
+        previous_key_ids: Vec<String> = Vec::new(),
+        /// With `pkcs11`: the device's PKCS#11 library.
+        module: Option<PathBuf> = None,
+        /// With `pkcs11`: label of the token that holds the keys.
+        token_label: Option<String> = None,
+        /// With `pkcs11`: file with the token's PIN; without it, the environment variable `CDR_SIGNER_PIN`.
+        pin_file: Option<PathBuf> = None,
         /// Key file of `dev-key-file`, made on first start with mode 0600.
         key_file: Option<PathBuf> = None,
         /// Record of the signing key, vouched for by the root key (JSON).
         key_record_file: Option<PathBuf> = None,
         /// True to sign with a development key in spite of everything.
         allow_dev: bool = false,
+    }
+}
+
+section! {
+    /// `[delivery]`: where files for the regulator go.
+    Delivery {
+        /// By which channels.
+        kind: DeliveryKind = DeliveryKind::None,
+        /// Directory that takes the files of `directory`; made if it is missing.
+        directory_path: Option<PathBuf> = None,
+        /// The regulator's SFTP server, name or address.
+        sftp_host: String = String::new(),
+        /// Its port.
+        sftp_port: u16 = 2222,
+        /// Who this side is there.
+        sftp_user: String = String::new(),
+        /// Directory of the drop there, relative to where the server lets the user in.
+        sftp_directory: String = String::new(),
+        /// Fingerprints of the keys that the server may show, `SHA256:...` as `ssh-keygen -l` prints them; several while
+        /// a key is exchanged.
+        sftp_host_fingerprints: Vec<String> = Vec::new(),
+        /// Private keys (OpenSSH or PKCS#8; Ed25519 or ECDSA) with mode 0600, tried in this order; two while a key is
+        /// exchanged.
+        sftp_key_files: Vec<PathBuf> = Vec::new(),
+        /// The regulator's REST interface, the fallback; none if absent.
+        rest_url: Option<String> = None,
+        /// Certificates from which the interface's must descend, PEM; those of the system if absent.
+        rest_ca_file: Option<PathBuf> = None,
+        /// This side's certificate, PEM.
+        rest_client_cert_file: Option<PathBuf> = None,
+        /// Private key of the certificate, PEM, with mode 0600.
+        rest_client_key_file: Option<PathBuf> = None,
+        /// Longest time of one step of an attempt, milliseconds: connecting, a piece of the file, a question.
+        step_timeout_ms: u64 = 30_000,
+        /// Longest time from the last byte of a file to the REST interface's answer, milliseconds.
+        answer_timeout_ms: u64 = 120_000,
     }
 }
 
@@ -187,6 +261,8 @@ section! {
         operator_stream: String = "OPERATOR_REGISTRY".to_owned(),
         /// Stream of `compliance.audit.v1`.
         compliance_stream: String = "COMPLIANCE".to_owned(),
+        /// Stream of `sms.events.status`.
+        status_stream: String = "SMS_STATUS".to_owned(),
     }
 }
 
@@ -210,12 +286,26 @@ pub enum BusKind {
     Local,
 }
 
+/// By which channels files leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryKind {
+    /// None: files are made and kept.
+    None,
+    /// Into a directory of this machine, for development.
+    Directory,
+    /// To the regulator: by SFTP, and by its REST interface as the fallback.
+    Regulator,
+}
+
 /// Where the signing key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SignerKind {
     /// A file, for development.
     DevKeyFile,
+    /// An HSM, reached over PKCS#11.
+    Pkcs11,
 }
 
 /// Form of a log line.

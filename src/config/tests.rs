@@ -99,11 +99,13 @@ fn every_problem_is_named_by_its_key() {
         [ingest]
         batch_max = 0
         subject = "sms.*"
+        expired_wait = "500ms"
         [pricing]
         reprice_ms = 1
         [consumers]
         fraud_stream = "FRAUD.IN"
         compliance_stream = "SMS_DLR_INBOUND"
+        status_stream = "COMPLIANCE.IN"
         [settlement]
         zone = "Asia/Nowhere"
     "#;
@@ -121,6 +123,8 @@ fn every_problem_is_named_by_its_key() {
         "pricing.reprice_ms",
         "consumers.fraud_stream",
         "consumers.compliance_stream",
+        "consumers.status_stream",
+        "ingest.expired_wait",
         "ingest.subject",
         "events.signing_key_file",
         "settlement.zone",
@@ -234,6 +238,49 @@ fn pricing_services_need_addresses_and_certificates() {
     assert!(found[0].starts_with("pricing.source: "), "{found:#?}");
 }
 
+const REGULATOR: &str = "
+    [delivery]
+    kind = 'regulator'
+    sftp_host = 'drop.example.net'
+    sftp_user = 'cdr'
+    sftp_host_fingerprints = ['SHA256:3MxkGKQVrIYyH8h6mTUQSBlUnPm8rQIW3KJvXQO5k7E']
+    sftp_key_files = ['/etc/cdr/drop.key']
+    rest_url = 'https://api.example.net/v1/upload'
+    rest_client_cert_file = '/etc/cdr/upload.pem'
+    rest_client_key_file = '/etc/cdr/upload.key'";
+
+#[test]
+fn delivery_to_the_regulator_needs_pinned_hosts_and_keys() {
+    let config = parse(&format!("{SMALLEST}{REGULATOR}"), &[]).unwrap();
+    assert_eq!((config.delivery.kind, config.delivery.sftp_port), (DeliveryKind::Regulator, 2222));
+    assert_eq!(parse(&config.effective_toml().unwrap(), &[]).unwrap().delivery, config.delivery);
+
+    let found = problems(&format!("{SMALLEST}\n[delivery]\nkind = 'regulator'\nsftp_port = 0"), &[]);
+    for key in ["sftp_host", "sftp_port", "sftp_user", "sftp_host_fingerprints", "sftp_key_files"] {
+        assert!(
+            found.iter().any(|p| p.starts_with(&format!("delivery.{key}: "))),
+            "{key} is missing in {found:#?}"
+        );
+    }
+    for (from, to, key) in [
+        ("SHA256:3M", "SHA256:M", "sftp_host_fingerprints[0]"),
+        ("SHA256:3M", "MD5:3M", "sftp_host_fingerprints[0]"),
+        ("https://", "http://", "rest_url"),
+        ("rest_url", "rest_ca_file", "rest_url"),
+        ("rest_client_key_file", "rest_ca_file", "rest_client_key_file"),
+        ("'regulator'", "'none'", "kind"),
+        ("'regulator'", "'directory'", "directory_path"),
+        ("kind", "step_timeout_ms = 5\nkind", "step_timeout_ms"),
+        ("'/etc/cdr/drop.key'", "", "sftp_key_files"),
+    ] {
+        let found = problems(&format!("{SMALLEST}{}", REGULATOR.replacen(from, to, 1)), &[]);
+        assert!(
+            found.iter().any(|p| p.starts_with(&format!("delivery.{key}: "))),
+            "{key} is missing in {found:#?}"
+        );
+    }
+}
+
 #[test]
 fn the_effective_configuration_reads_back_and_hides_passwords() {
     let config = parse(SMALLEST, &[]).unwrap();
@@ -264,6 +311,7 @@ fn sections_that_differ_are_named() {
         ("CDR__INGEST__BATCH_MAX", "ingest"),
         ("CDR__API__MAX_CONCURRENT_READS", "api"),
         ("CDR__AUTH__LEEWAY_SECONDS", "auth"),
+        ("CDR__DELIVERY__SFTP_PORT", "delivery"),
     ] {
         let after = parse(SMALLEST, &[(variable, "101")]).unwrap();
         assert_eq!(after.sections_that_differ(&before), [section]);
@@ -276,4 +324,56 @@ fn sections_that_differ_are_named() {
     .replace("signer.key", "other.key");
     let named = parse(&text, &[]).unwrap().sections_that_differ(&before);
     assert_eq!(named, ["pricing", "operators", "settlement", "signer", "observability"]);
+}
+
+const HSM: &str = r#"
+    [signer]
+    kind = "pkcs11"
+    module = "/usr/lib/softhsm/libsofthsm2.so"
+    token_label = "cdr"
+    key_record_file = "/etc/cdr/signer.json"
+"#;
+
+fn with_signer(signer: &str) -> String {
+    let (before, rest) = SMALLEST.split_once("[signer]").unwrap();
+    let (_, after) = rest.split_once("[auth]").unwrap();
+    format!("{before}[auth]{after}{signer}")
+}
+
+#[test]
+fn an_hsm_signs_with_named_keys() {
+    let signer = parse(&with_signer(HSM), &[]).unwrap().signer;
+    assert_eq!((signer.key_id.as_str(), signer.algorithm), ("cdr-export-signer-v1", Algorithm::Ed25519));
+    let more = "algorithm = \"ecdsa-p256\"\nkey_id = \"v2\"\nprevious_key_ids = [\"v1\"]\npin_file = \"/etc/cdr/pin\"";
+    let signer = parse(&with_signer(&format!("{HSM}{more}")), &[]).unwrap().signer;
+    assert_eq!((signer.algorithm, signer.previous_key_ids), (Algorithm::EcdsaP256, vec!["v1".to_owned()]));
+}
+
+#[test]
+fn what_an_hsm_needs_is_named() {
+    let found = problems(&with_signer("[signer]\nkind = \"pkcs11\""), &[]);
+    let keys: Vec<&str> = found.iter().filter_map(|problem| problem.split(':').next()).collect();
+    assert_eq!(keys, ["signer.module", "signer.token_label", "signer.key_record_file"]);
+    for (lines, problem) in [
+        ("key_file = \"/k\"", "signer.key_file: it belongs to kind = \"dev-key-file\": leave it out"),
+        ("key_id = \"two words\"", "signer.key_id: \"two words\" is not"),
+        ("key_id = \"dev-x\"", "signer.key_id: \"dev-x\" is not"),
+        (
+            "previous_key_ids = [\"cdr-export-signer-v1\"]",
+            "signer.previous_key_ids: \"cdr-export-signer-v1\" is named twice",
+        ),
+        ("algorithm = \"rsa\"", "signer.algorithm: unknown variant `rsa`"),
+    ] {
+        let found = problems(&with_signer(&format!("{HSM}{lines}")), &[]);
+        assert!(found.len() == 1 && found[0].starts_with(problem), "{lines}: {found:?}");
+    }
+    let found = problems(&SMALLEST.replace("allow_dev = true", "allow_dev = true\nmodule = \"/m\""), &[]);
+    assert_eq!(found, ["signer.module: it belongs to kind = \"pkcs11\": set that, or leave it out"]);
+}
+
+#[test]
+fn a_pin_is_no_key_of_the_configuration() {
+    let expected = "signer.pin: unknown key; did you mean signer.pin_file?";
+    assert_eq!(problems(&with_signer(&format!("{HSM}pin = \"4711\"")), &[]), [expected]);
+    assert_eq!(problems(&with_signer(HSM), &[("CDR__SIGNER__PIN", "4711")]), [expected]);
 }

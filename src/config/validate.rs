@@ -1,11 +1,15 @@
 //! What values must satisfy before a node starts with them.
 
-use super::{BusKind, Config, Problem, SignerKind, pricing};
+use super::wait::Wait;
+use super::{BusKind, Config, Problem, Signer, SignerKind, delivery, pricing};
+use cdr_core::export_signature::is_key_id;
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
+use rust_decimal::Decimal;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Collects what is wrong.
 pub(super) struct Check(Vec<Problem>);
@@ -51,12 +55,12 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     operators(config, &mut check);
     pricing::check(config, &mut check);
     signer(config, &mut check);
+    delivery::check(&config.delivery, &mut check);
     let zone = &config.settlement.zone;
     let why = format!("{zone:?} is not an IANA time zone, such as Asia/Kabul");
     check.that(jiff::tz::TimeZone::get(zone).is_ok(), "settlement.zone", &why);
-    let cut_off = &config.settlement.rap_cut_off;
-    let why = format!("{cut_off:?} is not a time of day, such as 02:30");
-    check.that(crate::zone::time_of_day(cut_off).is_some(), "settlement.rap_cut_off", &why);
+    settlement(config, &mut check);
+    export(config, &mut check);
     check.listens("api.listen", &config.api.listen);
     check.range("api.max_concurrent_reads", config.api.max_concurrent_reads, 1, 1024);
     check.range("api.max_concurrent_verifications", config.api.max_concurrent_verifications, 1, 64);
@@ -73,6 +77,47 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     );
     check.range("auth.leeway_seconds", config.auth.leeway_seconds, 0, 300);
     check.0
+}
+
+fn settlement(config: &Config, check: &mut Check) {
+    let settlement = &config.settlement;
+    let times = [
+        ("tap_start", &settlement.tap_start),
+        ("tap_deadline", &settlement.tap_deadline),
+        ("rap_cut_off", &settlement.rap_cut_off),
+    ];
+    for (key, time) in times {
+        let why = format!("{time:?} is not a time of day, such as 02:30");
+        check.that(crate::zone::time_of_day(time).is_some(), &format!("settlement.{key}"), &why);
+    }
+    let order =
+        crate::zone::time_of_day(&settlement.tap_start) < crate::zone::time_of_day(&settlement.tap_deadline);
+    check.that(order, "settlement.tap_deadline", "it must be later than settlement.tap_start");
+}
+
+fn export(config: &Config, check: &mut Check) {
+    let export = &config.export;
+    let needless = "it has no effect without export.schema_variant: set that, or leave it out";
+    check.that(
+        export.schema_variant.is_some() || export.additional_variants.is_empty(),
+        "export.additional_variants",
+        needless,
+    );
+    let mut seen = BTreeSet::new();
+    for variant in export.schema_variant.iter().chain(&export.additional_variants) {
+        check.that(seen.insert(variant), "export.additional_variants", &format!("{variant} is named twice"));
+    }
+    for (currency, rate) in &export.exchange_rates {
+        let key = format!("export.exchange_rates.{currency}");
+        let positive = rate.parse::<Decimal>().is_ok_and(|rate| rate > Decimal::ZERO);
+        check.that(positive, &key, &format!("{rate:?} is not a decimal number over 0, in quotes"));
+        check.that(
+            currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase()),
+            &key,
+            "a currency is three capital letters (ISO 4217)",
+        );
+    }
+    check.range("export.unpriced_wait_hours", export.unpriced_wait_hours, 1, 24 * 30);
 }
 
 fn cluster(config: &Config, check: &mut Check) {
@@ -155,6 +200,9 @@ fn ingest(config: &Config, check: &mut Check) {
     check.range("ingest.batch_max", ingest.batch_max, 1, 10_000);
     check.range("ingest.in_flight", ingest.in_flight, 1, 64);
     check.range("ingest.dedup_horizon_hours", ingest.dedup_horizon_hours, 1, 24 * 90);
+    // What expired before the horizon can't be recorded any more.
+    let longest = Wait::hours(u64::from(ingest.dedup_horizon_hours.saturating_sub(1)).max(1));
+    check.range("ingest.expired_wait", ingest.expired_wait, Wait(Duration::from_secs(1)), longest);
 }
 
 fn events(config: &Config, check: &mut Check) {
@@ -177,6 +225,7 @@ fn consumers(config: &Config, check: &mut Check) {
         ("fraud_stream", &consumers.fraud_stream),
         ("operator_stream", &consumers.operator_stream),
         ("compliance_stream", &consumers.compliance_stream),
+        ("status_stream", &consumers.status_stream),
     ] {
         let key = format!("consumers.{name}");
         check.bus_name(&key, stream);
@@ -198,9 +247,45 @@ fn operators(config: &Config, check: &mut Check) {
 
 fn signer(config: &Config, check: &mut Check) {
     let signer = &config.signer;
-    let SignerKind::DevKeyFile = signer.kind;
-    let why =
-        "seals would be signed with a development key from a file; set it to true only where that is meant";
-    check.that(signer.allow_dev, "signer.allow_dev", why);
-    check.that(signer.key_file.is_some(), "signer.key_file", "it is required with kind = \"dev-key-file\"");
+    match signer.kind {
+        SignerKind::DevKeyFile => {
+            let why = "seals would be signed with a development key from a file; set it to true only where that is \
+                       meant, or kind = \"pkcs11\" for an HSM";
+            check.that(signer.allow_dev, "signer.allow_dev", why);
+            let why = "it is required with kind = \"dev-key-file\"";
+            check.that(signer.key_file.is_some(), "signer.key_file", why);
+            let hsm = [
+                ("signer.module", signer.module.is_some()),
+                ("signer.token_label", signer.token_label.is_some()),
+                ("signer.pin_file", signer.pin_file.is_some()),
+                ("signer.previous_key_ids", !signer.previous_key_ids.is_empty()),
+            ];
+            for (key, given) in hsm {
+                check.that(!given, key, "it belongs to kind = \"pkcs11\": set that, or leave it out");
+            }
+        }
+        SignerKind::Pkcs11 => hsm(signer, check),
+    }
+}
+
+fn hsm(signer: &Signer, check: &mut Check) {
+    let module = signer.module.as_ref().is_some_and(|path| path.is_absolute());
+    let why = "it is required with kind = \"pkcs11\": the absolute path of the device's PKCS#11 library";
+    check.that(module, "signer.module", why);
+    // PKCS#11 gives a label 32 bytes.
+    let label = signer.token_label.as_ref().is_some_and(|label| (1..=32).contains(&label.len()));
+    let why = "it is required with kind = \"pkcs11\": the token's label, 1 to 32 bytes";
+    check.that(label, "signer.token_label", why);
+    let why = "it is required with kind = \"pkcs11\": the record of the key that the offline root key signed";
+    check.that(signer.key_record_file.is_some(), "signer.key_record_file", why);
+    let why = "it belongs to kind = \"dev-key-file\": leave it out";
+    check.that(signer.key_file.is_none(), "signer.key_file", why);
+    let mut seen = BTreeSet::new();
+    let previous = signer.previous_key_ids.iter().map(|id| ("signer.previous_key_ids", id));
+    for (key, id) in std::iter::once(("signer.key_id", &signer.key_id)).chain(previous) {
+        let named = is_key_id(id) && !id.starts_with("dev-");
+        let why = format!("{id:?} is not 1 to 128 visible ASCII characters, or begins with dev-");
+        check.that(named, key, &why);
+        check.that(seen.insert(id), key, &format!("{id:?} is named twice"));
+    }
 }

@@ -3,6 +3,7 @@
 
 use super::dead_letter::dead_letter;
 use super::ids::IdSource;
+use super::late::{LateError, corrected};
 use super::projection::Projector;
 use crate::bus::{AckHandle, Delivery, Outgoing};
 use crate::clock::Clock;
@@ -10,8 +11,10 @@ use crate::dlr::{Parsed, Reason, parse};
 use crate::pricing::PriceBook;
 use cdr_core::command::{Command, DraftsBuffer, Ingest};
 use cdr_core::hash::{Hash, sha256};
+use cdr_core::row::FinalState;
 use cdr_core::state::LedgerState;
-use cdr_core::{Hour, Millis};
+use cdr_core::{Hour, Millis, Uuid};
+use cdr_storage::Store;
 use std::sync::Arc;
 
 /// Encoded size at which a batch is closed.
@@ -30,6 +33,8 @@ pub struct Batch {
     ignored: u64,
     missing: u64,
     drafts: DraftsBuffer,
+    /// Messages of the drafts that may correct a record.
+    messages: Vec<Uuid>,
     /// The time at which its oldest message was read and held against the duplicate horizon.
     read_at: Option<Millis>,
     /// Latest event time, by which a replay clock moves; none without records.
@@ -74,6 +79,17 @@ impl Batch {
             missing: self.missing,
             drafts: self.drafts.drafts(),
         })
+    }
+
+    /// Exchanges receipts of messages that `store` knows as EXPIRED without one for corrections. Blocks on files.
+    ///
+    /// # Errors
+    /// [`LateError`].
+    pub fn correct(&mut self, store: &Store, epoch: &str) -> Result<(), LateError> {
+        if let Some(drafts) = corrected(store, epoch, self.first, &self.messages, &self.drafts.drafts())? {
+            self.drafts = drafts;
+        }
+        Ok(())
     }
 
     /// True if the batch has waited so long that its age checks no longer hold at `now`.
@@ -160,6 +176,11 @@ impl Batcher {
             Ok(Some(draft)) => {
                 let offset = u32::try_from(delivery.sequence - batch.first).map_err(|e| e.to_string())?;
                 batch.drafts.push(offset, &draft).map_err(|e| e.to_string())?;
+                if let Parsed::Final(dlr) = &parsed
+                    && dlr.final_state != FinalState::Expired
+                {
+                    batch.messages.push(dlr.message_id);
+                }
             }
             Ok(None) => batch.ignored += 1,
             Err(reason) => {

@@ -5,6 +5,7 @@
 use super::batch::{Batch, Batcher};
 use super::dead_letter::{dead_letter_names, inbound_limit_bytes, put_away};
 use super::epoch::{Connection, connect};
+use super::late::LateError;
 use super::projection::Projector;
 use crate::bus::{AckHandle, Acker, Bus, BusError, StreamSpec, Subscription};
 use crate::metrics::Metrics;
@@ -69,6 +70,9 @@ pub enum IngestError {
     /// A batch could not be proposed for so long that its messages must be held against the horizon again.
     #[error("a batch waited for over half an hour to be proposed; its messages are read again")]
     Stale,
+    /// Receipts could not be held against the ledger.
+    #[error(transparent)]
+    Late(#[from] LateError),
     /// Something could not be encoded.
     #[error("a batch can't be made: {0}")]
     Batch(String),
@@ -128,7 +132,9 @@ impl Ingest {
             proposer.clock().clone(),
             self.settings.batch_max,
         );
-        let reader = Reader { ingest: self.clone(), proposer: proposer.clone(), subscription, batcher };
+        let (ingest, proposer_of_reader) = (self.clone(), proposer.clone());
+        let reader =
+            Reader { ingest, proposer: proposer_of_reader, epoch: epoch.clone(), subscription, batcher };
         let reading = AbortOnDrop(tokio::spawn(reader.run(batches)));
         let outcome = self.propose_all(proposer, &epoch, received, acker).await;
         match outcome {
@@ -256,6 +262,7 @@ struct Outcome {
 struct Reader {
     ingest: Ingest,
     proposer: Proposer,
+    epoch: String,
     subscription: Box<dyn Subscription>,
     batcher: Batcher,
 }
@@ -268,30 +275,35 @@ impl Reader {
             let state = self.proposer.state();
             for delivery in &deliveries {
                 let closed = self.batcher.add(delivery, &state).map_err(IngestError::Batch)?;
-                hand_over(&self.ingest, closed, &batches).await?;
+                self.hand_over(closed, &batches).await?;
                 if self.batcher.is_full() {
-                    hand_over(&self.ingest, self.batcher.take(), &batches).await?;
+                    let full = self.batcher.take();
+                    self.hand_over(full, &batches).await?;
                 }
             }
-            hand_over(&self.ingest, self.batcher.take(), &batches).await?;
+            let rest = self.batcher.take();
+            self.hand_over(rest, &batches).await?;
         }
     }
-}
 
-/// Puts a batch's dead letters away, then passes it on to be proposed.
-async fn hand_over(
-    ingest: &Ingest,
-    batch: Option<Batch>,
-    batches: &mpsc::Sender<Batch>,
-) -> Result<(), IngestError> {
-    let Some(batch) = batch else { return Ok(()) };
-    for (letter, reason) in &batch.dead_letters {
-        tracing::info!(subject = letter.subject, %reason, "message goes to the dead letter");
-        put_away(&*ingest.bus, letter).await?;
+    /// Puts a batch's dead letters away, makes late receipts into corrections, then passes it on to be proposed.
+    async fn hand_over(
+        &self,
+        batch: Option<Batch>,
+        batches: &mpsc::Sender<Batch>,
+    ) -> Result<(), IngestError> {
+        let Some(mut batch) = batch else { return Ok(()) };
+        for (letter, reason) in &batch.dead_letters {
+            tracing::info!(subject = letter.subject, %reason, "message goes to the dead letter");
+            put_away(&*self.ingest.bus, letter).await?;
+        }
+        let (store, epoch) = (self.proposer.store().clone(), self.epoch.clone());
+        let correcting = tokio::task::spawn_blocking(move || batch.correct(&store, &epoch).map(|()| batch));
+        let batch = correcting.await.map_err(|e| IngestError::Batch(e.to_string()))??;
+        // The other half is gone only when the whole pump is.
+        let _ = batches.send(batch).await;
+        Ok(())
     }
-    // The other half is gone only when the whole pump is.
-    let _ = batches.send(batch).await;
-    Ok(())
 }
 
 /// Acknowledges committed batches to the bus, one after another. A failure costs only a redelivery that the

@@ -2,7 +2,7 @@
 
 use super::{SignError, Signer};
 use cdr_core::hash::{from_hex, sha256, to_hex};
-use cdr_core::seal::KeyRecord;
+use cdr_core::key::{Algorithm, KeyRecord, PublicKey};
 use cdr_core::time::Hour;
 use ed25519_dalek::{Signer as _, SigningKey};
 use std::io::Write;
@@ -33,17 +33,36 @@ impl DevKey {
     }
 }
 
-impl Signer for DevKey {
-    fn key_id(&self) -> &str {
+impl DevKey {
+    /// Name of the key.
+    pub fn key_id(&self) -> &str {
         &self.key_id
     }
 
-    fn public_key(&self) -> [u8; 32] {
-        self.key.verifying_key().to_bytes()
+    fn named(&self, key_id: &str) -> Result<&SigningKey, SignError> {
+        if key_id == self.key_id {
+            return Ok(&self.key);
+        }
+        let why = format!("this node signs with {} alone: configure the key that is named", self.key_id);
+        Err(SignError::Key { key_id: key_id.to_owned(), why })
+    }
+}
+
+impl Signer for DevKey {
+    fn active_key_id(&self) -> &str {
+        &self.key_id
     }
 
-    fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignError> {
-        Ok(self.key.sign(message).to_bytes())
+    fn public_key(&self, key_id: &str) -> Result<PublicKey, SignError> {
+        let bytes = self.named(key_id)?.verifying_key().to_bytes();
+        PublicKey::new(Algorithm::Ed25519, &bytes).ok_or_else(|| SignError::Key {
+            key_id: key_id.to_owned(),
+            why: "it is no Ed25519 key".to_owned(),
+        })
+    }
+
+    fn sign(&self, key_id: &str, message: &[u8]) -> Result<[u8; 64], SignError> {
+        Ok(self.named(key_id)?.sign(message).to_bytes())
     }
 }
 
@@ -74,22 +93,37 @@ impl DevRoot {
         to_hex(&self.public_key())
     }
 
-    /// Vouches for a signer's key in `cluster_id` from `from_hour` on.
+    /// Vouches for the key that `signer` is configured to sign with, in `cluster_id` from `from_hour` on.
     ///
     /// # Errors
-    /// [`SignError::Record`].
+    /// [`SignError`].
     pub fn vouch(
         &self,
         signer: &dyn Signer,
         cluster_id: &str,
         from_hour: Hour,
     ) -> Result<KeyRecord, SignError> {
+        let key_id = signer.active_key_id();
+        self.vouch_key(key_id, &signer.public_key(key_id)?, cluster_id, from_hour)
+    }
+
+    /// Vouches for a key in `cluster_id` from `from_hour` on.
+    ///
+    /// # Errors
+    /// [`SignError::Record`].
+    pub fn vouch_key(
+        &self,
+        key_id: &str,
+        public_key: &PublicKey,
+        cluster_id: &str,
+        from_hour: Hour,
+    ) -> Result<KeyRecord, SignError> {
         self.vouch_for(KeyRecord {
-            algorithm: "Ed25519".to_owned(),
+            algorithm: public_key.algorithm().to_string(),
             cluster_id: cluster_id.to_owned(),
             from_hour,
-            key_id: signer.key_id().to_owned(),
-            public_key: to_hex(&signer.public_key()),
+            key_id: key_id.to_owned(),
+            public_key: public_key.to_hex(),
             root_signature: String::new(),
             to_hour: None,
         })
@@ -161,8 +195,9 @@ mod tests {
         let path = dir.path().join("signer.key");
         let first = DevKey::load_or_create(&path, "seal").unwrap();
         let again = DevKey::load_or_create(&path, "seal").unwrap();
-        assert_eq!(first.public_key(), again.public_key());
-        let print = to_hex(&sha256(&first.public_key()));
+        let public_key = first.public_key(first.key_id()).unwrap();
+        assert_eq!(public_key, again.public_key(first.key_id()).unwrap());
+        let print = to_hex(&sha256(&public_key.to_bytes()));
         assert_eq!(first.key_id(), format!("dev-seal-{}", &print[..8]));
         let other = DevKey::load_or_create(&dir.path().join("other.key"), "seal").unwrap();
         assert_ne!(first.key_id(), other.key_id());
@@ -173,7 +208,18 @@ mod tests {
         let public = from_hex(&root.public_key_hex()).unwrap();
         assert!(record.is_trusted("dev", &public));
         assert!(!record.is_trusted("other", &public));
-        assert!(!record.is_trusted("dev", &first.public_key()));
+        assert!(!record.is_trusted("dev", &public_key.to_bytes().try_into().unwrap()));
+    }
+
+    #[test]
+    fn it_signs_in_its_own_name_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = DevKey::load_or_create(&dir.path().join("signer.key"), "seal").unwrap();
+        let signature = key.sign(key.key_id(), b"message").unwrap();
+        assert!(key.public_key(key.key_id()).unwrap().verify(b"message", &signature));
+        let error = key.sign("another", b"message").unwrap_err();
+        assert!(!error.is_temporary() && error.to_string().contains(key.key_id()), "{error}");
+        assert!(key.public_key("another").is_err());
     }
 
     #[test]

@@ -1,24 +1,44 @@
-//! Who signs seals: one trait, with a key file for development behind it.
+//! Who signs seals and the files of exports: one trait, with an HSM behind it, or a key file for development.
+//!
+//! | | |
+//! |---|---|
+//! | [`Pkcs11Signer`] | keys in an HSM, reached over PKCS#11 |
+//! | [`DevKey`] | a key in a file |
+//! | [`Signing`] | what workers use: waits out a device that is away, and counts |
+//! | [`Voucher`] | the root key's word for the key that signs |
+//!
+//! A device with another protocol, such as KMIP, is one more implementation of [`Signer`].
 
 mod dev_key;
+mod pkcs11;
+mod signing;
 mod voucher;
 
 pub use dev_key::{DevKey, DevRoot};
+pub use pkcs11::{PIN_VARIABLE, PinSource, Pkcs11Settings, Pkcs11Signer};
+pub use signing::Signing;
 pub use voucher::{Voucher, VoucherError};
 
-/// Signs in the name of one key. Implementations may block.
+use cdr_core::key::PublicKey;
+
+/// Signs in the name of several keys: the one that is to sign from now on, and those that it replaced, which may still
+/// have seals to sign that name them. Implementations may block.
 pub trait Signer: Send + Sync + 'static {
-    /// Name of the key, as it stands in seals.
-    fn key_id(&self) -> &str;
+    /// Name of the key that is configured to sign. Which key does sign is for the ledger to say: a new one does from the
+    /// hour on that its record names.
+    fn active_key_id(&self) -> &str;
 
-    /// The Ed25519 public key.
-    fn public_key(&self) -> [u8; 32];
-
-    /// Ed25519 signature over `message`.
+    /// The public half of a key.
     ///
     /// # Errors
-    /// [`SignError`]; the caller tries again later.
-    fn sign(&self, message: &[u8]) -> Result<[u8; 64], SignError>;
+    /// [`SignError`].
+    fn public_key(&self, key_id: &str) -> Result<PublicKey, SignError>;
+
+    /// Signature over `message` by the key of this name, as [`PublicKey::verify`] accepts it.
+    ///
+    /// # Errors
+    /// [`SignError`]; the caller tries again later where [`SignError::is_temporary`] says so.
+    fn sign(&self, key_id: &str, message: &[u8]) -> Result<[u8; 64], SignError>;
 }
 
 /// A key could not be made, read or used.
@@ -46,4 +66,35 @@ pub enum SignError {
     /// No randomness.
     #[error("no random bytes from the operating system: {0}")]
     Random(String),
+    /// The device or its token is away; it may come back.
+    #[error("{what} can't be reached: {why}")]
+    Unavailable {
+        /// The device.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// The device answered, and will answer alike until somebody changes something.
+    #[error("{what} refuses: {why}")]
+    Refused {
+        /// The device.
+        what: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The key is not there, or can't be used.
+    #[error("key {key_id}: {why}")]
+    Key {
+        /// Name of the key.
+        key_id: String,
+        /// Why, and what to do.
+        why: String,
+    },
+}
+
+impl SignError {
+    /// True if the same may succeed later with nobody changing anything.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
 }

@@ -2,7 +2,8 @@
 
 use super::consume::{Consumer, ConsumerSettings, consumers};
 use super::{
-    EndsTerm, RETRY_PAUSE, Relay, clock_watch, registry, relay, reprice, rerate, seal, sign, tariffs,
+    Deliveries, EndsTerm, Exports, RETRY_PAUSE, Relay, clock_watch, deliver, export, priceless, registry,
+    relay, reprice, rerate, seal, sign, tariffs,
 };
 use crate::acts::Desk;
 use crate::clock::Clock;
@@ -10,9 +11,9 @@ use crate::ingest::{Ingest, IngestError};
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing};
 use crate::proposer::{ProposalError, Proposer};
-use crate::signer::{Signer, Voucher};
+use crate::signer::{Signing, Voucher};
+use cdr_core::LedgerState;
 use cdr_core::command::{Command, Initialize, Rejection, Reply};
-use cdr_core::{Hour, LedgerState};
 use cdr_raft::{Leadership as RaftLeadership, Node};
 use cdr_storage::Store;
 use std::future::Future;
@@ -52,9 +53,9 @@ pub struct Leadership {
     pub entities: Arc<dyn EntitySource>,
     /// The other services' messages.
     pub consumers: ConsumerSettings,
-    /// Who signs seals.
-    pub signer: Arc<dyn Signer>,
-    /// Where the record comes from with which the signer's key enters the ledger.
+    /// Signs seals, and the files of exports.
+    pub signing: Signing,
+    /// Where the record comes from with which the signing key enters the ledger.
     pub voucher: Arc<Voucher>,
     /// With what a ledger begins.
     pub ledger: LedgerSettings,
@@ -62,6 +63,12 @@ pub struct Leadership {
     pub max_clock_offset_ms: i64,
     /// Publishes events; none if they are passed over.
     pub relay: Option<Relay>,
+    /// Makes settlement files; none where none are made.
+    pub exports: Option<Exports>,
+    /// How long a record may wait for a price before it goes into quarantine, hours.
+    pub unpriced_wait_hours: u32,
+    /// Delivers them; without it they wait.
+    pub deliveries: Option<Deliveries>,
     /// What counts.
     pub metrics: Arc<Metrics>,
 }
@@ -75,6 +82,7 @@ impl Leadership {
         }
         tracing::info!(term, "this node leads");
         let _open = self.desk.open(proposer.clone());
+        let _on_duty = self.signing.on_duty();
         tokio::select! {
             () = self.work(&proposer) => tracing::info!(term, "this node no longer leads"),
             () = clock_watch::until_wrong(&proposer, &self.metrics) => self.give_up().await,
@@ -85,18 +93,32 @@ impl Leadership {
         tokio::select! {
             () = repeat("ingest", || self.take_in(proposer)) => (),
             () = repeat("seal", || seal::run(proposer)) => (),
-            () = repeat("sign", || sign::run(proposer, &self.signer)) => (),
+            () = repeat("sign", || sign::run(proposer, &self.signing)) => (),
+            () = repeat("key", || registry::keep_key(proposer, &self.signing, &self.voucher)) => (),
             () = repeat("tariffs", || tariffs::run(proposer, &self.pricing)) => (),
             () = repeat("rerate", || rerate::run(proposer, &self.pricing)) => (),
             () = repeat("relay", || relay::run(self.relay.as_ref(), proposer)) => (),
             () = repeat("reprice", || reprice::run(proposer, &self.pricing, self.reprice_every)) => (),
             () = self.consume(proposer) => (),
+            () = self.settle(proposer) => (),
+        }
+    }
+
+    /// Makes and delivers settlement files; returns when the term is over, or never where none are made.
+    async fn settle(&self, proposer: &Proposer) {
+        let Some(exports) = &self.exports else { return std::future::pending().await };
+        let (settings, wait_hours) = (&exports.settings, self.unpriced_wait_hours);
+        tokio::select! {
+            () = repeat("export", || export::make(exports, proposer)) => (),
+            () = repeat("export signatures", || export::sign(exports, proposer)) => (),
+            () = repeat("quarantine", || priceless::run(settings, wait_hours, proposer)) => (),
+            () = repeat("deliver", || deliver::run(self.deliveries.as_ref(), proposer)) => (),
         }
     }
 
     /// Runs every consumer; returns when the term is over.
     async fn consume(&self, proposer: &Proposer) {
-        let all = consumers(&self.consumers, &self.ingest.bus, &self.entities, &self.metrics);
+        let all = consumers(&self.consumers, &self.ingest.bus, &self.pricing, &self.entities, &self.metrics);
         let run = |consumer: Consumer| async move {
             repeat(consumer.name(), || consumer.run(proposer)).await;
         };
@@ -146,7 +168,6 @@ impl Leadership {
         }
         // A replay clock stood still while nobody led.
         self.clock.observe(state.head.last_recorded_at);
-        registry::register_key(proposer, &*self.signer, &self.voucher).await?;
         registry::join(proposer, &self.ledger.operators).await
     }
 
@@ -154,7 +175,7 @@ impl Leadership {
         let ledger = &self.ledger;
         let mut rows =
             registry::operator_rows(&ledger.operators, &LedgerState::default(), self.clock.now().hour());
-        rows.push(registry::key_row(&*self.signer, &self.voucher, &ledger.cluster_id, Hour(0))?);
+        rows.extend(registry::first_key_rows(&self.signing, &self.voucher, &ledger.cluster_id).await?);
         let drafts = proposer.system_drafts("initialize", rows)?;
         let mut hash_key = [0u8; 16];
         getrandom::fill(&mut hash_key).map_err(|e| ProposalError::Rows { why: e.to_string() })?;

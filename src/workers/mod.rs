@@ -4,7 +4,10 @@
 
 mod clock_watch;
 mod consume;
+mod deliver;
+mod export;
 mod leadership;
+mod priceless;
 mod rating;
 mod registry;
 mod relay;
@@ -15,6 +18,8 @@ mod sign;
 mod tariffs;
 
 pub use consume::ConsumerSettings;
+pub use deliver::{Deliveries, sidecar};
+pub use export::Exports;
 pub use leadership::{Leadership, LedgerSettings, lead_when_elected};
 pub use relay::Relay;
 

@@ -4,13 +4,16 @@
 //! configured with the replicated state and appends what is missing.
 
 use crate::proposer::{ProposalError, Proposer, SystemRow};
-use crate::signer::{Signer, Voucher};
+use crate::signer::{Signing, Voucher};
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Rejection, Reply};
-use cdr_core::hash::to_hex;
+use cdr_core::key::{KeyRecord, PublicKey};
 use cdr_core::row::SystemKind;
+use cdr_core::setting::SettingChange;
 use cdr_core::state::Operator;
 use cdr_core::{Hour, LedgerState};
+use serde_json::json;
+use std::time::Duration;
 
 /// Ids of operators and their TAP recording entities.
 pub type ConfiguredOperators = [(String, String)];
@@ -32,19 +35,52 @@ pub fn operator_rows(
     .collect()
 }
 
-/// The row that makes the key known from `from_hour` on.
+/// The setting that names the key that signs: seals, and the files of exports.
+const KEY_SETTING: &str = "signer.keyId";
+/// Pause after a refusal of the signer, which only a person can mend.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
+/// The rows with which a ledger begins, by which it knows its first key.
 ///
 /// # Errors
-/// [`ProposalError::Rows`] if there is no record of the key.
-pub fn key_row(
-    signer: &dyn Signer,
+/// [`ProposalError::Rows`] if the signer refuses, or there is no record of the key.
+pub async fn first_key_rows(
+    signing: &Signing,
     voucher: &Voucher,
     cluster_id: &str,
-    from_hour: Hour,
-) -> Result<SystemRow, ProposalError> {
-    let record = voucher.record(signer, cluster_id, from_hour);
-    let record = record.map_err(|error| ProposalError::Rows { why: error.to_string() })?;
-    Ok((SystemKind::Key, to_jcs(&record)))
+) -> Result<Vec<SystemRow>, ProposalError> {
+    let key_id = signing.active_key_id();
+    let public_key = signing.public_key(key_id).await.map_err(unusable)?;
+    let record = voucher.record(key_id, &public_key, cluster_id, Hour(0)).map_err(unusable)?;
+    Ok(key_rows(&LedgerState::default(), &record))
+}
+
+/// The rows by which `record`'s key signs from its first hour on: the record, unless it is known, and the setting that
+/// names it, unless it says so already.
+fn key_rows(state: &LedgerState, record: &KeyRecord) -> Vec<SystemRow> {
+    let mut rows = Vec::new();
+    if state.key(&record.key_id).is_none() {
+        rows.push((SystemKind::Key, to_jcs(record)));
+    }
+    let previous = state.settings.get(KEY_SETTING);
+    if previous != Some(record.key_id.as_str()) {
+        let change = SettingChange {
+            actor_user_id: "system:signer".to_owned(),
+            approver_user_id: None,
+            config_key: KEY_SETTING.to_owned(),
+            content: Some(json!({"algorithm": record.algorithm, "fromHour": record.from_hour})),
+            new_value: record.key_id.clone(),
+            previous_value: previous.map(str::to_owned),
+            reason: "the configuration names this key, which the root key vouches for".to_owned(),
+            ticket_id: None,
+        };
+        rows.push((SystemKind::Config, to_jcs(&change)));
+    }
+    rows
+}
+
+fn unusable(error: impl std::fmt::Display) -> ProposalError {
+    ProposalError::Rows { why: error.to_string() }
 }
 
 /// Operators that were added to the configuration join with the next hour.
@@ -63,37 +99,77 @@ pub async fn join(proposer: &Proposer, configured: &ConfiguredOperators) -> Resu
     Ok(())
 }
 
-/// Makes this node's signing key known to the ledger if it is not: seals name it from the next hour on, or from the
-/// hour on that its signed record says.
+/// Sees to it that the ledger knows the key that is configured to sign. A signer that is away is waited for; what it
+/// refuses is asked again until somebody has mended it.
 ///
 /// # Errors
-/// [`ProposalError`]; a key that the log refuses, or that has another's name, is logged.
-pub async fn register_key(
+/// [`ProposalError`]; the caller tries again.
+pub async fn keep_key(
     proposer: &Proposer,
-    signer: &dyn Signer,
+    signing: &Signing,
     voucher: &Voucher,
 ) -> Result<(), ProposalError> {
-    let key_id = signer.key_id();
-    if let Some(known) = proposer.state().key(key_id) {
-        if known.public_key != to_hex(&signer.public_key()) {
+    let key_id = signing.active_key_id();
+    loop {
+        match signing.public_key(key_id).await {
+            Ok(public_key) => {
+                register_key(proposer, key_id, &public_key, voucher).await?;
+                // For this term there is nothing left to do.
+                return std::future::pending().await;
+            }
+            Err(error) => tracing::error!(severity = "SEV1", %error, "the signing key can't be used"),
+        }
+        tokio::time::sleep(REFUSED_PAUSE).await;
+    }
+}
+
+/// Makes a key known to the ledger if it is not: seals name it from the next hour on, or from the hour on that its
+/// signed record says (US-CDR-012).
+///
+/// # Errors
+/// [`ProposalError`]; a key that the log refuses, that has another's name, or that was replaced, is logged.
+pub async fn register_key(
+    proposer: &Proposer,
+    key_id: &str,
+    public_key: &PublicKey,
+    voucher: &Voucher,
+) -> Result<(), ProposalError> {
+    let state = proposer.state();
+    if let Some(known) = state.key(key_id) {
+        if known.public_key().as_ref() != Some(public_key) {
             tracing::error!(
-                severity = "SEV2",
+                severity = "SEV1",
                 key_id,
                 "the ledger knows another key by this name, so that this node can't sign: give its key a name of its own"
             );
+            return Ok(());
         }
-        return Ok(());
+        let newest = state.keys.iter().max_by_key(|key| key.from_hour);
+        if let Some(newest) = newest.filter(|newest| newest.key_id != key_id) {
+            tracing::error!(
+                severity = "SEV2",
+                key_id,
+                newest = newest.key_id,
+                "another key has replaced the one that is configured to sign: name it in signer.key_id, and this one in signer.previous_key_ids; a key that was replaced does not come back"
+            );
+            return Ok(());
+        }
     }
     let rows = |state: &LedgerState, next: Hour| {
+        if let Some(known) = state.key(key_id) {
+            return Ok(key_rows(state, known));
+        }
         let cluster_id = state.cluster.as_ref().map_or("", |cluster| cluster.cluster_id.as_str());
-        Ok(vec![key_row(signer, voucher, cluster_id, next)?])
+        let record = voucher.record(key_id, public_key, cluster_id, next).map_err(unusable)?;
+        Ok(key_rows(state, &record))
     };
     match append_for_next_hour(proposer, "key", rows).await? {
+        None => {}
         Some(Reply::Rejected(rejection)) => {
             let from_hour = next_hour(proposer);
-            tracing::error!(severity = "SEV2", key_id, %rejection, %from_hour, "the signing key can't be registered, so that this node can't sign: have the root key sign a record of it with this fromHour or a later one, name it in signer.key_record_file and restart");
+            tracing::error!(severity = "SEV1", key_id, %rejection, %from_hour, "the signing key can't be registered: have the root key sign a record of it with this fromHour or a later one, name it in signer.key_record_file and restart");
         }
-        reply => tracing::info!(key_id, ?reply, "the signing key is registered"),
+        Some(reply) => tracing::info!(key_id, ?reply, "the signing key is registered"),
     }
     Ok(())
 }

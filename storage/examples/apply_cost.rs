@@ -12,6 +12,7 @@ use cdr_core::command::{ClockKind, Command, DraftsBuffer, Envelope, Ingest, Init
 use cdr_core::export::Export;
 use cdr_core::export::quarantine::Quarantined;
 use cdr_core::hash::sha256;
+use cdr_core::receipt::Known;
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
     System, SystemKind,
@@ -187,8 +188,8 @@ impl Proposer {
 struct Nothing;
 
 impl View for Nothing {
-    fn seen(&self, ids: &[Uuid], _: Hour) -> Result<Vec<bool>, ViewError> {
-        Ok(vec![false; ids.len()])
+    fn known(&self, ids: &[Uuid], _: Hour) -> Result<Vec<Known>, ViewError> {
+        Ok(vec![Known::Nothing; ids.len()])
     }
 
     fn seal_hash(&self, _: Hour) -> Result<Option<Hash>, ViewError> {

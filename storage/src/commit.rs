@@ -5,7 +5,7 @@ use crate::exports;
 use crate::following::{self, Rows, StagedRow};
 use crate::generation::{Generation, Present, row_keys};
 use crate::hours::{Committed, HourSpan};
-use crate::index::{Index, Lookup};
+use crate::index::Index;
 use crate::keys::{self, CF_LEAVES, CF_META, CF_ROWS, CF_SEALS, META_RAFT};
 use crate::leaves::{LeafWriter, put_subtrees};
 use crate::meta::Dirty;
@@ -22,6 +22,7 @@ use cdr_core::command::{Envelope, Rejection, Reply};
 use cdr_core::export::Export;
 use cdr_core::export::books::Books;
 use cdr_core::export::quarantine::Quarantined;
+use cdr_core::receipt::Known;
 use cdr_core::row::{Record, SystemKind};
 use cdr_core::state::ClosedHour;
 use cdr_core::{CdrId, Hash, Hour, Row, Transition, Uuid, View, ViewError, apply};
@@ -202,33 +203,22 @@ impl<'a> Write<'a> {
     fn rows(&self) -> Result<Rows<'_>, StoreError> {
         Rows::new(&self.generation.db, &self.stored, &self.index, &self.buffers.staged)
     }
+}
 
-    /// True if an original CDR of the message is among the rows that the index names.
-    fn is_known(&self, id: Uuid, from_ordinal: u64) -> Result<bool, StoreError> {
+impl View for Write<'_> {
+    fn known(&self, ids: &[Uuid], since: Hour) -> Result<Vec<Known>, ViewError> {
+        let from_ordinal = self.ahead.ordinals_between(Some(since), None).start;
+        let mut known = vec![Known::Nothing; ids.len()];
         let mut rows: Option<Rows<'_>> = None;
-        Counters::add(&self.counters.dedup_lookups, 1);
-        let range = from_ordinal..self.ahead.state.head.row_count;
-        for ordinal in self.index.candidates(Lookup::Message(id), range, true)? {
+        for (at, _) in self.index.maybe_seen(ids).into_iter().enumerate().filter(|(_, maybe)| *maybe) {
             let rows = match &mut rows {
                 Some(rows) => rows,
                 none => none.insert(self.rows()?),
             };
-            if rows.known(ordinal?)?.is_some_and(|row| row.is_original_of(id)) {
-                return Ok(true);
-            }
+            Counters::add(&self.counters.dedup_lookups, 1);
+            known[at] = rows.message(ids[at], from_ordinal)?;
         }
-        Ok(false)
-    }
-}
-
-impl View for Write<'_> {
-    fn seen(&self, ids: &[Uuid], since: Hour) -> Result<Vec<bool>, ViewError> {
-        let mut seen = self.index.maybe_seen(ids);
-        let from_ordinal = self.ahead.ordinals_between(Some(since), None).start;
-        for (seen, id) in seen.iter_mut().zip(ids).filter(|(maybe, _)| **maybe) {
-            *seen = self.is_known(*id, from_ordinal)?;
-        }
-        Ok(seen)
+        Ok(known)
     }
 
     fn seal_hash(&self, hour: Hour) -> Result<Option<Hash>, ViewError> {

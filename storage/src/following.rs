@@ -10,6 +10,7 @@ use crate::schema::{Db, column};
 use crate::store::{Store, operator_name};
 use cdr_core::adjust::{Predecessor, is_unpriced, predecessor_id};
 use cdr_core::audit::{Request, request_of};
+use cdr_core::receipt::{Known, is_born_expired, settles};
 use cdr_core::row::{AdjustmentType, Record, Row, SystemKind};
 use cdr_core::{CdrId, Hash, NewRow, Uuid, codec};
 use rocksdb::WriteBatch;
@@ -24,6 +25,10 @@ pub(crate) struct StagedRow {
     kind: Option<AdjustmentType>,
     is_priced: bool,
     follows: Option<CdrId>,
+    /// An original that was recorded without a receipt.
+    is_born_expired: bool,
+    /// An adjustment after which no receipt corrects the message.
+    settles: bool,
 }
 
 impl StagedRow {
@@ -41,6 +46,8 @@ impl StagedRow {
             kind: adjustment.map(|adjustment| adjustment.kind),
             is_priced: sms.is_some_and(|sms| !is_unpriced(sms)),
             follows: sms.and_then(predecessor_id),
+            is_born_expired: is_born_expired(row),
+            settles: settles(row),
         }
     }
 
@@ -107,13 +114,40 @@ impl<'a> Rows<'a> {
 
     /// True if a row behind `ordinal` names `id` as its predecessor.
     pub fn is_followed(&mut self, id: CdrId, ordinal: u64) -> Result<bool, StoreError> {
+        Ok(self.follower(id, ordinal)?.is_some())
+    }
+
+    /// The row behind `ordinal` that names `id` as its predecessor, with its number.
+    fn follower(&mut self, id: CdrId, ordinal: u64) -> Result<Option<(u64, StagedRow)>, StoreError> {
         let index = self.index;
         for later in index.candidates(Lookup::AdjustmentOf(id), ordinal + 1..self.count(), false)? {
-            if self.known(later?)?.is_some_and(|row| row.follows == Some(id)) {
-                return Ok(true);
+            let later = later?;
+            if let Some(row) = self.known(later)?.filter(|row| row.follows == Some(id)) {
+                return Ok(Some((later, row)));
             }
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// What is known of a message by the rows from number `from` on.
+    pub fn message(&mut self, id: Uuid, from: u64) -> Result<Known, StoreError> {
+        let index = self.index;
+        for ordinal in index.candidates(Lookup::Message(id), from..self.count(), true)? {
+            let ordinal = ordinal?;
+            let Some(original) = self.known(ordinal)?.filter(|row| row.is_original_of(id)) else { continue };
+            if !original.is_born_expired {
+                return Ok(Known::Recorded);
+            }
+            let (mut last, mut at) = (original.cdr_id, ordinal);
+            while let Some((later, row)) = self.follower(last, at)? {
+                if row.settles {
+                    return Ok(Known::Recorded);
+                }
+                (last, at) = (row.cdr_id, later);
+            }
+            return Ok(Known::Expired { last });
+        }
+        Ok(Known::Nothing)
     }
 }
 
@@ -171,6 +205,23 @@ impl Store {
             }
         }
         Ok(rows)
+    }
+
+    /// What is known of each of these messages within the dedup horizon: what the next batch of receipts meets, unless
+    /// something is appended before it.
+    ///
+    /// # Errors
+    /// If the index or a row can't be read.
+    pub fn known_messages(&self, ids: &[Uuid]) -> Result<Vec<Known>, StoreError> {
+        let generation = self.generation();
+        let (committed, index) = (generation.committed(), generation.index());
+        let from = committed.ordinals_between(Some(committed.state.dedup_since()), None).start;
+        let mut rows = Rows::new(&generation.db, &committed, &index, &[])?;
+        let maybe = index.maybe_seen(ids);
+        let known = |(id, maybe): (&Uuid, bool)| {
+            if maybe { rows.message(*id, from) } else { Ok(Known::Nothing) }
+        };
+        ids.iter().zip(maybe).map(known).collect()
     }
 
     /// The line that a CDR or adjustment belongs to: its original, then the adjustments that follow one another from

@@ -3,7 +3,7 @@
 
 mod support;
 
-use cdr_core::command::Reply;
+use cdr_core::command::{Rejection, Reply};
 use cdr_core::memory::MemoryLedger;
 use cdr_core::time::HOUR_MS;
 use cdr_storage::{Depth, EntryRef, Store};
@@ -18,6 +18,8 @@ enum Act {
         dup_every: u64,
     },
     Audits(u64),
+    Expired(u64),
+    LateReceipts(u32),
     Adjust(u64),
     Request,
     Setting,
@@ -42,6 +44,8 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => (0u32..40, 0u64..6).prop_map(|(rows, dup_every)| Act::Ingest { rows, dup_every }),
         1 => (0u64..4).prop_map(Act::Audits),
+        3 => (1u64..6).prop_map(Act::Expired),
+        3 => (1u32..8).prop_map(Act::LateReceipts),
         4 => (1u64..6).prop_map(Act::Adjust),
         2 => Just(Act::Request),
         2 => Just(Act::Setting),
@@ -128,6 +132,14 @@ impl Run {
         match act {
             Act::Ingest { rows, dup_every } => {
                 let entry = self.world.ingest(*rows, *dup_every);
+                self.propose_ingest(entry);
+            }
+            Act::Expired(count) => {
+                let entry = self.world.expired(*count);
+                self.propose(Some(entry));
+            }
+            Act::LateReceipts(count) => {
+                let entry = self.world.late_receipts(*count, &self.ledger);
                 self.propose_ingest(entry);
             }
             Act::Audits(count) => {
@@ -254,6 +266,26 @@ fn reopened_after_every_entry() {
     let store = open(dir.path());
     support::catch_up(&store, &log);
     assert_same(&store, &ledger);
+}
+
+#[test]
+fn late_receipts_in_one_write_and_over_many() {
+    let mut run = Run::new(12);
+    for step in 0..150u32 {
+        run.step(&Act::Expired(2));
+        run.step(&Act::LateReceipts(3));
+        if step % 5 == 0 {
+            run.step(&Act::Adjust(1));
+        }
+        if step % 7 == 0 {
+            run.step(&Act::Apply);
+        }
+    }
+    let count = |wanted: fn(&Reply) -> bool| run.replies.iter().filter(|reply| wanted(reply)).count();
+    let corrected = count(|reply| matches!(reply, Reply::Ingested(i) if i.position > 0 && i.appended > 0));
+    let refused = count(|reply| matches!(reply, Reply::Rejected(Rejection::Outdated { .. })));
+    assert!(corrected > 200 && refused > 5, "{corrected} and {refused}");
+    run.finish();
 }
 
 #[test]

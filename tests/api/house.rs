@@ -367,7 +367,7 @@ async fn fill(node: &Node, store: &Store, dir: &Path) {
     ingest(node, OPEN, RECORDS + 1, OPEN_RECORDS).await;
     for hour in [SEALED, EMPTY].map(|hour| Hour::parse(hour).unwrap()) {
         let seal_hash = store.seal(hour).unwrap().unwrap().seal_hash;
-        let signature = signer.sign(&signed_message(&seal_hash)).unwrap();
+        let signature = signer.sign(signer.key_id(), &signed_message(&seal_hash)).unwrap();
         propose(node, millis(OPEN, 2_000), Command::SignSeal(SignSeal { hour, signature })).await;
     }
 }

@@ -404,7 +404,10 @@ fn completeness_and_keys() {
     assert_eq!((&stream["appended"], &stream["lastSequence"]), (&json!(RECORDS), &json!(RECORDS)));
     let keys = HOUSE.get("/v1/cdr/keys");
     assert_eq!(keys.items().len(), 1);
-    assert_eq!(keys.items()[0]["keyId"], answer["signerKeyId"]);
+    let key = &keys.items()[0];
+    assert_eq!(key["keyId"], answer["signerKeyId"]);
+    assert_eq!((&key["algorithm"], &key["status"]), (&json!("Ed25519"), &json!("ACTIVE")));
+    assert_eq!((&key["signsBefore"], &key["exportsBefore"]), (&json!(null), &json!(null)));
     assert!(answer["signature"].is_string());
 }
 

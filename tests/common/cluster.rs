@@ -56,14 +56,31 @@ impl Cluster {
     /// Starts three replicas whose configurations `edit` has changed, and waits until one leads.
     pub fn start_edited(dir: &Path, nats_url: &str, edit: impl Fn(&str) -> String) -> Self {
         let mut cluster = Self::configure(dir, nats_url, [ClockOffset(0); 3], NO_EVENTS);
-        for id in 1..=3 {
-            let path = config_file(dir, id);
-            let text = std::fs::read_to_string(&path).unwrap();
-            std::fs::write(path, edit(&text)).unwrap();
-            cluster.restart(id);
-        }
+        cluster.edit_configuration(edit);
+        (1..=3).for_each(|id| cluster.restart(id));
         cluster.leader();
         cluster
+    }
+
+    /// Three replicas with clocks that [`Cluster::set_clock`] can set; none of them runs.
+    pub fn prepare_with_movable_clocks(dir: &Path, nats_url: &str, clock: ClockOffset) -> Self {
+        let mut cluster = Self::configure(dir, nats_url, [clock; 3], NO_EVENTS);
+        cluster.movable_clocks = true;
+        cluster
+    }
+
+    /// Changes every node's configuration; a node reads it when it starts.
+    pub fn edit_configuration(&self, edit: impl Fn(&str) -> String) {
+        for id in 1..=3 {
+            let path = config_file(&self.dir, id);
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, edit(&text)).unwrap();
+        }
+    }
+
+    /// The configuration of a node.
+    pub fn configuration(&self, id: usize) -> PathBuf {
+        config_file(&self.dir, id)
     }
 
     /// Starts three replicas whose clocks are right, and can be set by [`Cluster::set_clock`] while they run.
@@ -155,11 +172,7 @@ impl Cluster {
 
     /// Adds lines to every node's configuration; a node reads them when it starts.
     pub fn add_configuration(&self, lines: &str) {
-        for id in 1..=3 {
-            let path = config_file(&self.dir, id);
-            let text = std::fs::read_to_string(&path).unwrap();
-            std::fs::write(path, format!("{text}{lines}")).unwrap();
-        }
+        self.edit_configuration(|text| format!("{text}{lines}"));
     }
 
     /// Starts a node that does not run.

@@ -2,7 +2,7 @@
 """Checks the golden vectors beside this file with nothing but a JSON library and SHA-256.
 
 Recomputes every row hash, row chain, tree, operator and national chain, seal hash, completeness sum, inclusion
-proof and signature. Exit 0: all hold; 1: the first that does not.
+proof and signature, and the signatures of export files. Exit 0: all hold; 1: the first that does not.
 """
 
 import base64
@@ -49,6 +49,58 @@ def point_read(data):
 
 
 BASE = point_read((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
+
+
+# NIST P-256 (SEC 2): the field's prime, the group's order, the curve's constant and base point.
+P256 = 2**256 - 2**224 + 2**192 + 2**96 - 1
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+P256_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+P256_BASE = (
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+)
+
+
+def p256_add(a, b):
+    """Sum of two points; None is the point at infinity."""
+    if a is None or b is None:
+        return b if a is None else a
+    if a[0] == b[0] and (a[1] + b[1]) % P256 == 0:
+        return None
+    if a == b:
+        slope = (3 * a[0] * a[0] - 3) * pow(2 * a[1], P256 - 2, P256) % P256
+    else:
+        slope = (b[1] - a[1]) * pow(b[0] - a[0], P256 - 2, P256) % P256
+    x = (slope * slope - a[0] - b[0]) % P256
+    return x, (slope * (a[0] - x) - a[1]) % P256
+
+
+def p256_multiply(scalar, point):
+    result = None
+    while scalar:
+        if scalar & 1:
+            result = p256_add(result, point)
+        point, scalar = p256_add(point, point), scalar >> 1
+    return result
+
+
+def check_p256(key, message, signature):
+    """ECDSA over the message's SHA-256: r and s of 32 bytes each, s the lower one; the key uncompressed."""
+    assert len(key) == 65 and key[0] == 4 and len(signature) == 64, "signature: form"
+    x, y = int.from_bytes(key[1:33], "big"), int.from_bytes(key[33:], "big")
+    assert x < P256 and y < P256 and (y * y - x * x * x + 3 * x - P256_B) % P256 == 0, "not a point"
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    assert 0 < r < P256_ORDER and 0 < s <= P256_ORDER // 2, "signature: range"
+    inverse = pow(s, P256_ORDER - 2, P256_ORDER)
+    e = int.from_bytes(sha(message), "big")
+    point = p256_add(
+        p256_multiply(e * inverse % P256_ORDER, P256_BASE), p256_multiply(r * inverse % P256_ORDER, (x, y))
+    )
+    assert point is not None and point[0] % P256_ORDER == r, "signature: not by this key"
+
+
+def check_by(algorithm, key, message, signature):
+    {"Ed25519": check_signature, "ecdsa-p256": check_p256}[algorithm](key, message, signature)
 
 
 def check_signature(key, message, signature):
@@ -175,7 +227,7 @@ def check(vector):
         key = keys[seal["signerKeyId"]]
         check_key(key, seal, vector["rootPublicKey"])
         message = b"cdr-seal-v1\0" + seal_hash
-        check_signature(bytes.fromhex(key["publicKey"]), message, base64.b64decode(hour["signature"]))
+        check_by(key["algorithm"], bytes.fromhex(key["publicKey"]), message, base64.b64decode(hour["signature"]))
     assert sum(hour["seal"]["recordCount"] for hour in vector["hours"]) == len(vector["rows"]), "rows without an hour"
     signatures = {hour["sealHash"]: hour["signature"] for hour in vector["hours"]}
     for proof in vector["proofs"]:
@@ -184,7 +236,28 @@ def check(vector):
         assert proof["key"] == keys[proof["seal"]["signerKeyId"]], "proof: key"
 
 
+def check_sidecar(file):
+    """A sidecar is exactly four lines; it signs the 32 bytes of the file's SHA-256."""
+    digest = sha(file["content"].encode())
+    names = ["KeyId", "Algorithm", "Signature", "FileSha256"]
+    lines = [line.split(": ", 1) for line in file["sidecar"].split("\n")]
+    assert lines.pop() == [""] and [line[0] for line in lines] == names, "sidecar: lines"
+    key_id, algorithm, signature, named = (line[1] for line in lines)
+    assert [key_id, algorithm, named] == [file["keyId"], file["algorithm"], digest.hex()], "sidecar: fields"
+    check_by(algorithm, bytes.fromhex(file["publicKey"]), digest, base64.b64decode(signature, validate=True))
+
+
 def main():
+    folder = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(folder, "sidecars", "sidecars.json"), encoding="utf-8") as file:
+        files = json.load(file)["files"]
+    for number, file in enumerate(files, 1):
+        try:
+            check_sidecar(file)
+        except (AssertionError, KeyError, ValueError) as error:
+            print(f"sidecars.json: file {number} does not hold: {error!r}", file=sys.stderr)
+            return 1
+    print(f"sidecars.json: {len(files)} signed files hold")
     paths = sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "*.json")))
     for path in paths:
         with open(path, encoding="utf-8") as file:

@@ -2,15 +2,17 @@
 //!
 //! A message is acknowledged once its rows are committed, and may come twice: what a handler proposes, the log takes
 //! once. A message that can't be read goes to the dead letter at once. One whose *processing* failed is tried again,
-//! five times in all, then goes there too. Failures of bus, log or store say nothing about a message and never count;
+//! five times in all, then goes there too. One whose time has not come is put off, which is no attempt. Failures of bus, log or store say nothing about a message and never count;
 //! attempts are counted in the leader's memory, so a failover begins anew.
 
 mod attempts;
 mod compliance;
 mod fields;
 mod fraud;
+mod inbound;
 mod operators;
 mod priced;
+mod status;
 mod work;
 
 #[cfg(test)]
@@ -21,12 +23,14 @@ use crate::bus::{Bus, BusError, Delivery, StreamSpec, WorkQueue};
 use crate::dlr::Reason;
 use crate::ingest::{dead_letter, dead_letter_names, inbound_limit_bytes, put_away};
 use crate::metrics::Metrics;
-use crate::pricing::EntitySource;
+use crate::pricing::{EntitySource, Pricing};
 use crate::proposer::{ProposalError, Proposer};
 use attempts::{Attempts, MOST_ATTEMPTS};
 use cdr_core::command::Rejection;
 use cdr_storage::StoreError;
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
+use inbound::Inbound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use work::{Work, verdicts};
@@ -79,6 +83,10 @@ impl EndsTerm for ConsumeError {
 enum Taken {
     /// Nothing is left to be done.
     Done,
+    /// It is of no concern here.
+    Ignored,
+    /// Its time has not come: it is looked at again after this.
+    Later(Duration),
     /// The rows that were pushed.
     Rows,
     /// It can't be done now: a failed attempt, for this reason.
@@ -89,6 +97,11 @@ enum Taken {
 
 /// What messages of one subject mean.
 trait Handler: Send + Sync + 'static {
+    /// Looks at what messages depend on, before some are taken.
+    fn prepare<'a>(&'a self, _proposer: &'a Proposer) -> BoxFuture<'a, Result<(), ConsumeError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Reads a message and the store, and pushes the rows that it asks for. Called off the runtime; may be called
     /// again for the same message, whether or not its rows were taken.
     fn take(&self, message: &Message<'_>, work: &mut Work<'_>) -> Result<Taken, ConsumeError>;
@@ -111,6 +124,8 @@ struct Message<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     Done,
+    Ignored,
+    Later(Duration),
     Failed(String),
     Unreadable(Reason),
 }
@@ -135,17 +150,27 @@ pub struct ConsumerSettings {
     pub streams: crate::config::Consumers,
     /// Copies.
     pub replicas: usize,
+    /// Stream of the receipts.
+    pub inbound: String,
+    /// How long a receipt may take before a message counts as EXPIRED without one.
+    pub expired_wait: Duration,
 }
 
 /// Every consumer, with no attempts counted yet.
 pub fn consumers(
     settings: &ConsumerSettings,
     bus: &Arc<dyn Bus>,
+    pricing: &Arc<dyn Pricing>,
     entities: &Arc<dyn EntitySource>,
     metrics: &Arc<Metrics>,
 ) -> Vec<Consumer> {
     let streams = &settings.streams;
-    let parts: [(&str, &str, &String, Arc<dyn Handler>); 4] = [
+    let expired = status::Expired {
+        wait: settings.expired_wait,
+        inbound: Inbound::new(bus.clone(), settings.inbound.clone()),
+        pricing: pricing.clone(),
+    };
+    let parts: [(&str, &str, &String, Arc<dyn Handler>); 5] = [
         (priced::DURABLE, priced::SUBJECT, &streams.pricing_stream, Arc::new(priced::Priced)),
         (fraud::DURABLE, fraud::SUBJECT, &streams.fraud_stream, Arc::new(fraud::Reversal)),
         (
@@ -155,6 +180,7 @@ pub fn consumers(
             Arc::new(operators::Registry(entities.clone())),
         ),
         (compliance::DURABLE, compliance::SUBJECT, &streams.compliance_stream, Arc::new(compliance::Sink)),
+        (status::DURABLE, status::SUBJECT, &streams.status_stream, Arc::new(expired)),
     ];
     parts
         .map(|(durable, subject, stream, handler)| Consumer {
@@ -263,6 +289,14 @@ impl Consumer {
             Verdict::Done => {
                 queue.ack(delivery).await?;
                 self.metrics.consumed(consumer, "done");
+            }
+            Verdict::Ignored => {
+                queue.ack(delivery).await?;
+                self.metrics.consumed(consumer, "ignored");
+            }
+            Verdict::Later(pause) => {
+                self.metrics.consumed(consumer, "put_off");
+                return Ok(queue.retry_later(delivery, pause).await?);
             }
             Verdict::Unreadable(reason) => {
                 self.put_away(queue, stream, delivery, &reason.to_string(), &reason.to_string()).await?;

@@ -2,11 +2,13 @@
 
 use super::work::verdicts;
 use super::*;
-use crate::bus::AckHandle;
-use crate::pricing::{Entities, PricingError};
+use crate::bus::{AckHandle, LocalBackend, LocalOptions, Outgoing};
+use crate::pricing::{Entities, PricingError, TablePricing};
 use crate::test_node::{OPERATOR, TestNode, message_id};
-use cdr_core::Money;
-use cdr_core::row::{Adjustment, AdjustmentType, BillingIndicator, SystemKind};
+use cdr_core::command::{Command, Drafts, Ingest, Reply};
+use cdr_core::row::{Adjustment, AdjustmentType, BillingIndicator, FinalState, SystemKind};
+use cdr_core::state::StreamRecord;
+use cdr_core::{Millis, Money};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
@@ -192,6 +194,141 @@ async fn an_updated_operator_is_asked_for_again() {
     assert_eq!(verdicts[0], Verdict::Done);
     assert!(verdicts[1..].iter().all(|verdict| matches!(verdict, Verdict::Unreadable(_))), "{verdicts:?}");
     assert_eq!(*asked.0.lock().unwrap(), ["AWCC"]);
+}
+
+fn status(number: u64, state: &str, final_at: Millis) -> Value {
+    json!({
+        "messageId": message_id(number).to_string(), "operatorId": OPERATOR, "status": state,
+        "direction": "MT", "chargeType": "A2P", "from": "Bank", "to": "+93771234567",
+        "serviceCenterAddress": "+93770011111", "messageReference": "7F3A", "segmentCount": 1,
+        "encoding": "GSM7", "finalAt": final_at.to_string(), "traceId": "trace",
+    })
+}
+
+/// A consumer of states over a bus with the inbound stream `IN`, which waits an hour for receipts.
+async fn status_consumer() -> (TestNode, Arc<dyn Handler>, Arc<LocalBackend>, tempfile::TempDir) {
+    let node = TestNode::with_records(1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let bus = Arc::new(LocalBackend::open(folder.path(), LocalOptions::default()).unwrap());
+    let handler: Arc<dyn Handler> = Arc::new(status::Expired {
+        wait: Duration::from_secs(3_600),
+        inbound: Inbound::new(bus.clone(), "IN".to_owned()),
+        pricing: Arc::new(TablePricing::default()),
+    });
+    (node, handler, bus, folder)
+}
+
+/// Makes the inbound stream and its first epoch.
+async fn open_inbound(node: &TestNode, bus: &LocalBackend) {
+    let spec = StreamSpec {
+        name: "IN".to_owned(),
+        subjects: vec!["in".to_owned()],
+        max_age: MAX_AGE,
+        replicas: 1,
+        dedup_window: DEDUP_WINDOW,
+        max_message_bytes: None,
+    };
+    bus.ensure_stream(&spec).await.unwrap();
+    let record = StreamRecord {
+        created: Millis(bus.stream_info("IN").await.unwrap().created_ms).to_string(),
+        first_sequence: 1,
+        reason: "first".to_owned(),
+        stream: "IN".to_owned(),
+    };
+    let row = (SystemKind::Stream, cdr_core::canonical::to_jcs(&record));
+    node.proposer.append_rows("test", vec![row]).await.unwrap();
+}
+
+async fn said_of(handler: &Arc<dyn Handler>, node: &TestNode, payloads: &[Value]) -> Vec<Verdict> {
+    let deliveries: Vec<_> = (1..).zip(payloads).map(|(n, payload)| delivery(n, payload)).collect();
+    verdicts(handler, &node.proposer, "durable", "STREAM", &deliveries).await.unwrap()
+}
+
+const SOON: Verdict = Verdict::Later(Duration::from_secs(1));
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_message_is_recorded_when_no_receipt_came_in_time() {
+    let (node, handler, bus, _folder) = status_consumer().await;
+    open_inbound(&node, &bus).await;
+    let start = node.proposer.clock().now();
+    let mut lacking = status(2, "EXPIRED", start);
+    lacking["to"] = Value::Null;
+    let mut stranger = status(2, "EXPIRED", start);
+    stranger["operatorId"] = json!("NOBODY");
+    let all = [
+        status(2, "EXPIRED", start),
+        status(2, "ENROUTE", start),
+        json!({"status": "SOMETHING_NEW"}),
+        status(1, "EXPIRED", start),
+        status(3, "EXPIRED", Millis(start.0 + 60_000)),
+        json!({"messageId": message_id(2).to_string()}),
+        lacking,
+        stranger,
+    ];
+    let verdicts = said_of(&handler, &node, &all).await;
+    assert_eq!(verdicts[..5], [SOON, Verdict::Ignored, Verdict::Ignored, Verdict::Done, SOON]);
+    for (verdict, reason) in verdicts[5..].iter().zip([
+        "status is missing",
+        "to is missing",
+        "operatorId is not a registered operator",
+    ]) {
+        let Verdict::Unreadable(said) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(said.to_string(), reason);
+    }
+    let rows = |number| node.proposer.store().rows_of_message(message_id(number)).unwrap();
+    assert!(rows(2).is_empty());
+    node.proposer.clock().observe(Millis(start.0 + 3_600_000));
+    for _ in 0..2 {
+        // Whoever comes twice is recorded once; the other's hour is not over.
+        let all = [status(2, "EXPIRED", start), status(2, "EXPIRED", start), all[4].clone()];
+        until(&handler, &node, &all, &[Verdict::Done, Verdict::Done, SOON]).await;
+    }
+    assert_eq!((rows(1).len(), rows(2).len(), rows(3).len()), (1, 1, 0));
+    let row = rows(2).remove(0);
+    let row = row.row().unwrap();
+    let sms = row.sms().unwrap();
+    assert_eq!((sms.final_state, sms.event_at, sms.adjustment.is_none()), (FinalState::Expired, start, true));
+    assert_eq!((row.frame.source_stream, row.frame.operator_id), ("internal", OPERATOR));
+}
+
+/// Takes messages until this is said of them: what the inbound stream holds is looked at now and then only.
+async fn until(handler: &Arc<dyn Handler>, node: &TestNode, payloads: &[Value], expected: &[Verdict]) {
+    for _ in 0..200 {
+        if said_of(handler, node, payloads).await == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{:?} is said", said_of(handler, node, payloads).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_of_receipts_is_no_silence() {
+    let (node, handler, bus, _folder) = status_consumer().await;
+    let start = node.proposer.clock().now();
+    node.proposer.clock().observe(Millis(start.0 + 7_200_000));
+    let all = [status(2, "EXPIRED", start)];
+    assert_eq!(said_of(&handler, &node, &all).await, [SOON], "the stream is not there yet");
+    open_inbound(&node, &bus).await;
+    let (subject, payload) = ("in".to_owned(), "a receipt".into());
+    bus.publish(Outgoing { subject, payload, ..Outgoing::default() }).await.unwrap();
+    for _ in 0..6 {
+        assert_eq!(said_of(&handler, &node, &all).await, [SOON], "a receipt is not read yet");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let ingest = Ingest {
+        stream: "IN",
+        first: 1,
+        last: 1,
+        last_digest: [0; 32],
+        ignored: 1,
+        dead_lettered: 0,
+        missing: 0,
+        drafts: Drafts::default(),
+    };
+    assert!(matches!(node.proposer.propose(Command::Ingest(ingest)).await.unwrap(), Reply::Ingested(_)));
+    until(&handler, &node, &all, &[Verdict::Done]).await;
+    assert_eq!(node.proposer.store().rows_of_message(message_id(2)).unwrap().len(), 1);
 }
 
 /// A log that is gone is no message's fault.

@@ -3,11 +3,12 @@
 
 use super::{ConsumeError, Handler, Message, Taken, Verdict};
 use crate::bus::Delivery;
+use crate::clock::Clock;
 use crate::proposer::Proposer;
-use cdr_core::CdrId;
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
 use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
+use cdr_core::{CdrId, LedgerState};
 use cdr_storage::{Store, StoredRow};
 use std::sync::Arc;
 
@@ -24,6 +25,16 @@ impl Work<'_> {
     /// The store.
     pub fn store(&self) -> &Store {
         self.proposer.store()
+    }
+
+    /// The state, as far as this replica has applied it.
+    pub fn state(&self) -> Arc<LedgerState> {
+        self.proposer.state()
+    }
+
+    /// The leader's clock.
+    pub fn clock(&self) -> &Clock {
+        self.proposer.clock()
     }
 
     /// A new record id.
@@ -67,12 +78,16 @@ pub(super) async fn verdicts(
     deliveries: &[Delivery],
 ) -> Result<Vec<Verdict>, ConsumeError> {
     let taker = Taker { handler, proposer, durable, stream };
+    handler.prepare(proposer).await?;
     let (taken, drafts) = taker.take(deliveries).await?;
-    let committed = drafts.is_empty() || matches!(propose(proposer, &drafts).await?, Reply::Appended { .. });
+    let committed = drafts.is_empty()
+        || matches!(propose(proposer, &drafts).await?, Reply::Appended { .. } | Reply::Ingested(_));
     let mut verdicts = Vec::with_capacity(deliveries.len());
     for (delivery, taken) in deliveries.iter().zip(taken) {
         verdicts.push(match taken {
             Taken::Done => Verdict::Done,
+            Taken::Ignored => Verdict::Ignored,
+            Taken::Later(pause) => Verdict::Later(pause),
             Taken::Rows if committed => Verdict::Done,
             Taken::Rows => taker.alone(delivery).await?,
             Taken::Failed(why) => Verdict::Failed(why),
@@ -113,10 +128,14 @@ impl Taker<'_> {
                 Some(Taken::Rows) => {}
                 Some(Taken::Failed(why)) => return Ok(Verdict::Failed(why)),
                 Some(Taken::Unreadable(reason)) => return Ok(Verdict::Unreadable(reason)),
+                Some(Taken::Ignored) => return Ok(Verdict::Ignored),
+                Some(Taken::Later(pause)) => return Ok(Verdict::Later(pause)),
                 Some(Taken::Done) | None => return Ok(Verdict::Done),
             }
             match propose(self.proposer, &drafts).await? {
-                Reply::Appended { .. } | Reply::Repeated { .. } => return Ok(Verdict::Done),
+                Reply::Appended { .. } | Reply::Ingested(_) | Reply::Repeated { .. } => {
+                    return Ok(Verdict::Done);
+                }
                 Reply::Rejected(
                     Rejection::Superseded { .. }
                     | Rejection::AlreadyVoided { .. }

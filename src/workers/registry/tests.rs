@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::Clock;
-use crate::signer::{DevKey, DevRoot};
+use crate::signer::{DevKey, DevRoot, Signer};
 use crate::test_node::{CLUSTER, TestNode};
 use cdr_core::command::Command;
 use cdr_core::hash::from_hex;
@@ -19,6 +19,11 @@ fn clock() -> Clock {
 fn keys(dir: &Path) -> (DevKey, DevRoot) {
     let signer = DevKey::load_or_create(&dir.join("signer.key"), "seal").unwrap();
     (signer, DevRoot::load_or_create(&dir.join("root.key")).unwrap())
+}
+
+async fn register(node: &TestNode, signer: &DevKey, voucher: &Voucher) {
+    let public_key = signer.public_key(signer.key_id()).unwrap();
+    register_key(&node.proposer, signer.key_id(), &public_key, voucher).await.unwrap();
 }
 
 fn configured(ids: &[&str]) -> Vec<(String, String)> {
@@ -71,10 +76,11 @@ async fn a_leader_makes_its_key_known_from_the_next_hour_on() {
     let voucher = Voucher::DevRoot(root);
     clock.observe(Millis(START.start().0 + 5 * HOUR_MS));
     for _ in 0..2 {
-        register_key(&node.proposer, &signer, &voucher).await.unwrap();
+        register(&node, &signer, &voucher).await;
     }
     let state = node.proposer.state();
     assert_eq!((state.keys.len(), state.head.open_hour), (1, Hour(START.0 + 5)));
+    assert_eq!(state.settings.get(KEY_SETTING), Some(signer.key_id()));
     assert_eq!(state.keys[0].from_hour, Hour(START.0 + 6));
     assert!(state.keys[0].is_trusted(CLUSTER, &public));
     // The hours before it are nobody's to sign.
@@ -85,10 +91,30 @@ async fn a_leader_makes_its_key_known_from_the_next_hour_on() {
     // A second replica with a key of its own comes to lead.
     let (other_dir, other_hour) = (tempfile::tempdir().unwrap(), Hour(START.0 + 8));
     let (other, _) = keys(other_dir.path());
-    register_key(&node.proposer, &other, &voucher).await.unwrap();
+    register(&node, &other, &voucher).await;
     let state = node.proposer.state();
     assert_eq!(state.signing_key(Hour(START.0 + 7)).unwrap().key_id, signer.key_id());
     assert_eq!(state.signing_key(other_hour).unwrap().key_id, other.key_id());
+    assert_eq!(state.settings.get(KEY_SETTING), Some(other.key_id()));
+
+    // Whoever is configured with the key before changes nothing any more.
+    let rows = state.head.row_count;
+    register(&node, &signer, &voucher).await;
+    let state = node.proposer.state();
+    assert_eq!((state.head.row_count, state.settings.get(KEY_SETTING)), (rows, Some(other.key_id())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_setting_that_is_missing_is_added_to_a_known_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = TestNode::begin(clock()).await;
+    let (signer, root) = keys(dir.path());
+    let record = root.vouch(&signer, CLUSTER, START.next()).unwrap();
+    node.proposer.append_rows("test", vec![(SystemKind::Key, to_jcs(&record))]).await.unwrap();
+    assert_eq!(node.proposer.state().settings.get(KEY_SETTING), None);
+    register(&node, &signer, &Voucher::DevRoot(root)).await;
+    let state = node.proposer.state();
+    assert_eq!((state.keys.len(), state.settings.get(KEY_SETTING)), (1, Some(signer.key_id())));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,10 +125,10 @@ async fn a_signed_record_counts_from_its_own_hour_or_not_at_all() {
     let (signer, root) = keys(dir.path());
     clock.observe(Millis(START.start().0 + 5 * HOUR_MS));
     let early = Voucher::Record(root.vouch(&signer, CLUSTER, START).unwrap());
-    register_key(&node.proposer, &signer, &early).await.unwrap();
+    register(&node, &signer, &early).await;
     assert!(node.proposer.state().key(signer.key_id()).is_none(), "it would cover sealed hours");
     let later = Voucher::Record(root.vouch(&signer, CLUSTER, Hour(START.0 + 30)).unwrap());
-    register_key(&node.proposer, &signer, &later).await.unwrap();
+    register(&node, &signer, &later).await;
     let state = node.proposer.state();
     assert_eq!(state.key(signer.key_id()).unwrap().from_hour, Hour(START.0 + 30));
 }

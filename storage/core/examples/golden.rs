@@ -24,5 +24,8 @@ fn main() -> std::io::Result<()> {
         std::fs::write(vectors::folder().join(format!("{}.json", scenario.name)), &text)?;
         println!("{:<20} {:>9} bytes", scenario.name, text.len());
     }
+    let path = vectors::sidecar_file();
+    std::fs::create_dir_all(path.parent().expect("a folder"))?;
+    std::fs::write(path, vectors::sidecar_document())?;
     Ok(())
 }

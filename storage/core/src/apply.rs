@@ -8,13 +8,14 @@ use crate::audit::{self, Request};
 use crate::canonical::{MAX_INTEGER, row_hash};
 use crate::command::{
     Append, Command, DraftItem, Envelope, Ingest, Ingested, Initialize, OutboxPlace, Rejection, Reply,
-    SignSeal, Source, message_ids,
+    SignSeal, Source,
 };
 use crate::export::Export;
 use crate::export::books::{Books, Named, named};
 use crate::export::quarantine::Quarantined;
 use crate::hash::Hash;
 use crate::id::{CdrId, Uuid};
+use crate::receipt::{Fate, Known, are_expired, fate, message_ids, sms_of};
 use crate::row::{Place, Record, Row, SYSTEM_OPERATOR, Sms, System, SystemKind};
 use crate::seal::verify_signature;
 use crate::state::{ClosedHour, Cluster, LedgerState, Subtree};
@@ -26,12 +27,12 @@ pub const MAX_HOURS_AT_ONCE: u32 = 24 * 400;
 
 /// What `apply` has to know of earlier rows.
 pub trait View {
-    /// For every id: is there an original CDR (no adjustment) of that message in a bucket of `since` or later?
-    /// The answer is exact: replicas must decide alike.
+    /// For every id: what is known of that message, if there is an original CDR (no adjustment) of it in a bucket of
+    /// `since` or later? The answer is exact: replicas must decide alike.
     ///
     /// # Errors
     /// If the rows can't be read; nothing is decided then.
-    fn seen(&self, ids: &[Uuid], since: Hour) -> Result<Vec<bool>, ViewError>;
+    fn known(&self, ids: &[Uuid], since: Hour) -> Result<Vec<Known>, ViewError>;
 
     /// Hash of the seal of `hour`, if that hour is sealed.
     ///
@@ -312,20 +313,27 @@ impl<'a> Step<'a> {
         let at = self.check_stream(ingest)?;
         let items = ingest.drafts.decode()?;
         check_sums(ingest, &items)?;
-        let ids =
-            message_ids(&items).ok_or_else(|| illegal("an inbound stream carries original CDRs only"))?;
         self.close_until(now)?;
-        let known = view.seen(&ids, self.transition.state.dedup_since())?;
-        let mut in_batch = HashSet::with_capacity(ids.len());
+        let known = self.known(view, &items)?;
+        let (mut in_batch, mut followed) = (HashSet::with_capacity(items.len()), HashSet::new());
         let (mut appended, mut duplicate) = (0, 0);
         self.transition.rows.reserve(items.len());
-        for ((item, id), known) in items.into_iter().zip(&ids).zip(known) {
-            if known || !in_batch.insert(*id) {
+        for (item, known) in items.into_iter().zip(known) {
+            let sms = sms_of(&item.draft).ok_or_else(|| illegal("an inbound stream carries CDRs only"))?;
+            let supersedes = match fate(sms, known) {
+                _ if in_batch.contains(&sms.message_id) => None,
+                Err(rejection) => return Err(rejection.into()),
+                Ok(Fate::Duplicate) => None,
+                Ok(Fate::Original) => Some(None),
+                Ok(Fate::Correction) => Some(Some(follow(view, &item, sms, &mut followed)?)),
+            };
+            let Some(supersedes) = supersedes else {
                 duplicate += 1;
                 continue;
-            }
+            };
+            in_batch.insert(sms.message_id);
             let sequence = ingest.first + u64::from(item.offset);
-            self.push_row(item, ingest.stream, sequence, now, None)?;
+            self.push_row(item, ingest.stream, sequence, now, supersedes)?;
             appended += 1;
         }
         let stream = &mut self.transition.state.streams[at];
@@ -373,10 +381,62 @@ impl<'a> Step<'a> {
             return Ok(Reply::Repeated { answer: answer.to_string() });
         }
         self.close_until(now)?;
+        if are_expired(&items, append.source) {
+            return self.append_expired(view, items, now);
+        }
         let (bucket_hour, first_sequence) =
             (self.transition.state.head.open_hour.0, self.transition.state.head.open_rows + 1);
         self.append_rows(view, append.source, items, now)?;
         Ok(Reply::Appended { bucket_hour, first_sequence })
+    }
+
+    /// What is known of the messages of a batch.
+    fn known(&self, view: &impl View, items: &[DraftItem<'_>]) -> Result<Vec<Known>, Stop> {
+        let ids = message_ids(items).ok_or_else(|| illegal("system rows have no place among CDRs"))?;
+        Ok(view.known(&ids, self.transition.state.dedup_since())?)
+    }
+
+    /// Originals of messages whose receipt did not come. One that is recorded already is dropped: only rows count in
+    /// the source of the system's own.
+    fn append_expired(
+        &mut self,
+        view: &impl View,
+        items: Vec<DraftItem<'a>>,
+        now: Millis,
+    ) -> Result<Reply, Stop> {
+        let known = self.known(view, &items)?;
+        let mut in_batch = HashSet::with_capacity(items.len());
+        let mut ingested = Ingested::default();
+        for (item, known) in items.into_iter().zip(known) {
+            let id = sms_of(&item.draft).map(|sms| sms.message_id);
+            if known != Known::Nothing || !in_batch.insert(id) {
+                ingested.duplicate += 1;
+                continue;
+            }
+            ingested.position = self.push_own(item, Source::Internal, now, None)?;
+            ingested.appended += 1;
+        }
+        ingested.bucket_hour = self.transition.state.head.open_hour.0;
+        Ok(Reply::Ingested(ingested))
+    }
+
+    /// Appends a row of the system's own, behind those of the same source; its number there.
+    fn push_own(
+        &mut self,
+        item: DraftItem<'a>,
+        source: Source,
+        now: Millis,
+        supersedes: Option<Superseded>,
+    ) -> Result<u64, Stop> {
+        let name = source.as_str();
+        let at = self.transition.state.stream(name).ok_or_else(|| illegal("no such source"))?;
+        let stream = &mut self.transition.state.streams[at];
+        stream.position += 1;
+        stream.appended += 1;
+        let sequence = stream.position;
+        self.transition.changes.stream(at);
+        self.push_row(item, name, sequence, now, supersedes)?;
+        Ok(sequence)
     }
 
     fn append_rows(
@@ -399,14 +459,7 @@ impl<'a> Step<'a> {
                 }
                 _ => return Err(illegal("only adjustments and rows of _system can be appended this way")),
             };
-            let name = source.as_str();
-            let at = self.transition.state.stream(name).ok_or_else(|| illegal("no such source"))?;
-            let stream = &mut self.transition.state.streams[at];
-            stream.position += 1;
-            stream.appended += 1;
-            let sequence = stream.position;
-            self.transition.changes.stream(at);
-            self.push_row(item, name, sequence, now, supersedes)?;
+            self.push_own(item, source, now, supersedes)?;
         }
         Ok(())
     }
@@ -502,7 +555,7 @@ impl<'a> Step<'a> {
         }
         let seal_hash = view.seal_hash(sign.hour)?.ok_or_else(|| refuse("there is no seal"))?;
         let key = state.signing_key(sign.hour).ok_or_else(|| refuse("no key covers the hour"))?;
-        let public_key = key.public_key_bytes().ok_or_else(|| refuse("the key is no Ed25519 key"))?;
+        let public_key = key.public_key().ok_or_else(|| refuse("the key can't be used"))?;
         if !verify_signature(&seal_hash, &sign.signature, &public_key) {
             return Err(refuse("it is not by the key that the seal names").into());
         }

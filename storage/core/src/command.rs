@@ -5,7 +5,6 @@
 
 use crate::Hash;
 use crate::codec::{self, CodecError};
-use crate::id::Uuid;
 use crate::row::Draft;
 use crate::time::{Hour, Millis};
 use bincode::{BorrowDecode, Decode, Encode};
@@ -31,7 +30,8 @@ pub enum Command<'a> {
     Fence,
     /// Rows from an inbound stream, in stream order.
     Ingest(Ingest<'a>),
-    /// System rows and adjustments from a worker or a request: all of them, or none.
+    /// System rows and adjustments from a worker or a request: all of them, or none. Or, from a worker, nothing but
+    /// originals of messages whose receipt did not come: each of them unless its message is recorded already.
     Append(Append<'a>),
     /// Seals every hour that ended before `now`.
     Seal,
@@ -96,11 +96,12 @@ pub struct Ingest<'a> {
     pub dead_lettered: u64,
     /// Sequences that the stream says are deleted.
     pub missing: u64,
-    /// One draft for every other message.
+    /// One draft for every other message: an original CDR, or the CORRECTION of one that was recorded as EXPIRED
+    /// without a receipt ([`crate::receipt`]).
     pub drafts: Drafts<'a>,
 }
 
-/// System rows and adjustments from a worker or a request.
+/// System rows and adjustments from a worker or a request, or originals of messages whose receipt did not come.
 #[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
 pub struct Append<'a> {
     /// Where they come from.
@@ -133,7 +134,7 @@ impl Source {
 pub struct SignSeal {
     /// Hour of the seal.
     pub hour: Hour,
-    /// Ed25519 signature by the key that the seal names.
+    /// Signature by the key that the seal names.
     pub signature: [u8; 64],
 }
 
@@ -264,7 +265,7 @@ pub enum Reply {
         /// The term.
         term: u64,
     },
-    /// A stretch of a stream is in the log.
+    /// A stretch of a stream is in the log, or originals of messages whose receipt did not come.
     Ingested(Ingested),
     /// The rows are in the log.
     Appended {
@@ -291,7 +292,7 @@ pub enum Reply {
     Rejected(Rejection),
 }
 
-/// Outcome of a [`Command::Ingest`].
+/// Outcome of a [`Command::Ingest`], or of a [`Command::Append`] of originals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ingested {
     /// Rows appended.
@@ -300,7 +301,7 @@ pub struct Ingested {
     pub duplicate: u64,
     /// Bucket of the rows, hours since the epoch.
     pub bucket_hour: u32,
-    /// The stream's position now.
+    /// The stream's position now; of originals, the number of the last one that was appended, or 0.
     pub position: u64,
 }
 
@@ -421,15 +422,10 @@ pub enum Rejection {
         /// What is wrong.
         why: String,
     },
-}
-
-/// The ids of a batch's messages, for one look-up.
-pub(crate) fn message_ids(items: &[DraftItem<'_>]) -> Option<Vec<Uuid>> {
-    items
-        .iter()
-        .map(|item| match &item.draft.record {
-            crate::row::Record::Sms(sms) if sms.adjustment.is_none() => Some(sms.message_id),
-            _ => None,
-        })
-        .collect()
+    /// A receipt was drafted before a row of the same message was appended that decides what it means.
+    #[error("the receipt of message {message_id} means something else by now: build the batch anew")]
+    Outdated {
+        /// The message.
+        message_id: String,
+    },
 }

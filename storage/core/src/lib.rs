@@ -9,7 +9,10 @@
 //! | [`row`] | the canonical row and its parts |
 //! | [`canonical`] | the RFC 8785 bytes of a row, from which its hash is taken |
 //! | [`merkle`], [`chain`] | trees, frontiers, proofs; the formulas of roots and chains |
+//! | [`reading`] | a row read back from its JSON |
 //! | [`seal`] | what closes an hour: seal, completeness statement, signature |
+//! | [`key`] | signing keys, their algorithms and times, and the records that vouch for them |
+//! | [`export_signature`] | the sidecar that signs the file of an export |
 //! | [`state`] | the fold over rows: open bucket, partitions, streams, keys |
 //! | [`adjust`], [`job`], [`audit`] | which adjustments may follow a row; bulk jobs; who did what |
 //! | [`setting`] | regulator-facing settings |
@@ -36,13 +39,17 @@ pub mod chain;
 pub mod codec;
 pub mod command;
 pub mod export;
+pub mod export_signature;
 pub mod hash;
 pub mod id;
 pub mod job;
+pub mod key;
 pub mod memory;
 pub mod merkle;
 pub mod money;
 pub mod proof;
+pub mod reading;
+pub mod receipt;
 pub mod row;
 pub mod seal;
 pub mod setting;

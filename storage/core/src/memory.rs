@@ -10,7 +10,8 @@ use crate::export::books::Books;
 use crate::export::quarantine::Quarantined;
 use crate::hash::Hash;
 use crate::id::{CdrId, Uuid};
-use crate::row::{Record, SystemKind};
+use crate::receipt::{Known, is_born_expired, settles};
+use crate::row::{Record, Sms, SystemKind};
 use crate::state::{ClosedHour, LedgerState};
 use crate::time::Hour;
 use std::collections::{BTreeMap, HashMap};
@@ -26,16 +27,31 @@ pub struct MemoryLedger {
     pub seals: BTreeMap<Hour, ClosedHour>,
     /// Signatures of seals.
     pub signatures: BTreeMap<Hour, SignSeal>,
-    messages: HashMap<Uuid, Hour>,
+    messages: HashMap<Uuid, Message>,
     records: HashMap<CdrId, Predecessor>,
     requests: HashMap<Hash, Request>,
     /// Every settlement file and quarantine entry.
     pub books: Books,
 }
 
+/// The latest line of a message.
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    /// Bucket of its original.
+    hour: Hour,
+    /// Its last row.
+    last: CdrId,
+    /// What a receipt meets.
+    known: Known,
+}
+
 impl View for MemoryLedger {
-    fn seen(&self, ids: &[Uuid], since: Hour) -> Result<Vec<bool>, ViewError> {
-        Ok(ids.iter().map(|id| self.messages.get(id).is_some_and(|hour| *hour >= since)).collect())
+    fn known(&self, ids: &[Uuid], since: Hour) -> Result<Vec<Known>, ViewError> {
+        let known = |id| match self.messages.get(id) {
+            Some(message) if message.hour >= since => message.known,
+            _ => Known::Nothing,
+        };
+        Ok(ids.iter().map(known).collect())
     }
 
     fn seal_hash(&self, hour: Hour) -> Result<Option<Hash>, ViewError> {
@@ -96,9 +112,8 @@ impl MemoryLedger {
             Record::Sms(sms) => {
                 if let Some(before) = predecessor_id(sms).and_then(|id| self.records.get_mut(&id)) {
                     before.is_last = false;
-                } else {
-                    self.messages.insert(sms.message_id, new.row.frame.bucket_hour);
                 }
+                self.remember_message(new, sms);
                 let record = Predecessor {
                     ordinal: new.ordinal,
                     message_id: sms.message_id,
@@ -115,6 +130,23 @@ impl MemoryLedger {
                 }
             }
             Record::System(_) => {}
+        }
+    }
+
+    fn remember_message(&mut self, new: &NewRow<'_>, sms: &Sms<'_>) {
+        let (hour, last) = (new.row.frame.bucket_hour, new.row.frame.cdr_id);
+        let Some(before) = predecessor_id(sms) else {
+            let known = if is_born_expired(&new.row) { Known::Expired { last } } else { Known::Recorded };
+            self.messages.insert(sms.message_id, Message { hour, last, known });
+            return;
+        };
+        // The line of a message that came again after the horizon goes on beside the new one.
+        let Some(message) = self.messages.get_mut(&sms.message_id).filter(|m| m.last == before) else {
+            return;
+        };
+        message.last = last;
+        if message.known != Known::Recorded {
+            message.known = if settles(&new.row) { Known::Recorded } else { Known::Expired { last } };
         }
     }
 }

@@ -7,8 +7,9 @@
 use crate::canonical::{MAX_INTEGER, to_jcs};
 use crate::chain;
 use crate::hash::{Hash, from_hex, hex_string, sha256};
+use crate::key::KeyRecord;
 use crate::merkle::InclusionProof;
-use crate::seal::{KeyRecord, Seal, verify_signature};
+use crate::seal::{Seal, verify_signature};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -35,7 +36,7 @@ pub struct PortableProof {
     /// `sha256(JCS(seal))`.
     #[serde(with = "hex_string")]
     pub seal_hash: Hash,
-    /// Base64 of the Ed25519 signature over the seal; absent until the seal is signed.
+    /// Base64 of the signature over the seal; absent until the seal is signed.
     pub signature: Option<String>,
     /// The key that signed; absent until the seal is signed.
     pub key: Option<KeyRecord>,
@@ -168,7 +169,7 @@ impl PortableProof {
         };
         let signature = decode_base64(signature)
             .and_then(|bytes| <[u8; 64]>::try_from(bytes).ok())
-            .ok_or_else(|| untrusted("the signature is no Ed25519 signature"))?;
+            .ok_or_else(|| untrusted("the signature is not 64 bytes in base64"))?;
         let named = self.seal.signer_key_id.as_deref() == Some(key.key_id.as_str());
         if !named || !key.covers(self.seal.bucket_hour) {
             return Err(untrusted("the key is not the one that the seal names, or does not cover the hour"));
@@ -176,7 +177,7 @@ impl PortableProof {
         if !key.is_trusted(&trust.cluster_id, &trust.root_public_key) {
             return Err(untrusted("the root key does not vouch for the signing key"));
         }
-        let public_key = key.public_key_bytes().ok_or_else(|| untrusted("the key is no Ed25519 key"))?;
+        let public_key = key.public_key().ok_or_else(|| untrusted("the key is of no known algorithm"))?;
         if verify_signature(&self.seal_hash, &signature, &public_key) {
             Ok(())
         } else {

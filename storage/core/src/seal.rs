@@ -5,10 +5,11 @@ use crate::canonical::{MAX_INTEGER, to_jcs};
 use crate::command::ClockKind;
 use crate::hash::{Hash, hex_string, sha256};
 use crate::id::CdrId;
+use crate::key::PublicKey;
 use crate::time::{Hour, Millis};
-use bincode::{Decode, Encode};
-use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
+
+pub use crate::key::KeyRecord;
 
 /// The hashed part of an hour's manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,68 +146,9 @@ pub fn signed_message(seal_hash: &Hash) -> Vec<u8> {
     [b"cdr-seal-v1\0".as_slice(), seal_hash].concat()
 }
 
-/// True if `signature` over the seal is by `public_key` (Ed25519, strict verification).
-pub fn verify_signature(seal_hash: &Hash, signature: &[u8; 64], public_key: &[u8; 32]) -> bool {
-    VerifyingKey::from_bytes(public_key).is_ok_and(|key| {
-        key.verify_strict(&signed_message(seal_hash), &Signature::from_bytes(signature)).is_ok()
-    })
-}
-
-/// The body of a `key` row: a signing key, vouched for by the offline root key.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct KeyRecord {
-    /// `Ed25519`.
-    pub algorithm: String,
-    /// Cluster that may use it.
-    pub cluster_id: String,
-    /// First hour that it may seal.
-    pub from_hour: Hour,
-    /// Name of the key.
-    pub key_id: String,
-    /// Public key, hexadecimal.
-    pub public_key: String,
-    /// The root key's Ed25519 signature over the other fields, hexadecimal (see [`KeyRecord::signed_message`]).
-    pub root_signature: String,
-    /// First hour that it may no longer seal; open if absent.
-    pub to_hour: Option<Hour>,
-}
-
-impl KeyRecord {
-    /// The bytes that the root key signs: `cdr-key-v1`, a zero byte, JCS of the record without `rootSignature`.
-    ///
-    /// # Errors
-    /// What could not be written.
-    pub fn signed_message(&self) -> Result<Vec<u8>, String> {
-        let body = to_jcs(&serde_json::json!({
-            "algorithm": self.algorithm, "clusterId": self.cluster_id, "fromHour": self.from_hour,
-            "keyId": self.key_id, "publicKey": self.public_key, "toHour": self.to_hour,
-        }))?;
-        Ok([b"cdr-key-v1\0".as_slice(), &body].concat())
-    }
-
-    /// The raw public key, if it is one.
-    pub fn public_key_bytes(&self) -> Option<[u8; 32]> {
-        crate::hash::from_hex(&self.public_key)
-    }
-
-    /// True if the key may seal `hour`.
-    pub fn covers(&self, hour: Hour) -> bool {
-        self.from_hour <= hour && self.to_hour.is_none_or(|to| hour < to)
-    }
-
-    /// True if the root key vouches for this record in `cluster_id`.
-    pub fn is_trusted(&self, cluster_id: &str, root_public_key: &[u8; 32]) -> bool {
-        let (Ok(message), Some(signature)) =
-            (self.signed_message(), crate::hash::from_hex::<64>(&self.root_signature))
-        else {
-            return false;
-        };
-        self.algorithm == "Ed25519"
-            && self.cluster_id == cluster_id
-            && VerifyingKey::from_bytes(root_public_key)
-                .is_ok_and(|root| root.verify_strict(&message, &Signature::from_bytes(&signature)).is_ok())
-    }
+/// True if `signature` over the seal is by `public_key`.
+pub fn verify_signature(seal_hash: &Hash, signature: &[u8; 64], public_key: &PublicKey) -> bool {
+    public_key.verify(&signed_message(seal_hash), signature)
 }
 
 #[cfg(test)]

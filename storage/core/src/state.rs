@@ -10,9 +10,10 @@ use crate::export::books::Books;
 use crate::export::fold::{Exports, RowPlace};
 use crate::hash::{Hash, sha256};
 use crate::job::{JobStep, Jobs, Place};
+use crate::key::{self, Algorithm, KeyRecord};
 use crate::merkle::Frontier;
 use crate::row::{Frame, Record, Row, SYSTEM_OPERATOR, System, SystemKind};
-use crate::seal::{KeyRecord, OperatorSeal, Seal, StreamStatement};
+use crate::seal::{OperatorSeal, Seal, StreamStatement};
 use crate::setting::Settings;
 use crate::time::{Hour, Millis};
 use bincode::{Decode, Encode};
@@ -316,7 +317,7 @@ impl LedgerState {
 
     /// The key that signs the seal of `hour`: the one that began last among those that cover it.
     pub fn signing_key(&self, hour: Hour) -> Option<&KeyRecord> {
-        self.keys.iter().filter(|key| key.covers(hour)).max_by_key(|key| key.from_hour)
+        key::signing_key(&self.keys, hour)
     }
 
     /// Moves on to `hour` as the next to be signed, or to the first after it whose seal names a key. The keys of
@@ -528,10 +529,11 @@ impl LedgerState {
         // The key of a sealed hour never changes: its seal names it.
         let covers_sealed =
             key.from_hour < self.head.open_hour && self.head.open_hour != self.head.first_hour;
-        if known || covers_sealed || key.cluster_id != cluster || key.public_key_bytes().is_none() {
+        if known || covers_sealed || key.cluster_id != cluster || key.public_key().is_none() {
             let why = format!(
-                "key {} is known already, covers sealed hours, is of another cluster, or no Ed25519 key",
-                key.key_id
+                "key {} is known already, covers sealed hours, is of another cluster, or no key of {}",
+                key.key_id,
+                Algorithm::ALL.map(Algorithm::as_str).join(" or ")
             );
             return Err(Rejection::Illegal { why });
         }

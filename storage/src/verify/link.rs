@@ -7,8 +7,9 @@ use crate::seals::{self, StoredSeal};
 use cdr_core::Hour;
 use cdr_core::chain::{national_genesis, operator_genesis};
 use cdr_core::hash::{sha256, to_hex};
+use cdr_core::key::KeyRecord;
 use cdr_core::proof::{Violation, verify_seal, verify_succession};
-use cdr_core::seal::{KeyRecord, verify_signature};
+use cdr_core::seal::verify_signature;
 
 /// The hour before the one that is looked at.
 pub(super) enum Previous {
@@ -124,8 +125,7 @@ fn check_signature(committed: &Committed, hour: Hour, stored: &StoredSeal, fault
         None => return,
         Some(signature) => {
             let named = |key_id: &String| committed.state.key(key_id);
-            let key =
-                stored.seal.signer_key_id.as_ref().and_then(named).and_then(KeyRecord::public_key_bytes);
+            let key = stored.seal.signer_key_id.as_ref().and_then(named).and_then(KeyRecord::public_key);
             match key {
                 Some(key) if verify_signature(&stored.seal_hash, signature, &key) => return,
                 Some(_) => "it is not by the key that the seal names",

@@ -8,6 +8,7 @@ use cdr_core::command::{
 use cdr_core::hash::to_hex;
 use cdr_core::job::{JobCounts, JobRequest, JobStep, Place, micros, micros_text};
 use cdr_core::memory::MemoryLedger;
+use cdr_core::receipt;
 use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record,
     SYSTEM_OPERATOR, Sms, System, SystemKind,
@@ -15,7 +16,7 @@ use cdr_core::row::{
 use cdr_core::seal::signed_message;
 use cdr_core::setting::SettingChange;
 use cdr_core::time::HOUR_MS;
-use cdr_core::{CdrId, Hour, LedgerState, Millis, Money, Uuid};
+use cdr_core::{CdrId, Hour, LedgerState, Millis, Money, Uuid, View};
 use cdr_storage::{EntryRef, Store, StoreOptions};
 use ed25519_dalek::{Signer, SigningKey};
 use std::collections::BTreeMap;
@@ -80,6 +81,8 @@ pub struct World {
     pub key_from: Hour,
     /// Messages of the past, for duplicates.
     pub messages: Vec<Uuid>,
+    /// Messages of the past that had no receipt.
+    pub expired: Vec<Uuid>,
     /// Ids of the past with message and operator, to adjust: some were duplicates.
     pub records: Vec<Known>,
     key: SigningKey,
@@ -106,6 +109,7 @@ impl World {
             operators: 0,
             key_from: START,
             messages: Vec::new(),
+            expired: Vec::new(),
             records: Vec::new(),
             key: SigningKey::from_bytes(&[7; 32]),
         }
@@ -221,7 +225,7 @@ impl World {
                 self.messages.push(id);
                 id
             };
-            self.push_sms(&mut drafts, offset, message_id, None);
+            self.push_sms(&mut drafts, offset, message_id, None, None);
         }
         let (first, last) = (self.position + 1, self.position + u64::from(count) + ignored);
         self.position = last;
@@ -238,6 +242,59 @@ impl World {
         }))
     }
 
+    /// Messages whose receipt did not come; every third is one of the past.
+    pub fn expired(&mut self, count: u64) -> Vec<u8> {
+        let mut drafts = DraftsBuffer::default();
+        for _ in 0..count {
+            let known = !self.messages.is_empty() && self.random.below(3) == 0;
+            let message_id = if known {
+                self.messages[self.random.below(self.messages.len() as u64) as usize]
+            } else {
+                Uuid(self.random.bytes())
+            };
+            self.messages.push(message_id);
+            self.expired.push(message_id);
+            self.push_sms(&mut drafts, 0, message_id, None, Some(FinalState::Expired));
+        }
+        self.envelope(Command::Append(Append { source: Source::Internal, drafts: drafts.drafts() }))
+    }
+
+    /// Receipts of the messages that had none, some of them twice, by a proposer that knows what is in the ledger. Now
+    /// and then by one that does not.
+    pub fn late_receipts(&mut self, count: u32, ledger: &MemoryLedger) -> Vec<u8> {
+        let knows = self.random.below(6) > 0;
+        let since = ledger.state.dedup_since();
+        let mut drafts = DraftsBuffer::default();
+        for offset in 0..count {
+            let Some(last) = (self.expired.len() as u64).checked_sub(1) else { break };
+            let message_id = self.expired[(last - self.random.below(last.min(20) + 1)) as usize];
+            let known = ledger.known(&[message_id], since).unwrap()[0];
+            let adjusts = match known {
+                receipt::Known::Expired { last } if knows => {
+                    let known = self.records.iter().find(|known| known.cdr_id == last).unwrap();
+                    Some((last, AdjustmentType::Correction, known.operator.clone()))
+                }
+                _ => None,
+            };
+            let adjusts = adjusts.as_ref().map(|(of, kind, operator)| (*of, *kind, operator.as_str()));
+            let state = [FinalState::Delivered, FinalState::Failed][self.random.below(2) as usize];
+            self.push_sms(&mut drafts, offset, message_id, adjusts, Some(state));
+        }
+        let (first, last) = (self.position + 1, self.position + drafts.len() as u64);
+        self.position = last;
+        let (stream, last_digest) = (self.stream.clone(), self.random.bytes());
+        self.envelope(Command::Ingest(Ingest {
+            stream: &stream,
+            first,
+            last,
+            last_digest,
+            ignored: 0,
+            dead_lettered: 0,
+            missing: 0,
+            drafts: drafts.drafts(),
+        }))
+    }
+
     /// An adjustment of each of `count` records of the past, whether it can be adjusted or not.
     pub fn adjustments(&mut self, count: u64) -> Vec<u8> {
         let mut drafts = DraftsBuffer::default();
@@ -247,7 +304,13 @@ impl World {
             let at = last - self.random.below(last.min(60) + 1);
             let known = self.records[at as usize].clone();
             let kind = AdjustmentType::ALL[self.random.below(3) as usize];
-            self.push_sms(&mut drafts, 0, known.message_id, Some((known.cdr_id, kind, &known.operator)));
+            self.push_sms(
+                &mut drafts,
+                0,
+                known.message_id,
+                Some((known.cdr_id, kind, &known.operator)),
+                None,
+            );
         }
         self.envelope(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() }))
     }
@@ -268,7 +331,7 @@ impl World {
             let at = last - self.random.below(last.min(100) + 1);
             let known = self.records[at as usize].clone();
             let adjusts = Some((known.cdr_id, AdjustmentType::ReRate, known.operator.as_str()));
-            self.push_sms(&mut drafts, 0, known.message_id, adjusts);
+            self.push_sms(&mut drafts, 0, known.message_id, adjusts, None);
             counts.adjusted += 1;
         }
         counts.unchanged = self.random.below(4);
@@ -332,6 +395,7 @@ impl World {
         offset: u32,
         message_id: Uuid,
         adjusts: Option<(CdrId, AdjustmentType, &str)>,
+        state: Option<FinalState>,
     ) {
         let random = &mut self.random;
         let called = format!("+9370{:07}", random.below(40));
@@ -372,7 +436,7 @@ impl World {
                 .map_or(BillingIndicator::Unknown, |_| BillingIndicator::Chargeable),
             direction: Direction::Mt,
             encoding: Encoding::Ucs2,
-            final_state: if failed { FinalState::Failed } else { FinalState::Delivered },
+            final_state: state.unwrap_or(if failed { FinalState::Failed } else { FinalState::Delivered }),
             segment_count: 1 + random.below(3) as u8,
             failure_code: failed.then_some("E7"),
             imsi: None,
@@ -495,6 +559,7 @@ pub fn assert_same(store: &Store, ledger: &MemoryLedger) {
     assert_told(store, ledger);
     assert_net(store, ledger);
     assert_jobs(ledger);
+    assert_known(store, ledger);
     assert_eq!(store.unpriced(0, usize::MAX).unwrap(), unpriced(ledger));
 }
 
@@ -553,6 +618,17 @@ fn assert_net(store: &Store, ledger: &MemoryLedger) {
             assert_eq!(net, line[line.len() - 1..], "the row of message {message} that is in effect");
         }
     }
+}
+
+/// What the next receipt of every message meets.
+fn assert_known(store: &Store, ledger: &MemoryLedger) {
+    let ids: Vec<Uuid> = json_rows(ledger)
+        .iter()
+        .filter_map(|row| row["messageId"].as_str().map(|id| Uuid::parse(id).unwrap()))
+        .chain([Uuid([0xee; 16])])
+        .collect();
+    let expected = ledger.known(&ids, ledger.state.dedup_since()).unwrap();
+    assert_eq!(store.known_messages(&ids).unwrap(), expected);
 }
 
 /// Counts and sums of every job are those of its rows.

@@ -169,21 +169,7 @@ impl Exports {
 
     fn begin(&mut self, at: RowPlace, pins: ExportPins) -> Result<Export, Rejection> {
         let cut = Cut { day: pins.settlement_day, upto: pins.upto_bucket, ordinal: at.ordinal };
-        let mut export = Export {
-            id: at.id,
-            pins,
-            cut,
-            before: None,
-            content: None,
-            signature: None,
-            signed_at: None,
-            delivery: Delivery::Pending,
-            attempts: Vec::new(),
-            failures: 0,
-            due_since: None,
-            exhausted: false,
-            verification: None,
-        };
+        let mut export = Export::opened(at.id, pins, cut, None);
         let key = export.series_key();
         let pins = &export.pins;
         let number = (pins.series.clone(), pins.export_type, pins.recording_entity.clone());

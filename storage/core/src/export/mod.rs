@@ -23,6 +23,7 @@ use crate::id::CdrId;
 use crate::time::{Day, Hour, Millis};
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Prefix of an export's id; the rest is that of its first row's `cdrId`.
 pub const EXPORT_PREFIX: &str = "exp_";
@@ -78,6 +79,8 @@ pub struct ExportPins {
     pub cut_off_offset_minutes: i16,
     /// Version of the encoder: another version may give other bytes.
     pub encoder_version: u32,
+    /// Exchange rates to the file's currency, by currency, as decimal numbers.
+    pub exchange_rates: BTreeMap<String, String>,
     /// Kind of the file.
     pub export_type: ExportType,
     /// Its name.
@@ -238,6 +241,25 @@ pub struct Export {
 }
 
 impl Export {
+    /// A file that was just opened.
+    pub fn opened(id: CdrId, pins: ExportPins, cut: Cut, before: Option<Cut>) -> Self {
+        Self {
+            id,
+            pins,
+            cut,
+            before,
+            content: None,
+            signature: None,
+            signed_at: None,
+            delivery: Delivery::Pending,
+            attempts: Vec::new(),
+            failures: 0,
+            due_since: None,
+            exhausted: false,
+            verification: None,
+        }
+    }
+
     /// The id as the API writes it.
     pub fn name(&self) -> String {
         self.id.with_prefix(EXPORT_PREFIX)

@@ -16,6 +16,7 @@ fn pins(day: u32, number: u32) -> ExportPins {
         cut_off_at: Millis(0),
         cut_off_offset_minutes: 270,
         encoder_version: 1,
+        exchange_rates: std::collections::BTreeMap::new(),
         export_type: ExportType::Tap,
         file_name: "f".to_owned(),
         file_sequence_number: number,

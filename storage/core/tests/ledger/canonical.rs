@@ -3,6 +3,7 @@
 use crate::oracle::{hex, hour_text, instant, sha};
 use crate::samples::{AdjustmentSample, Sample, SystemSample};
 use cdr_core::canonical::{push_row, push_row_with_hash, push_string, row_hash};
+use cdr_core::reading::cdr_row;
 use cdr_core::row::{AdjustmentType, Draft, Place, Row, SystemKind};
 use cdr_core::{Hour, Millis};
 use proptest::prelude::*;
@@ -157,7 +158,9 @@ proptest! {
         let value = place.json(sample.fields());
         let names: Vec<&str> = SMS_FIELDS.split_whitespace().collect();
         prop_assert_eq!(value.as_object().unwrap().keys().collect::<Vec<_>>(), names);
-        agrees(&place.row(sample.draft()), value)?;
+        let row = place.row(sample.draft());
+        prop_assert_eq!(&cdr_row(value.as_object().unwrap()).unwrap(), &row, "a row reads as it was written");
+        agrees(&row, value)?;
     }
 
     #[test]

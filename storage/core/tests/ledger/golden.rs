@@ -2,10 +2,12 @@
 
 use crate::proofs::{prove, row_value};
 use crate::scenarios::{Scenario, all};
-use crate::vectors::{Vector, folder, proved};
+use crate::vectors::{Vector, folder, proved, sidecar_document, sidecar_file, sidecars};
 use crate::world::trust;
 use cdr_core::canonical::to_jcs;
-use cdr_core::hash::to_hex;
+use cdr_core::export_signature::ExportSignature;
+use cdr_core::hash::{sha256, to_hex};
+use cdr_core::key::{Algorithm, PublicKey};
 use cdr_core::proof::encode_base64;
 use serde_json::json;
 
@@ -60,4 +62,19 @@ fn the_golden_vectors_are_what_this_crate_computes() {
     let vectors =
         files.filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "json")).count();
     assert_eq!(vectors, count, "a vector that no scenario writes");
+}
+
+#[test]
+fn the_golden_sidecars_are_what_this_crate_reads_and_writes() {
+    assert_eq!(std::fs::read_to_string(sidecar_file()).unwrap(), sidecar_document());
+    for [key_id, algorithm, public_key, content, sidecar] in sidecars() {
+        let read = ExportSignature::parse(&sidecar).unwrap();
+        assert_eq!((read.render(), &read.key_id), (sidecar, &key_id));
+        let bytes: Vec<u8> = (0..public_key.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&public_key[at..at + 2], 16).unwrap())
+            .collect();
+        let key = PublicKey::new(Algorithm::parse(&algorithm).unwrap(), &bytes).unwrap();
+        assert_eq!(read.verify(&sha256(content.as_bytes()), &key), Ok(()));
+    }
 }

@@ -10,6 +10,7 @@ mod golden;
 mod naive;
 mod oracle;
 mod proofs;
+mod receipts;
 mod rules;
 mod samples;
 mod scenarios;

@@ -1,10 +1,11 @@
 //! Any sequence of events gives the chain that a naive recomputation gives; refused commands change nothing.
 
-use crate::samples::{Sample, SystemSample};
+use crate::oracle::cdr_id;
+use crate::samples::{Sample, SystemSample, bits};
 use crate::world::{HOUR_MS, Message, World, buffer, operator_body};
 use cdr_core::Rejection;
 use cdr_core::command::{Append, ClockKind, Command, Drafts, Ingest, Initialize, SignSeal, Source};
-use cdr_core::row::{AdjustmentType, SystemKind};
+use cdr_core::row::{AdjustmentType, FinalState, SystemKind};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -34,6 +35,8 @@ enum Event {
         kind: AdjustmentType,
         pick: prop::sample::Index,
     },
+    /// Messages of the pool end without a receipt.
+    Expire(Vec<(usize, u64)>),
     Seal,
     Sign,
     NewLeader,
@@ -45,7 +48,7 @@ enum Event {
 #[derive(Clone, Debug)]
 enum Choice {
     New { operator: usize },
-    OfPool { operator: usize, id: u64 },
+    OfPool { operator: usize, id: u64, state: FinalState },
     Ignored,
     DeadLettered,
     Missing,
@@ -63,6 +66,7 @@ enum Illegal {
     Operator,
     SystemOperator,
     Adjustment,
+    Outdated,
     Body,
     KnownOperator,
     SecondBeginning,
@@ -73,7 +77,8 @@ enum Illegal {
 fn choice() -> impl Strategy<Value = Choice> {
     prop_oneof![
         5 => (0usize..4).prop_map(|operator| Choice::New { operator }),
-        4 => (0usize..4, 0u64..25).prop_map(|(operator, id)| Choice::OfPool { operator, id }),
+        4 => (0usize..4, 0u64..25, proptest::sample::select(FinalState::ALL))
+            .prop_map(|(operator, id, state)| Choice::OfPool { operator, id, state }),
         1 => Just(Choice::Ignored),
         1 => Just(Choice::DeadLettered),
         1 => Just(Choice::Missing),
@@ -91,6 +96,7 @@ fn illegal() -> impl Strategy<Value = Illegal> {
         Illegal::Operator,
         Illegal::SystemOperator,
         Illegal::Adjustment,
+        Illegal::Outdated,
         Illegal::Body,
         Illegal::KnownOperator,
         Illegal::SecondBeginning,
@@ -120,6 +126,7 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(after, hours)| Event::NewKey { after, hours }),
         2 => (proptest::sample::select(AdjustmentType::ALL), any::<prop::sample::Index>())
             .prop_map(|(kind, pick)| Event::Adjust { kind, pick }),
+        3 => proptest::collection::vec((0usize..4, 0u64..25), 1..6).prop_map(Event::Expire),
         2 => Just(Event::Seal),
         1 => Just(Event::Sign),
         1 => Just(Event::NewLeader),
@@ -182,6 +189,7 @@ impl Run {
                 }
             }
             Event::Adjust { .. } => {}
+            Event::Expire(messages) => self.expire(&messages),
             Event::Seal => self.world.seal(),
             Event::Sign => self.world.sign_all(),
             Event::NewLeader => self.world.fence(),
@@ -201,15 +209,39 @@ impl Run {
         self.world.ingest(&stream, &messages);
     }
 
+    fn expire(&mut self, messages: &[(usize, u64)]) {
+        let mut samples = Vec::new();
+        for (operator, id) in messages {
+            let (operator, number) = (self.operator(*operator), self.world.number());
+            samples.push(of_pool(*id, operator, number, self.world.now).ended(FinalState::Expired));
+        }
+        self.samples.extend_from_slice(&samples);
+        self.world.expire(&samples);
+    }
+
+    /// The receipt as a proposer that has read everything drafts it.
+    fn drafted(&self, receipt: Sample) -> Sample {
+        let waits = self.world.oracle.waits(self.world.now, receipt.message_id);
+        let is_expired = receipt.codes / 216 == 2;
+        match waits.filter(|_| !is_expired) {
+            Some(last) => {
+                let effective = self.samples.iter().find(|sample| cdr_id(sample.cdr_id) == last);
+                effective.expect("a row that was offered").corrected_by(&receipt)
+            }
+            None => receipt,
+        }
+    }
+
     fn message(&mut self, choice: &Choice) -> Message {
         match *choice {
             Choice::New { operator } => {
                 let operator = self.operator(operator);
                 self.world.ordinary(operator)
             }
-            Choice::OfPool { operator, id } => {
+            Choice::OfPool { operator, id, state } => {
                 let (operator, number) = (self.operator(operator), self.world.number());
-                Message::repeated(id, operator, number, self.world.now)
+                let receipt = of_pool(id, operator, number, self.world.now).ended(state);
+                Message::Final(Box::new(self.drafted(receipt)))
             }
             Choice::Ignored => Message::Ignored,
             Choice::DeadLettered => Message::DeadLettered,
@@ -225,7 +257,15 @@ impl Run {
         match illegal {
             Illegal::Operator => sample.operator_id = "nobody".to_owned(),
             Illegal::SystemOperator => sample.operator_id = "_system".to_owned(),
-            Illegal::Adjustment => sample = sample.adjusted(number, world.now, AdjustmentType::Correction),
+            Illegal::Adjustment => sample = sample.adjusted(number, world.now, AdjustmentType::Void),
+            Illegal::Outdated => {
+                // A receipt of a message that waits for one, drafted as if it were new; or a correction of nothing.
+                let (oracle, now) = (&world.oracle, world.now);
+                sample = match (0..25).find(|id| oracle.waits(now, bits("pool", *id)).is_some()) {
+                    Some(id) => of_pool(id, OPERATORS[0], number, now).ended(FinalState::Failed),
+                    None => sample.adjusted(number, now, AdjustmentType::Correction),
+                };
+            }
             _ => {}
         }
         let drafts = buffer([(0, sample.draft())]);
@@ -273,6 +313,9 @@ impl Run {
             Illegal::Adjustment => {
                 assert!(matches!(world.refused(Command::Ingest(good)), Rejection::Illegal { .. }));
             }
+            Illegal::Outdated => {
+                assert!(matches!(world.refused(Command::Ingest(good)), Rejection::Outdated { .. }));
+            }
             Illegal::Body | Illegal::KnownOperator => self.refuse_row(illegal),
             Illegal::SecondBeginning => {
                 let initialize = Initialize {
@@ -316,6 +359,13 @@ impl Run {
             world.refused(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() }));
         assert!(matches!(rejection, Rejection::Illegal { .. }));
     }
+}
+
+/// An ordinary message whose id is one of a few.
+fn of_pool(id: u64, operator_id: &str, number: u64, at_ms: i64) -> Sample {
+    let mut sample = Sample::ordinary(number, operator_id, at_ms);
+    sample.message_id = bits("pool", id);
+    sample
 }
 
 proptest! {

@@ -142,6 +142,15 @@ pub enum Follow {
     Superseded,
 }
 
+/// What a receipt meets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Meets {
+    Nothing,
+    Recorded,
+    /// It corrects the row with this id.
+    Waiting(String),
+}
+
 /// What became of one message of a stream.
 #[derive(Clone, Debug)]
 pub enum Fate {
@@ -274,8 +283,7 @@ impl Oracle {
     /// Takes a stretch of a stream in; returns how many rows and how many duplicates it gave.
     pub fn ingest(&mut self, now: i64, stream: &str, fates: &[Fate]) -> (u64, u64) {
         let at = self.seal(now);
-        // Two hours to spare: for events ahead of the clock, and for batches that cross the end of an hour.
-        let since = (at / HOUR_MS - self.horizon_hours - 2).max(0);
+        let since = self.since(at);
         let (mut appended, mut duplicate) = (0, 0);
         for fate in fates {
             let sequence = self.count(stream, None);
@@ -283,19 +291,51 @@ impl Oracle {
                 Fate::Ignored => "ignored",
                 Fate::DeadLettered => "deadLettered",
                 Fate::Missing => "missing",
-                Fate::Final(fields) if self.is_known(&fields["messageId"], since) => {
-                    duplicate += 1;
-                    "duplicate"
-                }
-                Fate::Final(fields) => {
+                Fate::Final(fields) if self.is_new(fields, since) => {
                     self.push(fields.clone(), at, stream, sequence);
                     appended += 1;
                     "appended"
+                }
+                Fate::Final(_) => {
+                    duplicate += 1;
+                    "duplicate"
                 }
             };
             self.count(stream, Some(name));
         }
         (appended, duplicate)
+    }
+
+    /// First hour whose originals make a message known. Two hours to spare: for events ahead of the clock, and for
+    /// batches that cross the end of an hour.
+    fn since(&self, at: i64) -> i64 {
+        (at / HOUR_MS - self.horizon_hours - 2).max(0)
+    }
+
+    /// Takes originals in whose receipt did not come; how many, and how many were known already.
+    pub fn expire(&mut self, now: i64, rows: Vec<Map<String, Value>>) -> (u64, u64) {
+        let at = self.seal(now);
+        let since = self.since(at);
+        let (mut appended, mut duplicate) = (0, 0);
+        for fields in rows {
+            if self.meets(&fields["messageId"], since) == Meets::Nothing {
+                let sequence = self.count("internal", None);
+                self.push(fields, at, "internal", sequence);
+                self.count("internal", Some("appended"));
+                appended += 1;
+            } else {
+                duplicate += 1;
+            }
+        }
+        (appended, duplicate)
+    }
+
+    /// The id of the row that the next receipt of the message corrects, if there is one.
+    pub fn waits(&self, now: i64, message_id: [u8; 16]) -> Option<String> {
+        match self.meets(&uuid(message_id).into(), self.since(now.max(self.last_at))) {
+            Meets::Waiting(last) => Some(last),
+            Meets::Nothing | Meets::Recorded => None,
+        }
     }
 
     /// Takes rows in that no stream carried.
@@ -333,11 +373,43 @@ impl Oracle {
         }
     }
 
-    fn is_known(&self, message_id: &Value, since: i64) -> bool {
+    /// True if a receipt gives a row. One that was drafted as something else than the book calls for is a mistake of
+    /// the test.
+    fn is_new(&self, fields: &Map<String, Value>, since: i64) -> bool {
+        let corrects = fields["adjustmentOf"].as_str();
+        match (self.meets(&fields["messageId"], since), corrects) {
+            (Meets::Nothing, None) => true,
+            (Meets::Recorded, _) => false,
+            (Meets::Waiting(_), None) => {
+                assert_eq!(fields["finalState"], "EXPIRED", "it should have been a correction");
+                false
+            }
+            (Meets::Waiting(last), Some(of)) => {
+                assert_eq!(last, of, "it corrects another row");
+                true
+            }
+            (Meets::Nothing, Some(of)) => panic!("nothing waits for a receipt, and {of} is corrected"),
+        }
+    }
+
+    /// What a receipt of the message meets: looks through every row there is.
+    fn meets(&self, message_id: &Value, since: i64) -> Meets {
         let recent = self.hours.range(since..).flat_map(|(_, book)| &book.rows);
-        recent
-            .into_iter()
-            .any(|row| row.get("messageId") == Some(message_id) && row["adjustmentOf"].is_null())
+        let mut originals =
+            recent.filter(|row| row.get("messageId") == Some(message_id) && row["adjustmentOf"].is_null());
+        let Some(mut last) = originals.next() else { return Meets::Nothing };
+        if last["source"]["stream"] != "internal" || last["finalState"] != "EXPIRED" {
+            return Meets::Recorded;
+        }
+        let rows = || self.hours.values().flat_map(|book| &book.rows);
+        while let Some(next) = rows().find(|row| row.get("adjustmentOf") == Some(&last["cdrId"])) {
+            let by_receipt = next["source"]["stream"] != "internal" && next["source"]["stream"] != "api";
+            if by_receipt || next["adjustmentType"] == "VOID" {
+                return Meets::Recorded;
+            }
+            last = next;
+        }
+        Meets::Waiting(last["cdrId"].as_str().expect("a row has an id").to_owned())
     }
 
     fn push(&mut self, mut row: Map<String, Value>, at: i64, stream: &str, sequence: i64) {

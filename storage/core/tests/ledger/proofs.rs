@@ -91,7 +91,7 @@ fn violations_name_what_is_wrong() {
     has(violation(|p| p.seal.record_count += 1), "seal was changed");
     has(violation(|p| p.seal_hash[31] ^= 1), "seal was changed");
     has(violation(|p| p.signature = Some(encode_base64(&[1; 64]))), "not by the signing key");
-    has(violation(|p| p.signature = Some("AAAA".to_owned())), "no Ed25519 signature");
+    has(violation(|p| p.signature = Some("AAAA".to_owned())), "not 64 bytes");
     has(violation(|p| p.signature = None), "not signed yet");
     has(violation(|p| p.key.as_mut().unwrap().key_id = "key-9".to_owned()), "key is not the one");
     has(violation(|p| p.key.as_mut().unwrap().root_signature = "00".repeat(64)), "root key");

@@ -2,7 +2,7 @@
 
 use crate::oracle::hour_text;
 use crate::samples::Sample;
-use crate::world::{HOUR_MS, Message, START_MS, World, buffer, key_body, operator_body};
+use crate::world::{HOUR_MS, Message, START_MS, SealKey, World, buffer, key_body, operator_body};
 use cdr_core::apply::{MAX_HOURS_AT_ONCE, apply};
 use cdr_core::command::{
     Append, ClockKind, Command, Drafts, DraftsBuffer, Ingest, Initialize, SignSeal, Source,
@@ -11,7 +11,6 @@ use cdr_core::memory::MemoryLedger;
 use cdr_core::row::SystemKind;
 use cdr_core::seal::verify_signature;
 use cdr_core::{Envelope, Hour, Millis, Rejection, Reply};
-use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 
 fn ingest(first: u64, last: u64, drafts: &DraftsBuffer) -> Ingest<'_> {
@@ -369,7 +368,7 @@ fn signatures_are_attached_in_order_by_the_key_that_the_seal_names() {
     refused(&mut world, first + 2, [0; 64]);
     let key = world.ledger.state.keys.len();
     assert_eq!((key, world.ledger.signatures.len()), (1, 2));
-    let public_key = world.ledger.state.keys[0].public_key_bytes().unwrap();
+    let public_key = world.ledger.state.keys[0].public_key().unwrap();
     assert!(verify_signature(&closed.seal_hash, &signature, &public_key));
 }
 
@@ -384,6 +383,33 @@ fn a_new_key_signs_from_the_open_hour_on() {
         world.ledger.seals.values().map(|c| c.seal.signer_key_id.clone().unwrap()).collect();
     assert_eq!(signers, ["key-1", "key-2"]);
     world.sign_all();
+    world.check();
+}
+
+#[test]
+fn a_key_of_the_other_algorithm_seals_alike() {
+    let mut world = World::begin(&["AWCC"], 24);
+    world.now += HOUR_MS;
+    world.rotate_to_p256();
+    world.now += HOUR_MS;
+    world.seal();
+    let last = Hour(world.ledger.state.head.open_hour.0 - 1);
+    let name = json!({"signerKeyId": "key-2"});
+    let mut signature = world.signature(&name, &world.ledger.seals[&last].seal_hash);
+    let by_the_old_one =
+        world.signature(&json!({"signerKeyId": "key-1"}), &world.ledger.seals[&last].seal_hash);
+    let first = world.signature(
+        &json!({"signerKeyId": "key-1"}),
+        &world.ledger.seals[&world.ledger.state.head.first_hour].seal_hash,
+    );
+    let hour = world.ledger.state.head.first_hour;
+    assert_eq!(world.send(Command::SignSeal(SignSeal { hour, signature: first })), Reply::Signed);
+    let sign = |signature| Command::SignSeal(SignSeal { hour: last, signature });
+    assert!(matches!(world.refused(sign(by_the_old_one)), Rejection::Signature { .. }));
+    signature[63] ^= 1;
+    assert!(matches!(world.refused(sign(signature)), Rejection::Signature { .. }));
+    signature[63] ^= 1;
+    assert_eq!(world.send(sign(signature)), Reply::Signed);
     world.check();
 }
 
@@ -425,12 +451,26 @@ fn keys_that_are_refused() {
     world.now += 2 * HOUR_MS;
     world.seal();
     let open = world.oracle.open_hour;
-    let key = SigningKey::from_bytes(&[8; 32]);
+    let key = SealKey::ed25519(8);
     let mut of_other_cluster = key_body("k", &key, open);
     of_other_cluster["clusterId"] = "other".into();
     let mut short = key_body("k", &key, open);
     short["publicKey"] = "00".into();
-    for body in [key_body("key-1", &key, open), key_body("k", &key, open - 1), of_other_cluster, short] {
+    let mut of_other_algorithm = key_body("k", &key, open);
+    of_other_algorithm["algorithm"] = "ecdsa-p256".into();
+    let mut unknown = key_body("k", &SealKey::p256(8), open);
+    unknown["algorithm"] = "ecdsa-p384".into();
+    let mut off_the_curve = key_body("k", &SealKey::p256(8), open);
+    off_the_curve["publicKey"] = format!("04{}", "11".repeat(64)).into();
+    for body in [
+        key_body("key-1", &key, open),
+        key_body("k", &key, open - 1),
+        of_other_cluster,
+        short,
+        of_other_algorithm,
+        unknown,
+        off_the_curve,
+    ] {
         assert!(
             matches!(refuse_row(&mut world, SystemKind::Key, &body), Rejection::Illegal { .. }),
             "{body}"

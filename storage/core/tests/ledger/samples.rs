@@ -101,6 +101,34 @@ impl Sample {
         self
     }
 
+    /// The same message, which ended in `state`.
+    pub fn ended(mut self, state: FinalState) -> Self {
+        let at = FinalState::ALL.iter().position(|known| *known == state).expect("a known state");
+        self.codes = self.codes % 216 + 216 * at;
+        self
+    }
+
+    /// The correction of this row by a receipt of its message.
+    pub fn corrected_by(&self, receipt: &Self) -> Self {
+        Self {
+            cdr_id: receipt.cdr_id,
+            trace_id: receipt.trace_id.clone(),
+            event_at: receipt.event_at,
+            failure_code: receipt.failure_code.clone(),
+            codes: self.codes % 216 + receipt.codes / 216 * 216,
+            adjustment: Some(AdjustmentSample {
+                of: self.cdr_id,
+                kind: AdjustmentType::Correction,
+                reason: Some("late receipt".to_owned()),
+                void_reason: None,
+                ticket_id: Some("receipt:SMS:1".to_owned()),
+                issued_by: Some("system:late-receipt".to_owned()),
+                approver: None,
+            }),
+            ..self.clone()
+        }
+    }
+
     /// The adjustment row that follows this one.
     pub fn adjusted(&self, number: u64, at_ms: i64, kind: AdjustmentType) -> Self {
         let mut next = self.clone();

@@ -15,7 +15,7 @@ pub struct Scenario {
 /// Name, what it shows, and how it goes.
 type History = (&'static str, &'static str, fn() -> World);
 
-const HISTORIES: [History; 14] = [
+const HISTORIES: [History; 15] = [
     ("genesis-hour", "The first hour of a ledger: operators, a key and a stream enter", one_operator),
     ("empty-hour", "An hour without any row, after the first hour", empty_hour),
     ("one-row", "An hour with one row", || after_the_first_hour(1)),
@@ -29,6 +29,7 @@ const HISTORIES: [History; 14] = [
     ("system-rows", "A system row of each kind", system_rows),
     ("one-operator-empty", "Two operators of which one has no row in the second hour", one_empty),
     ("operator-joins", "An operator that joins later", operator_joins),
+    ("p256-key", "Seals by an Ed25519 key, then by an ecdsa-p256 key that replaced it", p256_key),
     ("stream-epochs", "Duplicates, ignored, dead and missing messages; a second epoch", epochs),
 ];
 
@@ -151,6 +152,16 @@ fn operator_joins() -> World {
     world.now += HOUR_MS;
     let messages = ["MTN_AF", "AWCC", "MTN_AF"].map(|id| world.ordinary(id));
     world.ingest("SMS", &messages);
+    world
+}
+
+fn p256_key() -> World {
+    let mut world = one_operator();
+    world.now += HOUR_MS;
+    world.rotate_to_p256();
+    let message = world.ordinary("AWCC");
+    world.ingest("SMS", &[message]);
+    world.now += HOUR_MS;
     world
 }
 

@@ -2,7 +2,7 @@
 
 use crate::oracle::{Chain, Digest32, HashedRow, hex, inclusion, jcs, sha};
 use crate::scenarios::Scenario;
-use crate::world::root_key;
+use crate::world::{SealKey, root_key};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -70,6 +70,45 @@ impl Vector {
         }
         out + "}\n"
     }
+}
+
+/// Files and the sidecars that sign them, by a key of each algorithm: name of the key, algorithm, public key (hexadecimal),
+/// the file's text, and the sidecar.
+pub fn sidecars() -> Vec<[String; 5]> {
+    let file = "CDGHAAFGAWTST00001\nnot a real file\n";
+    [("export-1", SealKey::ed25519(11)), ("export-2", SealKey::p256(12))]
+        .into_iter()
+        .flat_map(|(key_id, key)| {
+            ["", file].map(|content| {
+                let digest = sha(&[content.as_bytes()]);
+                let signature = cdr_core::proof::encode_base64(&key.sign(&digest));
+                let (algorithm, digest) = (key.algorithm(), hex(&digest));
+                let sidecar = format!(
+                    "KeyId: {key_id}\nAlgorithm: {algorithm}\nSignature: {signature}\nFileSha256: {digest}\n"
+                );
+                [key_id.to_owned(), algorithm.to_owned(), key.public_key(), content.to_owned(), sidecar]
+            })
+        })
+        .collect()
+}
+
+/// Where the sidecars are kept.
+pub fn sidecar_file() -> std::path::PathBuf {
+    folder().join("sidecars/sidecars.json")
+}
+
+/// The text of [`sidecar_file`].
+pub fn sidecar_document() -> String {
+    let lines: Vec<String> = sidecars()
+        .iter()
+        .map(|[key_id, algorithm, public_key, content, sidecar]| {
+            jcs(&json!({
+                "keyId": key_id, "algorithm": algorithm, "publicKey": public_key, "content": content, "sidecar": sidecar,
+            }))
+        })
+        .collect();
+    let about = "Files and the sidecars that sign them, by a key of each algorithm";
+    format!("{{\n\"about\": \"{about}\",\n\"files\": [\n{}\n]\n}}\n", lines.join(",\n"))
 }
 
 fn proof(chain: &Chain, hours: &[Value], index: usize) -> Value {

@@ -12,6 +12,7 @@ use cdr_core::seal::signed_message;
 use cdr_core::state::ClosedHour;
 use cdr_core::{Envelope, Hash, Hour, LedgerState, Millis, Rejection, Reply, codec};
 use ed25519_dalek::{Signer, SigningKey};
+use p256::ecdsa::{Signature as P256Signature, SigningKey as P256SigningKey};
 use serde_json::{Value, json};
 
 pub const CLUSTER: &str = "golden";
@@ -36,7 +37,48 @@ pub struct World {
     pub now: i64,
     pub term: u64,
     next_number: u64,
-    keys: Vec<(String, SigningKey)>,
+    keys: Vec<(String, SealKey)>,
+}
+
+/// A key that signs seals.
+pub enum SealKey {
+    Ed25519(SigningKey),
+    P256(P256SigningKey),
+}
+
+impl SealKey {
+    pub fn ed25519(seed: u8) -> Self {
+        Self::Ed25519(SigningKey::from_bytes(&[seed; 32]))
+    }
+
+    pub fn p256(seed: u8) -> Self {
+        Self::P256(P256SigningKey::from_slice(&[seed; 32]).expect("a scalar"))
+    }
+
+    pub fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Ed25519(_) => "Ed25519",
+            Self::P256(_) => "ecdsa-p256",
+        }
+    }
+
+    pub fn public_key(&self) -> String {
+        match self {
+            Self::Ed25519(key) => hex(key.verifying_key().as_bytes()),
+            Self::P256(key) => hex(key.verifying_key().to_sec1_point(false).as_bytes()),
+        }
+    }
+
+    /// Ed25519, or ECDSA over the message's SHA-256 with the lower `s`.
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        match self {
+            Self::Ed25519(key) => key.sign(message).to_bytes(),
+            Self::P256(key) => {
+                let signature: P256Signature = key.sign(message);
+                signature.normalize_s().to_bytes().as_slice().try_into().expect("64 bytes")
+            }
+        }
+    }
 }
 
 pub fn root_key() -> SigningKey {
@@ -48,15 +90,15 @@ pub fn trust() -> Trust {
 }
 
 /// The body of a `key` row without an end, vouched for by the root key.
-pub fn key_body(key_id: &str, key: &SigningKey, from_hour: i64) -> Value {
+pub fn key_body(key_id: &str, key: &SealKey, from_hour: i64) -> Value {
     key_body_until(key_id, key, from_hour, None)
 }
 
 /// The body of a `key` row, vouched for by the root key.
-pub fn key_body_until(key_id: &str, key: &SigningKey, from_hour: i64, to_hour: Option<i64>) -> Value {
+pub fn key_body_until(key_id: &str, key: &SealKey, from_hour: i64, to_hour: Option<i64>) -> Value {
     let mut body = json!({
-        "algorithm": "Ed25519", "clusterId": CLUSTER, "fromHour": hour_text(from_hour), "keyId": key_id,
-        "publicKey": hex(key.verifying_key().as_bytes()), "toHour": to_hour.map(hour_text),
+        "algorithm": key.algorithm(), "clusterId": CLUSTER, "fromHour": hour_text(from_hour), "keyId": key_id,
+        "publicKey": key.public_key(), "toHour": to_hour.map(hour_text),
     });
     let message = [b"cdr-key-v1\0", jcs(&body).as_bytes()].concat();
     body["rootSignature"] = hex(&root_key().sign(&message).to_bytes()).into();
@@ -89,7 +131,7 @@ impl World {
             now: START_MS,
             term: 1,
             next_number: 1,
-            keys: vec![("key-1".to_owned(), SigningKey::from_bytes(&[2; 32]))],
+            keys: vec![("key-1".to_owned(), SealKey::ed25519(2))],
         };
         assert_eq!(world.send(Command::Fence), Reply::Fenced { term: 1 });
         let mut rows: Vec<SystemSample> = Vec::new();
@@ -170,6 +212,18 @@ impl World {
         assert_eq!(reply, Reply::Ingested(Ingested { appended, duplicate, bucket_hour, position: last }));
     }
 
+    /// Sends originals of messages whose receipt did not come.
+    pub fn expire(&mut self, samples: &[Sample]) {
+        let buffer = buffer(samples.iter().map(|sample| (0, sample.draft())));
+        let append = Append { source: Source::Internal, drafts: buffer.drafts() };
+        let reply = self.send(Command::Append(append));
+        let (appended, duplicate) =
+            self.oracle.expire(self.now, samples.iter().map(Sample::fields).collect());
+        let position = if appended > 0 { self.oracle.position("internal") as u64 } else { 0 };
+        let bucket_hour = self.oracle.open_hour as u32;
+        assert_eq!(reply, Reply::Ingested(Ingested { appended, duplicate, bucket_hour, position }));
+    }
+
     pub fn append(&mut self, source: Source, rows: &[SystemSample]) {
         let buffer = buffer(rows.iter().map(|row| (0, row.draft())));
         let reply = self.send(Command::Append(Append { source, drafts: buffer.drafts() }));
@@ -204,10 +258,19 @@ impl World {
         self.add_key(0, None);
     }
 
+    /// Registers a key of the other algorithm that signs from now on.
+    pub fn rotate_to_p256(&mut self) {
+        self.register_key(SealKey::p256, 0, None);
+    }
+
     /// Registers a key that signs `after` hours from now on, and for so many hours.
     pub fn add_key(&mut self, after: i64, hours: Option<i64>) {
+        self.register_key(SealKey::ed25519, after, hours);
+    }
+
+    fn register_key(&mut self, make: fn(u8) -> SealKey, after: i64, hours: Option<i64>) {
         let number = self.keys.len() as u8 + 1;
-        let (id, key) = (format!("key-{number}"), SigningKey::from_bytes(&[number + 1; 32]));
+        let (id, key) = (format!("key-{number}"), make(number + 1));
         let from = self.next_row_hour() + after;
         let body = key_body_until(&id, &key, from, hours.map(|hours| from + hours));
         self.keys.push((id, key));
@@ -223,7 +286,7 @@ impl World {
     pub fn signature(&self, seal: &Value, seal_hash: &Hash) -> [u8; 64] {
         let signer =
             self.keys.iter().find(|(id, _)| seal["signerKeyId"] == **id).expect("the seal names a key");
-        signer.1.sign(&signed_message(seal_hash)).to_bytes()
+        signer.1.sign(&signed_message(seal_hash))
     }
 
     /// Signs every seal that has no signature yet.

@@ -1,0 +1,61 @@
+//! A node's API, as commands ask it. Blocks.
+
+use anyhow::{Context, bail};
+use reqwest::blocking::Client;
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A node's API.
+pub(super) struct Remote {
+    client: Client,
+    url: String,
+    token: Option<String>,
+}
+
+impl Remote {
+    /// The API at `url`, with the bearer token of a file.
+    pub(super) fn new(url: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
+        let token = match token_file {
+            None => None,
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("{} can't be read", path.display()))?;
+                Some(text.trim().to_owned())
+            }
+        };
+        let client = Client::builder().timeout(PATIENCE).build().context("no HTTP client")?;
+        Ok(Self { client, url: url.trim_end_matches('/').to_owned(), token })
+    }
+
+    /// What a path answers.
+    pub(super) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.url);
+        let mut request = self.client.get(&url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().with_context(|| format!("{url} does not answer"))?;
+        let status = response.status();
+        let body = response.bytes().with_context(|| format!("{url} breaks off"))?;
+        if !status.is_success() {
+            bail!("{url} answers {status}: {}", String::from_utf8_lossy(&body));
+        }
+        serde_json::from_slice(&body).with_context(|| format!("{url} does not answer in JSON"))
+    }
+}
+
+/// A text as a value in a query.
+pub(super) fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
+}

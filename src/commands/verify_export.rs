@@ -1,0 +1,406 @@
+//! `verify-export`: checks a settlement file as a regulator does: signature, encoding, totals, trace; against a node's
+//! API also that every event is the record that the ledger has.
+
+use super::remote::Remote;
+use crate::tap::{
+    CallEncoder, DecodedCall, FileHeader, FileKind, TraceEvent, TraceReader, Variant, Variants, decode,
+    trace_name,
+};
+use anyhow::{Context, bail};
+use cdr_core::export_signature::{ExportSignature, SIDECAR_SUFFIX};
+use cdr_core::hash::{sha256, to_hex};
+use cdr_core::key::KeyRecord;
+use cdr_core::proof::Trust;
+use cdr_core::reading::cdr_row;
+use cdr_core::{CdrId, Hash};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::verify_record::{COULD_NOT_RUN, HOLDS, VIOLATED, read_trust};
+
+/// Records that one request asks for.
+const PAGE: usize = 500;
+
+/// What to verify.
+#[derive(Clone, Debug)]
+pub struct VerifyExportOptions {
+    /// The file; `.sig` and `.trace.json.zst` are beside it.
+    pub file: PathBuf,
+    /// Directory of the schema variants.
+    pub schemas: PathBuf,
+    /// Name of the cluster and file of the root public key; without them the signing key is taken as it is published.
+    pub trust: Option<(String, PathBuf)>,
+    /// Published key list, as `GET /v1/cdr/keys` answers; taken from `against` otherwise.
+    pub keys: Option<PathBuf>,
+    /// A node's API.
+    pub against: Option<String>,
+    /// File with a bearer token for it.
+    pub token_file: Option<PathBuf>,
+    /// Answer in JSON.
+    pub json: bool,
+}
+
+/// What was checked, in the order of the checks; or what does not hold.
+#[derive(Debug, Default)]
+struct Findings {
+    checked: Vec<String>,
+    /// Parts of the check that nothing was given for.
+    unchecked: Vec<String>,
+}
+
+/// Something does not hold.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Violated(String);
+
+/// Verifies a file, prints what holds or what does not, and returns the exit code.
+pub fn run(options: &VerifyExportOptions) -> u8 {
+    let mut findings = Findings::default();
+    let outcome = verify(options, &mut findings);
+    let violation = outcome.as_ref().err().and_then(|error| error.downcast_ref::<Violated>());
+    let code = match (&outcome, violation) {
+        (Ok(()), _) => HOLDS,
+        (Err(_), Some(_)) => VIOLATED,
+        (Err(_), None) => COULD_NOT_RUN,
+    };
+    if options.json {
+        let answer = json!({
+            "verified": code == HOLDS, "checked": findings.checked, "notChecked": findings.unchecked,
+            "violation": violation.map(ToString::to_string),
+            "error": outcome.as_ref().err().filter(|_| violation.is_none()).map(|error| format!("{error:#}")),
+        });
+        println!("{answer}");
+        return code;
+    }
+    for line in &findings.checked {
+        println!("holds: {line}");
+    }
+    for line in &findings.unchecked {
+        println!("not checked: {line}");
+    }
+    match &outcome {
+        Ok(()) => println!("verified: {}", options.file.display()),
+        Err(error) if violation.is_some() => eprintln!("cdr-mediation: NOT VERIFIED: {error}"),
+        Err(error) => eprintln!("cdr-mediation: the file could not be verified: {error:#}"),
+    }
+    code
+}
+
+fn verify(options: &VerifyExportOptions, findings: &mut Findings) -> anyhow::Result<()> {
+    let remote = match &options.against {
+        Some(url) => Some(Remote::new(url, options.token_file.as_deref())?),
+        None => None,
+    };
+    let file = &options.file;
+    let hash =
+        crate::export::files::hash_of(file).with_context(|| format!("{} can't be read", file.display()))?;
+    signature(options, &hash, remote.as_ref(), findings)?;
+    let (variant, kind, events) = contents(options, &hash, remote.is_some(), findings)?;
+    match remote {
+        None => findings.unchecked.push("the records, for want of --against".to_owned()),
+        Some(_) if kind == FileKind::Rap => {
+            findings.unchecked.push("the records: that is done for TAP files only".to_owned());
+        }
+        Some(remote) => records(&remote, options, &variant, events, findings)?,
+    }
+    Ok(())
+}
+
+fn violated<T>(why: impl Into<String>) -> anyhow::Result<T> {
+    Err(Violated(why.into()).into())
+}
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!("{name}{suffix}"))
+}
+
+/// The `.sig` file, its key, and the key's right to sign.
+fn signature(
+    options: &VerifyExportOptions,
+    hash: &Hash,
+    remote: Option<&Remote>,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let path = beside(&options.file, SIDECAR_SUFFIX);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{} can't be read", path.display()))?;
+    let signature = match ExportSignature::parse(&text) {
+        Ok(signature) => signature,
+        Err(error) => return violated(format!("{}: {error}", path.display())),
+    };
+    if signature.file_sha256 != *hash {
+        return violated(format!(
+            "the file's SHA-256 is {}, its signature is of {}",
+            to_hex(hash),
+            to_hex(&signature.file_sha256)
+        ));
+    }
+    let list = match (&options.keys, remote) {
+        (Some(path), _) => {
+            let text = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
+            serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", path.display()))?
+        }
+        (None, Some(remote)) => remote.get("/v1/cdr/keys")?,
+        (None, None) => {
+            findings.checked.push("the file is the one that was signed".to_owned());
+            findings.unchecked.push("the signature, for want of --keys or --against".to_owned());
+            return Ok(());
+        }
+    };
+    let Some(record) = key_record(&list, &signature.key_id) else {
+        return violated(format!("key {} is not among the published keys", signature.key_id));
+    };
+    let trust: Option<Trust> = match &options.trust {
+        Some((cluster, root)) => Some(read_trust(cluster, root)?),
+        None => None,
+    };
+    match &trust {
+        Some(trust) if !record.is_trusted(&trust.cluster_id, &trust.root_public_key) => {
+            return violated(format!("the root key does not vouch for key {}", record.key_id));
+        }
+        Some(_) => findings.checked.push(format!("the root key vouches for key {}", record.key_id)),
+        None => findings.unchecked.push("the key's right to sign, for want of --trust".to_owned()),
+    }
+    let Some(public_key) = record.public_key() else {
+        return violated(format!("the published key {} can't be read", record.key_id));
+    };
+    if let Err(error) = signature.verify(hash, &public_key) {
+        return violated(error.to_string());
+    }
+    findings.checked.push(format!("signature by key {}", record.key_id));
+    Ok(())
+}
+
+fn key_record(list: &Value, key_id: &str) -> Option<KeyRecord> {
+    let items = list.get("items").unwrap_or(list).as_array()?;
+    let item = items.iter().find(|item| item.get("keyId").and_then(Value::as_str) == Some(key_id))?;
+    // The list says more of a key than its record does.
+    let fields = ["algorithm", "clusterId", "fromHour", "keyId", "publicKey", "rootSignature", "toHour"];
+    let record: Map<String, Value> =
+        fields.iter().filter_map(|name| Some(((*name).to_owned(), item.get(name)?.clone()))).collect();
+    serde_json::from_value(Value::Object(record)).ok()
+}
+
+/// What the trace and the file say of one event.
+struct Event {
+    row_hash: Hash,
+    adjustment: Option<CdrId>,
+    /// SHA-256 of its bytes.
+    bytes: Hash,
+}
+
+type Events = HashMap<CdrId, Event>;
+
+/// Decodes the file beside its trace. Events are kept only if they are to be held against records.
+fn contents(
+    options: &VerifyExportOptions,
+    hash: &Hash,
+    keep: bool,
+    findings: &mut Findings,
+) -> anyhow::Result<(Arc<Variant>, FileKind, Events)> {
+    let path = beside(&options.file, "")
+        .with_file_name(trace_name(&options.file.file_name().unwrap_or_default().to_string_lossy()));
+    let open = |path: &Path| File::open(path).with_context(|| format!("{} can't be read", path.display()));
+    let mut trace =
+        TraceReader::new(open(&path)?).map_err(|error| Violated(format!("{}: {error}", path.display())))?;
+    let head = trace.head().clone();
+    if head.file_sha256 != to_hex(hash) {
+        return violated(format!(
+            "{} is the trace of another file, of SHA-256 {}",
+            path.display(),
+            head.file_sha256
+        ));
+    }
+    let variants = Variants::load(&options.schemas)?;
+    let variant =
+        variants.get(&head.schema_variant).filter(|variant| to_hex(&variant.hash) == head.schema_hash);
+    let Some(variant) = variant else {
+        bail!(
+            "{} does not hold schema variant {} of hash {}: get it from the sender",
+            options.schemas.display(),
+            head.schema_variant,
+            head.schema_hash
+        );
+    };
+    let mut events = Events::new();
+    let mut broken = None;
+    let Some(kind) = head.kind() else {
+        return violated(format!("{:?} is no kind of file", head.export_type));
+    };
+    let input = BufReader::new(open(&options.file)?);
+    let decoded = decode(variant, kind, input, &mut |call| {
+        if broken.is_none() {
+            broken = step(&mut trace, &call, keep.then_some(&mut events)).err();
+        }
+        Ok(())
+    });
+    let decoded = decoded.map_err(|error| Violated(format!("the file does not decode: {error}")))?;
+    if let Some(why) = broken {
+        return violated(why);
+    }
+    if let Some(line) = trace.next() {
+        return violated(format!("the trace has more events than the file: {line:?}"));
+    }
+    if decoded.calls != head.calls || decoded.total_charge.to_string() != head.total_charge {
+        return violated("the totals of file and trace differ".to_owned());
+    }
+    findings.checked.push(format!(
+        "{} by {} from {}, number {}: {} events, total {}, all in the trace",
+        head.export_type,
+        head.schema_variant,
+        decoded.sender.as_deref().unwrap_or("a sender that it does not name"),
+        decoded.sequence.map_or_else(|| "that it does not name".to_owned(), |number| number.to_string()),
+        decoded.calls,
+        decoded.total_charge
+    ));
+    Ok((variant.clone(), kind, events))
+}
+
+/// Holds an event against the next line of the trace.
+fn step(
+    trace: &mut TraceReader<impl std::io::Read>,
+    call: &DecodedCall<'_>,
+    events: Option<&mut Events>,
+) -> Result<(), String> {
+    let index = call.index;
+    let line: TraceEvent = match trace.next() {
+        Some(Ok(line)) => line,
+        Some(Err(error)) => return Err(format!("the trace can't be read: {error}")),
+        None => return Err(format!("event {index} is not in the trace")),
+    };
+    if line.index != index || line.charge != call.charge {
+        return Err(format!(
+            "event {index} has the charge {}; the trace says event {}, charge {}",
+            call.charge, line.index, line.charge
+        ));
+    }
+    if let Some(events) = events {
+        let event =
+            Event { row_hash: line.row_hash, adjustment: line.adjustment_id, bytes: sha256(call.bytes) };
+        if events.insert(line.cdr_id, event).is_some() {
+            return Err(format!("record {} is listed twice", line.cdr_id));
+        }
+    }
+    Ok(())
+}
+
+/// Holds every event against the record that the ledger has: its hash, recomputed, and its bytes, encoded again.
+fn records(
+    remote: &Remote,
+    options: &VerifyExportOptions,
+    variant: &Variant,
+    mut events: Events,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let name = options.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let listed = remote.get(&format!("/v1/cdr/exports?filename={}", super::remote::escape(&name)))?;
+    let Some(export_id) = listed.pointer("/items/0/exportId").and_then(Value::as_str) else {
+        return violated(format!("the ledger knows no export {name}"));
+    };
+    let export = remote.get(&format!("/v1/cdr/exports/{export_id}"))?;
+    let header = header_of(&export).context("the node's answer about the export can't be read")?;
+    let mut encoder = CallEncoder::new(&variant.tap, &header)?;
+    let (count, mut encoded) = (events.len(), 0);
+    let field = |name: &str| export.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let hours = format!(
+        "operatorId={}&bucketHourFrom={}&bucketHourTo={}",
+        field("operatorId"),
+        field("fromBucket"),
+        field("uptoBucket")
+    );
+    let mut cursor = None;
+    loop {
+        let behind = cursor.map(|cursor: String| format!("&cursor={cursor}")).unwrap_or_default();
+        let page = remote.get(&format!("/v1/cdr/records?{hours}&limit={PAGE}{behind}"))?;
+        for item in page.get("items").and_then(Value::as_array).into_iter().flatten() {
+            let Value::Object(item) = item else { continue };
+            let id = item.get("cdrId").and_then(Value::as_str).and_then(CdrId::parse);
+            if let Some((id, event)) = id.and_then(|id| events.remove_entry(&id)) {
+                encoded += u64::from(one(remote, id, item, &event, &mut encoder)?);
+            }
+        }
+        cursor = page.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    // Records from before those hours: they waited for a price, or in quarantine.
+    for (id, event) in events {
+        let item = remote.get(&format!("/v1/cdr/records/{id}"))?;
+        let Value::Object(item) = item else { bail!("the node's answer about {id} can't be read") };
+        encoded += u64::from(one(remote, id, &item, &event, &mut encoder)?);
+    }
+    findings.checked.push(format!("{count} events are records of the ledger, with the hashes of the trace"));
+    if encoded == count as u64 {
+        findings
+            .checked
+            .push(format!("{count} events, encoded again from these records, have the same bytes"));
+    } else {
+        findings.unchecked.push("the bytes of every event, for want of a token with cdr:pii".to_owned());
+    }
+    Ok(())
+}
+
+/// One event; true if its bytes could be compared.
+fn one(
+    remote: &Remote,
+    id: CdrId,
+    item: &Map<String, Value>,
+    event: &Event,
+    encoder: &mut CallEncoder<'_>,
+) -> anyhow::Result<bool> {
+    let adjustment = match event.adjustment {
+        None => None,
+        Some(adjustment) => match remote.get(&format!("/v1/cdr/records/{adjustment}"))? {
+            Value::Object(row) => Some(row),
+            _ => bail!("the node's answer about {adjustment} can't be read"),
+        },
+    };
+    let carried = adjustment.as_ref().unwrap_or(item);
+    if carried.get("rowHash").and_then(Value::as_str) != Some(to_hex(&event.row_hash).as_str()) {
+        return violated(format!("record {id} has another hash in the ledger than in the trace"));
+    }
+    if carried.contains_key("masked") || item.contains_key("masked") {
+        return Ok(false);
+    }
+    let (row, of) = (cdr_row(item)?, cdr_row(carried)?);
+    let hash = cdr_core::canonical::row_hash(&of, &mut Vec::new());
+    if hash != event.row_hash {
+        return violated(format!("record {id} does not have the hash that the ledger gives it"));
+    }
+    let Some(sms) = of.sms() else { bail!("record {id} is no CDR") };
+    match encoder.encode(&row, sms) {
+        Ok(call) if sha256(call.bytes) == event.bytes => Ok(true),
+        Ok(_) => violated(format!("record {id}, encoded again, has other bytes than its event in the file")),
+        Err(error) => violated(format!("record {id} is in the file, but can't be encoded: {error}")),
+    }
+}
+
+/// What the bytes of events depend on.
+fn header_of(export: &Value) -> anyhow::Result<FileHeader> {
+    let text =
+        |name: &str| export.get(name).and_then(Value::as_str).with_context(|| format!("{name} is missing"));
+    let at = cdr_core::Millis::parse(text("createdAt")?).context("createdAt is no instant")?;
+    let created = crate::tap::LocalTime::new(at, 0);
+    let rates = match export.get("exchangeRates") {
+        Some(Value::Object(rates)) => rates.clone(),
+        _ => Map::new(),
+    };
+    let rate = |(currency, rate): (String, Value)| Some((currency, rate.as_str()?.parse().ok()?));
+    Ok(FileHeader {
+        recording_entity: text("recordingEntity")?.to_owned(),
+        sender: text("senderRoamingPartner")?.to_owned(),
+        recipient: text("recipient")?.to_owned(),
+        sequence: export.get("fileSequenceNumber").and_then(Value::as_u64).unwrap_or(0) as u32,
+        settlement_day: text("settlementDay")?.parse()?,
+        created,
+        cut_off: created,
+        available: created,
+        test: false,
+        exchange_rates: rates.into_iter().filter_map(rate).collect(),
+    })
+}

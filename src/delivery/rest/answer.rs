@@ -1,0 +1,162 @@
+//! What the receiver's answer means.
+
+use crate::delivery::Receipt;
+use crate::delivery::error::{Answer, ChannelKind, DeliveryError, ErrorClass, Place, chain};
+use crate::delivery::parcel::Parcel;
+use cdr_core::Hash;
+use cdr_core::hash::{from_hex, to_hex};
+use reqwest::{Response, StatusCode};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Most of an answer that is read, bytes.
+const MAX_BODY: usize = 16 << 10;
+
+/// The body of a receipt; what else it holds is ignored.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    receipt_id: Option<String>,
+    sha256: Option<String>,
+}
+
+impl Body {
+    fn parse(body: &str) -> Option<Self> {
+        serde_json::from_str(body).ok()
+    }
+
+    fn hash(&self) -> Option<Hash> {
+        from_hex(&self.sha256.as_ref()?.to_ascii_lowercase())
+    }
+}
+
+/// Reads the answer to an upload.
+pub(super) async fn receipt(
+    place: &Place,
+    parcel: &Parcel,
+    answer: Response,
+    step: Duration,
+) -> Result<Receipt, DeliveryError> {
+    let status = answer.status();
+    let body = read(place, answer, step).await?;
+    judge(place, parcel, status, &body).map_err(|error| {
+        let answer = Some(Answer { status: status.as_u16(), body });
+        DeliveryError { answer, ..error }
+    })
+}
+
+async fn read(place: &Place, mut answer: Response, step: Duration) -> Result<String, DeliveryError> {
+    let status = answer.status();
+    let broken =
+        |why: String| place.error(ErrorClass::Unreachable, format!("answer {status} broke off: {why}"));
+    let mut body = Vec::new();
+    while body.len() < MAX_BODY {
+        let piece = tokio::time::timeout(step, answer.chunk()).await;
+        let piece = piece.map_err(|_| broken(format!("nothing more came for {step:?}")))?;
+        match piece.map_err(|e| broken(chain(&e)))? {
+            Some(piece) => body.extend_from_slice(&piece),
+            None => break,
+        }
+    }
+    body.truncate(MAX_BODY);
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+fn judge(place: &Place, parcel: &Parcel, status: StatusCode, body: &str) -> Result<Receipt, DeliveryError> {
+    let name = parcel.file.name();
+    let ours = *parcel.file.sha256();
+    let found = Body::parse(body);
+    let theirs = found.as_ref().and_then(Body::hash);
+    let error = |class, what: String| Err(place.error(class, what));
+    let receipt = |receipt_id, already_there| {
+        Ok(Receipt { channel: ChannelKind::Api, receipt_id, already_there, sha256: ours })
+    };
+    match (status, theirs) {
+        (StatusCode::CREATED, Some(theirs)) if theirs == ours => match found.and_then(|body| body.receipt_id)
+        {
+            Some(id) => receipt(Some(id), false),
+            None => error(ErrorClass::Unreachable, format!("{name}: answer 201 has no receiptId")),
+        },
+        (StatusCode::CONFLICT, Some(theirs)) if theirs == ours => {
+            receipt(found.and_then(|body| body.receipt_id), true)
+        }
+        (StatusCode::CREATED, Some(theirs)) => {
+            let (theirs, ours) = (to_hex(&theirs), to_hex(&ours));
+            let what = format!("INTEGRITY_MISMATCH: {name} arrived with SHA-256 {theirs} in place of {ours}");
+            error(ErrorClass::IntegrityMismatch, what)
+        }
+        (StatusCode::CREATED, None) => {
+            error(ErrorClass::Unreachable, format!("{name}: answer 201 has no SHA-256 of what arrived"))
+        }
+        (StatusCode::CONFLICT, _) => {
+            let theirs = theirs.map_or("unknown".to_owned(), |hash| to_hex(&hash));
+            let what = format!(
+                "DUPLICATE_FILE: there is another {name}, SHA-256 {theirs}; ours has {}",
+                to_hex(&ours)
+            );
+            error(ErrorClass::DuplicateFile, what)
+        }
+        (StatusCode::INSUFFICIENT_STORAGE, _) => {
+            error(ErrorClass::Full, format!("{name}: the receiver has no space ({status})"))
+        }
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
+            error(ErrorClass::PermissionDenied, format!("{name}: the receiver does not allow it ({status})"))
+        }
+        (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS, _) => {
+            error(ErrorClass::Unreachable, format!("{name}: not now ({status})"))
+        }
+        _ if status.is_server_error() => {
+            error(ErrorClass::Unreachable, format!("{name}: the receiver has a fault ({status})"))
+        }
+        _ => error(ErrorClass::Rejected, format!("{name}: the receiver answered {status}")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::delivery::Item;
+    use bytes::Bytes;
+
+    fn judged(status: u16, body: &str) -> Result<Receipt, ErrorClass> {
+        let place = Place { channel: ChannelKind::Api, name: "https://receiver".to_owned() };
+        let file = Item::bytes("A.tap", Bytes::from_static(b"a file")).unwrap();
+        let parcel = Parcel { file, sidecars: Vec::new() };
+        judge(&place, &parcel, StatusCode::from_u16(status).unwrap(), body).map_err(|error| error.class)
+    }
+
+    #[test]
+    fn only_a_receipt_with_the_files_hash_is_a_delivery() {
+        let ours = to_hex(&cdr_core::hash::sha256(b"a file"));
+        let receipt = |hash: &str| format!("{{\"receiptId\": \"R-1\", \"sha256\": \"{hash}\", \"more\": 1}}");
+        let delivered = judged(201, &receipt(&ours.to_uppercase())).unwrap();
+        assert_eq!((delivered.receipt_id.as_deref(), delivered.already_there), (Some("R-1"), false));
+        let there = judged(409, &receipt(&ours)).unwrap();
+        assert_eq!((there.receipt_id.as_deref(), there.already_there), (Some("R-1"), true));
+        let other = receipt(&to_hex(&[7; 32]));
+        for (status, body, class) in [
+            (201, other.as_str(), ErrorClass::IntegrityMismatch),
+            (201, "", ErrorClass::Unreachable),
+            (201, "{\"receiptId\": \"R-1\"}", ErrorClass::Unreachable),
+            (200, &receipt(&ours), ErrorClass::Rejected),
+            (302, "", ErrorClass::Rejected),
+            (400, "", ErrorClass::Rejected),
+            (401, "", ErrorClass::PermissionDenied),
+            (403, "", ErrorClass::PermissionDenied),
+            (408, "", ErrorClass::Unreachable),
+            (409, "", ErrorClass::DuplicateFile),
+            (409, other.as_str(), ErrorClass::DuplicateFile),
+            (413, "", ErrorClass::Rejected),
+            (422, "{\"error\": \"SCHEMA_MISMATCH\"}", ErrorClass::Rejected),
+            (429, "", ErrorClass::Unreachable),
+            (500, "", ErrorClass::Unreachable),
+            (503, &receipt(&ours), ErrorClass::Unreachable),
+            (507, "", ErrorClass::Full),
+        ] {
+            assert_eq!(judged(status, body).unwrap_err(), class, "{status} {body}");
+        }
+        let no_id = format!("{{\"sha256\": \"{ours}\"}}");
+        assert_eq!(judged(201, &no_id).unwrap_err(), ErrorClass::Unreachable, "a delivery has a receipt");
+    }
+}

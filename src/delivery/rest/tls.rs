@@ -1,0 +1,134 @@
+//! Mutual TLS: what is read from files, and what refusals mean. The provider is named here, because another part of the
+//! product brings one of its own.
+
+use crate::delivery::error::{DeliveryError, ErrorClass, Place, chain};
+use crate::delivery::keys;
+use reqwest::Url;
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+pub(super) use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{self, AlertDescription, RootCertStore};
+
+/// Longest time in which a receiver that refuses a certificate says so.
+const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Files of mutual TLS, PEM.
+#[derive(Clone, Debug)]
+pub(super) struct TlsFiles {
+    pub(super) ca: Option<PathBuf>,
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Reads the files as they are now.
+    pub(super) fn load(&self, place: &Place) -> Result<ClientConfig, DeliveryError> {
+        let unusable = |path: &Path, why: String| keys::unusable(place, path, &why);
+        let roots = self.roots(place)?;
+        let chain_of = certificates(place, &self.cert)?;
+        let secret = keys::read_secret(place, &self.key)?;
+        // The parser's words could hold a part of the key.
+        let key = PrivateKeyDer::from_pem_slice(secret.as_bytes())
+            .map_err(|_| unusable(&self.key, "it holds no private key in PEM".to_owned()))?;
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| place.error(ErrorClass::Setup, format!("TLS can't be used: {e}")))?;
+        let config = builder.with_root_certificates(roots).with_client_auth_cert(chain_of, key);
+        config.map_err(|e| unusable(&self.cert, format!("with its key: {e}")))
+    }
+
+    fn roots(&self, place: &Place) -> Result<RootCertStore, DeliveryError> {
+        let mut roots = RootCertStore::empty();
+        if let Some(path) = &self.ca {
+            for certificate in certificates(place, path)? {
+                roots.add(certificate).map_err(|e| keys::unusable(place, path, &e.to_string()))?;
+            }
+            return Ok(roots);
+        }
+        let found = rustls_native_certs::load_native_certs();
+        let (usable, _) = roots.add_parsable_certificates(found.certs);
+        if usable == 0 {
+            let what =
+                "this system has no root certificates: install ca-certificates, or set delivery.rest_ca_file";
+            return Err(place.error(ErrorClass::Setup, what));
+        }
+        Ok(roots)
+    }
+}
+
+fn certificates(place: &Place, path: &Path) -> Result<Vec<CertificateDer<'static>>, DeliveryError> {
+    let text = keys::read_public(place, path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(keys::unusable(place, path, "it holds no certificate in PEM")),
+        Err(e) => Err(keys::unusable(place, path, &e.to_string())),
+    }
+}
+
+/// Connects without asking for anything, and listens whether the receiver refuses this side's certificate.
+pub(super) async fn ask(url: &Url, config: ClientConfig, step: Duration) -> Option<String> {
+    let host = url.host_str()?.trim_matches(['[', ']']);
+    let port = url.port_or_known_default()?;
+    let name = ServerName::try_from(host.to_owned()).ok()?;
+    let refusal = async {
+        let stream = TcpStream::connect((host, port)).await?;
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        // With TLS 1.3 the handshake is done on this side before the receiver has looked at the certificate.
+        stream.read(&mut [0; 1]).await
+    };
+    match tokio::time::timeout(step.min(REFUSED_WITHIN), refusal).await {
+        Ok(Err(error)) => refusal_of(&error),
+        _ => None,
+    }
+}
+
+/// The refusal of a certificate or of encryption among an error's causes.
+pub(super) fn refusal(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<io::Error>().and_then(refusal_of) {
+            return Some(found);
+        }
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return means_refusal(found).then(|| chain(found));
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// An IO error carries what TLS said inside, where `source` does not lead.
+fn refusal_of(error: &io::Error) -> Option<String> {
+    let inner = error.get_ref()?;
+    match inner.downcast_ref::<rustls::Error>() {
+        Some(found) => means_refusal(found).then(|| chain(found)),
+        None => inner.downcast_ref::<io::Error>().and_then(refusal_of),
+    }
+}
+
+/// True for what a person has to mend; a connection that just breaks is none of it.
+fn means_refusal(error: &rustls::Error) -> bool {
+    match error {
+        rustls::Error::AlertReceived(alert) => !matches!(
+            alert,
+            AlertDescription::CloseNotify | AlertDescription::InternalError | AlertDescription::UserCanceled
+        ),
+        rustls::Error::InvalidCertificate(_)
+        | rustls::Error::InvalidMessage(_)
+        | rustls::Error::NoCertificatesPresented
+        | rustls::Error::UnsupportedNameType
+        | rustls::Error::PeerIncompatible(_)
+        | rustls::Error::PeerMisbehaved(_) => true,
+        _ => false,
+    }
+}

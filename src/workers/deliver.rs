@@ -1,0 +1,231 @@
+//! Delivers signed settlement files, those of one recording entity in the order of their numbers (US-CDR-013 to 015).
+//!
+//! Every attempt is a row. When and over which channel the next one goes is decided from them alone, so a leader that
+//! takes over goes on where the last one was. A file that arrived without anybody hearing of it is found there.
+
+use super::EndsTerm;
+use super::export::{ExportError, append};
+use crate::delivery::{ChannelKind, Channels, DeliveryError, ErrorClass, FileSource, Item, Parcel, policy};
+use crate::export::{ExportFiles, FilesError};
+use crate::metrics::Metrics;
+use crate::proposer::Proposer;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use cdr_core::Millis;
+use cdr_core::canonical::to_jcs;
+use cdr_core::export::step::DeliveryStep;
+use cdr_core::export::{Delivery, Export, ExportType, Outcome};
+use cdr_core::export_signature::{ExportSignature, SIDECAR_SUFFIX};
+use cdr_core::key::Algorithm;
+use cdr_core::row::SystemKind;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the state is looked at.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Everything that delivering needs.
+#[derive(Clone)]
+pub struct Deliveries {
+    /// The ways to the receiver.
+    pub channels: Arc<Channels>,
+    /// The bytes.
+    pub files: ExportFiles,
+    /// What counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why delivering stopped; the caller tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    /// A step can't be taken into the log.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The file can't be had.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The parcel can't be made.
+    #[error("export {export_id} can't be sent: {why}")]
+    Parcel {
+        /// The file.
+        export_id: String,
+        /// Why.
+        why: String,
+    },
+    /// A thread ended.
+    #[error("a thread ended: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+impl EndsTerm for DeliverError {
+    fn ends_term(&self) -> bool {
+        matches!(self, Self::Export(error) if error.ends_term())
+    }
+}
+
+/// Delivers until the term is over; without channels, files wait.
+///
+/// # Errors
+/// [`DeliverError`].
+pub async fn run(deliveries: Option<&Deliveries>, proposer: &Proposer) -> Result<(), DeliverError> {
+    let mut told = HashSet::new();
+    loop {
+        let mut busy = false;
+        if let Some(deliveries) = deliveries {
+            for export in first_of_each(proposer) {
+                busy |= deliveries.attend(proposer, &export, &mut told).await?;
+            }
+        }
+        if !busy {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Of every series of numbers the first file that is signed and not delivered; later ones wait behind it.
+fn first_of_each(proposer: &Proposer) -> Vec<Export> {
+    let mut seen = HashSet::<(String, ExportType, String)>::new();
+    let state = proposer.state();
+    let pending = state.exports.open().filter(|export| export.delivery == Delivery::Pending);
+    let first = pending.filter(|export| {
+        let pins = &export.pins;
+        seen.insert((pins.series.clone(), pins.export_type, pins.recording_entity.clone()))
+    });
+    first.filter(|export| export.signature.is_some()).cloned().collect()
+}
+
+impl Deliveries {
+    /// Makes an attempt if it is time for one; true if it made one.
+    async fn attend(
+        &self,
+        proposer: &Proposer,
+        export: &Export,
+        told: &mut HashSet<String>,
+    ) -> Result<bool, DeliverError> {
+        let attempts = attempts(export);
+        let now = proposer.clock().now();
+        let decision = policy::decide(self.channels.route(), &attempts, now, draw(export, attempts.len()));
+        if decision.alarms.contains(&policy::Alarm::Exhausted) && !export.exhausted {
+            self.exhausted(proposer, export).await?;
+        }
+        match decision.next {
+            policy::Next::At(at, channel) if at <= now => {
+                self.attempt(proposer, export, channel).await?;
+                Ok(true)
+            }
+            policy::Next::Stopped(class) => {
+                if told.insert(format!("{} {}", export.name(), attempts.len())) {
+                    tracing::error!(
+                        severity = "SEV1",
+                        export = export.name(),
+                        file = export.pins.file_name,
+                        class = class.as_str(),
+                        "a delivery needs a person: mend the cause, then redrop the export"
+                    );
+                }
+                Ok(false)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        proposer: &Proposer,
+        export: &Export,
+        channel: ChannelKind,
+    ) -> Result<(), DeliverError> {
+        let parcel = self.parcel(export).await?;
+        let outcome = match self.channels.deliver(channel, &parcel).await {
+            Ok(receipt) => Outcome::Delivered { atra_receipt_id: receipt.receipt_id },
+            Err(error) => failed(&error),
+        };
+        let step = DeliveryStep::Attempted {
+            export_id: export.name(),
+            channel: channel.as_str().to_owned(),
+            outcome,
+        };
+        Ok(append(proposer, vec![(SystemKind::Delivery, to_jcs(&step))]).await?)
+    }
+
+    async fn exhausted(&self, proposer: &Proposer, export: &Export) -> Result<(), DeliverError> {
+        let reason = export.attempts.iter().rev().find_map(|attempt| match &attempt.outcome {
+            Outcome::Failed { reason, .. } => Some(reason.clone()),
+            Outcome::Delivered { .. } => None,
+        });
+        tracing::error!(
+            severity = "SEV1",
+            export = export.name(),
+            file = export.pins.file_name,
+            "no channel took the file for two hours; attempts go on"
+        );
+        self.metrics.delivery_exhausted();
+        let step = DeliveryStep::Exhausted {
+            export_id: export.name(),
+            retry_count: export.failures,
+            reason: reason.unwrap_or_default(),
+        };
+        Ok(append(proposer, vec![(SystemKind::Delivery, to_jcs(&step))]).await?)
+    }
+
+    async fn parcel(&self, export: &Export) -> Result<Parcel, DeliverError> {
+        let fail = |why: String| DeliverError::Parcel { export_id: export.name(), why };
+        let (files, work) = (self.files.clone(), export.clone());
+        let at_hand = tokio::task::spawn_blocking(move || files.ensure(&work)).await??;
+        let Some(content) = &export.content else { return Err(fail("it is not encoded".to_owned())) };
+        let name = &export.pins.file_name;
+        let sidecar = sidecar(export).ok_or_else(|| fail("its signature can't be read".to_owned()))?;
+        let source = |path| async { FileSource::new(path).await.map_err(|e| fail(e.to_string())) };
+        let (file, trace) = (source(at_hand.path).await?, source(at_hand.trace).await?);
+        let parcel = || {
+            Ok(Parcel {
+                file: Item::new(name, Arc::new(file), content.file_sha256)?,
+                sidecars: vec![
+                    Item::bytes(&format!("{name}{SIDECAR_SUFFIX}"), sidecar.into())?,
+                    Item::new(&crate::tap::trace_name(name), Arc::new(trace), content.trace_sha256)?,
+                ],
+            })
+        };
+        parcel().map_err(|error: crate::delivery::BadName| fail(error.to_string()))
+    }
+}
+
+/// The text of the `.sig` file; none if the export has no signature that can be read.
+pub fn sidecar(export: &Export) -> Option<String> {
+    let (content, signature) = (export.content.as_ref()?, export.signature.as_ref()?);
+    let signature = ExportSignature {
+        key_id: signature.key_id.clone(),
+        algorithm: Algorithm::parse(&signature.algorithm)?,
+        signature: STANDARD.decode(&signature.signature).ok()?.try_into().ok()?,
+        file_sha256: content.file_sha256,
+    };
+    Some(signature.render())
+}
+
+/// The attempts since the file was last put up for delivery.
+fn attempts(export: &Export) -> Vec<policy::Attempt> {
+    let since = export.due_since.unwrap_or(Millis(0));
+    let known = export.attempts.iter().filter(|attempt| attempt.at > since);
+    known
+        .filter_map(|attempt| {
+            let outcome = match &attempt.outcome {
+                Outcome::Delivered { .. } => policy::Outcome::Delivered,
+                Outcome::Failed { error, .. } => policy::Outcome::Failed(ErrorClass::parse(error)?),
+            };
+            Some(policy::Attempt { at: attempt.at, channel: ChannelKind::parse(&attempt.channel)?, outcome })
+        })
+        .collect()
+}
+
+fn failed(error: &DeliveryError) -> Outcome {
+    Outcome::Failed { error: error.class.as_str().to_owned(), reason: error.to_string() }
+}
+
+/// The same for the same file and number of attempts, so that a due time stays where it is.
+fn draw(export: &Export, attempts: usize) -> u64 {
+    let mut seed = export.id.0.to_vec();
+    seed.extend_from_slice(&attempts.to_be_bytes());
+    let hash = cdr_core::hash::sha256(&seed);
+    hash.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}

@@ -1,0 +1,245 @@
+//! Settlement files of a whole day, from receipts to what a regulator checks: three replicas in one process, killed while
+//! they make, sign and deliver.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_cdr-mediation");
+const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tap-schemas");
+const OPERATORS: usize = 7;
+const RECORDS: u64 = 4_000;
+
+/// Three replicas of `dev`, killed when they are dropped.
+struct Dev {
+    process: Child,
+    api: u16,
+    data: PathBuf,
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Dev {
+    fn start(data: &Path, replay: Option<&Path>, ports: (u16, u16)) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(["dev", "--data", data.to_str().unwrap()]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        command.args(["--api-port", &ports.0.to_string(), "--raft-port", &ports.1.to_string()]);
+        if let Some(file) = replay {
+            command.args(["--replay", file.to_str().unwrap()]);
+        }
+        let process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        Self { process, api: ports.0, data: data.to_owned() }
+    }
+
+    /// Waits until everything that was to be replayed is.
+    fn wait_until_serving(&mut self) {
+        let out = self.process.stdout.take().unwrap();
+        let served = BufReader::new(out).lines().map_while(Result::ok).any(|line| line.contains("REST on"));
+        assert!(served, "the replicas stopped");
+    }
+
+    fn get(&self, path: &str) -> Option<Value> {
+        let token = std::fs::read_to_string(self.data.join("dev-token")).ok()?;
+        let url = format!("http://127.0.0.1:{}{path}", self.api);
+        let request = ureq::get(&url).header("Authorization", &format!("Bearer {}", token.trim()));
+        request.call().ok()?.body_mut().read_json().ok()
+    }
+
+    fn exports(&self) -> Vec<Value> {
+        let list = self.get("/v1/cdr/exports?limit=500").unwrap_or_default();
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    fn verify(&self, file: &Path) -> Output {
+        let url = format!("http://127.0.0.1:{}", self.api);
+        let token = self.data.join("dev-token");
+        let root = self.data.join("root.pub");
+        Command::new(BINARY)
+            .args([
+                "verify-export",
+                "--schemas",
+                SCHEMAS,
+                "--cluster",
+                "dev",
+                "--trust",
+                root.to_str().unwrap(),
+            ])
+            .args(["--against", &url, "--token-file", token.to_str().unwrap(), file.to_str().unwrap()])
+            .output()
+            .unwrap()
+    }
+
+    fn drop_dir(&self) -> PathBuf {
+        self.data.join("drop")
+    }
+}
+
+fn free_ports() -> (u16, u16) {
+    let free = |first: &u16| {
+        (*first..first + 3).map(|port| TcpListener::bind(("127.0.0.1", port))).all(|port| port.is_ok())
+    };
+    let from = 23_500 + (std::process::id() % 500) as u16 * 3;
+    let api = (from..from + 3_000).step_by(3).find(free).unwrap();
+    let raft = (api + 3..api + 4_000).step_by(3).find(free).unwrap();
+    (api, raft)
+}
+
+fn day(dir: &Path) -> PathBuf {
+    let file = dir.join("day.ndjson");
+    let arguments = ["generate", "--day", "2026-04-20", "--seed", "11", "--records", &RECORDS.to_string()];
+    let out = std::fs::File::create(&file).unwrap();
+    assert!(Command::new(BINARY).args(arguments).stdout(out).status().unwrap().success());
+    file
+}
+
+/// Final receipts of the day, by message: what has to be listed.
+fn messages(day: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(day).unwrap();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let finals = lines
+        .filter(|dlr| ["DELIVERED", "FAILED", "EXPIRED"].contains(&dlr["status"].as_str().unwrap_or("")));
+    finals
+        .filter_map(|dlr| {
+            Some((dlr["messageId"].as_str()?.to_owned(), dlr["operatorId"].as_str()?.to_owned()))
+        })
+        .collect()
+}
+
+fn names(dir: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Every file of the day once, whole, signed, with its trace; all records of the ledger in them.
+fn check_files(dev: &Dev, records: u64) {
+    let exports = dev.exports();
+    assert_eq!(exports.len(), OPERATORS, "{exports:#?}");
+    let files: BTreeSet<String> =
+        exports.iter().map(|export| export["filename"].as_str().unwrap().to_owned()).collect();
+    let expected: BTreeSet<String> = files
+        .iter()
+        .flat_map(|name| [name.clone(), format!("{name}.sig"), format!("{name}.trace.json.zst")])
+        .collect();
+    assert_eq!(names(&dev.drop_dir()), expected);
+    let mut listed = 0;
+    for export in &exports {
+        assert_eq!(export["deliveryStatus"], "DELIVERED_DIRECTORY", "{export}");
+        assert_eq!(export["fileSequenceNumber"], 1, "{export}");
+        assert_eq!(export["settlementDay"], "2026-04-20", "{export}");
+        listed += export["recordsIncluded"].as_u64().unwrap() + export["quarantinedCount"].as_u64().unwrap();
+    }
+    assert_eq!(listed, records, "every record is in a file or in quarantine");
+    for name in &files {
+        let output = dev.verify(&dev.drop_dir().join(name));
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{name}: {said}");
+        for held in ["the root key vouches", "signature by key", "encoded again from these records"] {
+            assert!(said.contains(held), "{name}: {said}");
+        }
+    }
+}
+
+/// Original records of the ledger, by the API.
+fn records(dev: &Dev) -> u64 {
+    let (mut count, mut cursor) = (0, String::new());
+    loop {
+        let page = dev.get(&format!("/v1/cdr/records?limit=500{cursor}")).unwrap();
+        let items = page["items"].as_array().unwrap();
+        count += items.iter().filter(|item| item["adjustmentOf"].is_null()).count() as u64;
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return count,
+        }
+    }
+}
+
+#[test]
+fn a_day_ends_with_signed_files_that_a_regulator_can_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let (day, data) = (day(dir.path()), dir.path().join("dev"));
+    let mut dev = Dev::start(&data, Some(&day), free_ports());
+    dev.wait_until_serving();
+    let count = records(&dev);
+    assert!(count > 0 && count <= messages(&day).len() as u64);
+    check_files(&dev, count);
+    let name = names(&dev.drop_dir()).into_iter().find(|name| name.ends_with(".tap")).unwrap();
+    refuses_what_was_changed(&dev, &name, dir.path());
+}
+
+/// A changed byte, another file's signature and a trace of another file are each found.
+fn refuses_what_was_changed(dev: &Dev, name: &str, dir: &Path) {
+    let copy = dir.join("copy");
+    let copied = |change: &dyn Fn(&str, &mut Vec<u8>)| {
+        std::fs::create_dir_all(&copy).unwrap();
+        for suffix in ["", ".sig", ".trace.json.zst"] {
+            let mut bytes = std::fs::read(dev.drop_dir().join(format!("{name}{suffix}"))).unwrap();
+            change(suffix, &mut bytes);
+            std::fs::write(copy.join(format!("{name}{suffix}")), bytes).unwrap();
+        }
+        dev.verify(&copy.join(name)).status.code()
+    };
+    assert_eq!(copied(&|_, _| ()), Some(0));
+    let flip = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
+    assert_eq!(
+        copied(&|suffix, bytes| if suffix.is_empty() {
+            flip(300)(bytes)
+        }),
+        Some(1)
+    );
+    let last_of_signature = |bytes: &mut Vec<u8>| {
+        let at = bytes.windows(11).position(|w| w == b"Signature: ").unwrap() + 15;
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+    };
+    assert_eq!(
+        copied(&|suffix, bytes| if suffix == ".sig" {
+            last_of_signature(bytes)
+        }),
+        Some(1)
+    );
+}
+
+#[test]
+fn replicas_killed_at_any_step_deliver_every_file_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (day, data) = (day(dir.path()), dir.path().join("dev"));
+    let ports = free_ports();
+    // Killed as soon as the first file is there to be seen, in whatever step the others are.
+    let first = Dev::start(&data, Some(&day), ports);
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while first.exports().is_empty() {
+        assert!(Instant::now() < deadline, "no file was opened");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(first);
+    for pause_ms in [300, 700, 1_200, 1_500] {
+        let started = Dev::start(&data, None, ports);
+        while started.get("/v1/cdr/exports").is_none() {
+            assert!(Instant::now() < deadline, "the replicas did not come back");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        drop(started);
+    }
+    let last = Dev::start(&data, None, ports);
+    let all_delivered = || {
+        let exports = last.exports();
+        exports.len() == OPERATORS
+            && exports.iter().all(|export| export["deliveryStatus"] == "DELIVERED_DIRECTORY")
+    };
+    while !all_delivered() {
+        assert!(Instant::now() < deadline + Duration::from_secs(60), "{:#?}", last.exports());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    check_files(&last, records(&last));
+}

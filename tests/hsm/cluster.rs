@@ -1,0 +1,261 @@
+//! Three replicas, each with a session of its own at one HSM: seals signed, a token that goes away, a key replaced, and no
+//! secret anywhere.
+
+use super::common::cluster::{ClockOffset, Cluster, wait_until};
+use super::common::nats::NatsServer;
+use super::softhsm::{ED25519_SEED, P256_SCALAR, PIN, SoftHsm, TOKEN};
+use cdr_core::Hour;
+use cdr_core::key::Algorithm::{EcdsaP256, Ed25519};
+use cdr_mediation::bus::{JetStream, NatsOptions};
+use cdr_mediation::generate::{GenerateOptions, generate};
+use cdr_mediation::publish::{PublishOptions, publish_file};
+use ed25519_dalek::{Signer, SigningKey};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const OLD: &str = "cdr-export-signer-v1";
+const NEW: &str = "cdr-export-signer-v2";
+
+fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
+}
+
+/// An offset that puts the replicas' clocks `before` seconds before the end of an hour, `later` hours on.
+fn before_an_hour_ends(before: i64, later: i64) -> (ClockOffset, Hour) {
+    let now = unix_seconds();
+    let end = (now.div_euclid(3600) + 1 + later) * 3600;
+    (ClockOffset(end - before - now), Hour((end / 3600 - 1) as u32))
+}
+
+/// What the test works with.
+struct House {
+    hsm: SoftHsm,
+    dir: PathBuf,
+    nats: NatsServer,
+    root: SigningKey,
+    /// Everything that commands printed.
+    said: Vec<u8>,
+}
+
+impl House {
+    fn new(hsm: SoftHsm) -> Self {
+        let dir = hsm.dir().join("cluster");
+        std::fs::create_dir(&dir).unwrap();
+        let root = SigningKey::from_bytes(&[77; 32]);
+        std::fs::write(dir.join("root.pub"), hex::encode(root.verifying_key().as_bytes())).unwrap();
+        Self { hsm, dir, nats: NatsServer::start(), root, said: Vec::new() }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.dir.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn run(&mut self, arguments: &[&str]) -> Output {
+        let output = Command::new(env!("CARGO_BIN_EXE_cdr-mediation")).args(arguments).output().unwrap();
+        self.said.extend_from_slice(&output.stdout);
+        self.said.extend_from_slice(&output.stderr);
+        output
+    }
+
+    /// Names the keys of a configuration.
+    fn with_key(&self, text: &str, key_id: &str, algorithm: &str, previous: &[&str]) -> String {
+        let (before, rest) = text.split_once("[signer]\n").unwrap();
+        let (_, after) = rest.split_once("[api]").unwrap();
+        format!(
+            "{before}[signer]\nkind = \"pkcs11\"\nmodule = \"{}\"\ntoken_label = \"{TOKEN}\"\npin_file = \"{}\"\n\
+             key_id = \"{key_id}\"\nalgorithm = \"{algorithm}\"\nprevious_key_ids = {previous:?}\n\
+             key_record_file = \"{}\"\n[api]{after}",
+            SoftHsm::module().display(),
+            self.hsm.pin_file().display(),
+            self.file(&format!("{key_id}.json")),
+        )
+    }
+
+    /// Has the root key sign the record of the configured key, as an operator does.
+    fn vouch(&mut self, cluster: &Cluster, key_id: &str, from: Hour) {
+        let (config, from) = (cluster.configuration(1).to_str().unwrap().to_owned(), from.to_string());
+        let (message, signature) = (self.file("to-sign.bin"), self.file("root-signature.bin"));
+        let record = ["signer", "record", "--config", &config, "--from", &from];
+        let unsigned = self.run(&[&record[..], &["--message", &message]].concat());
+        assert!(unsigned.status.success(), "{unsigned:?}");
+        let signed = self.root.sign(&std::fs::read(&message).unwrap()).to_bytes();
+        std::fs::write(&signature, signed).unwrap();
+        let trust = self.file("root.pub");
+        let with_root = [&record[..], &["--root-signature", &signature, "--trust", &trust]].concat();
+        let vouched = self.run(&with_root);
+        assert!(vouched.status.success(), "{vouched:?}");
+        std::fs::write(self.file(&format!("{key_id}.json")), &vouched.stdout).unwrap();
+        // A signature over something else is no record.
+        let other = [&with_root[..], &["--to", "2099-01-01T00:00:00Z"]].concat();
+        assert!(!self.run(&other).status.success());
+    }
+
+    fn publish(&self, cluster: &Cluster, seed: u64) {
+        let before = cluster.sms_rows(1).unwrap_or(0);
+        let yesterday = cdr_core::Millis((unix_seconds() - 86_400) * 1000).to_string()[..10].to_owned();
+        let mut text = Vec::new();
+        generate(&GenerateOptions::new(&yesterday, 100, seed).unwrap(), &mut text).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let bus = JetStream::connect(NatsOptions::new(self.nats.url())).await.unwrap();
+            publish_file(&bus, &text[..], &PublishOptions::default(), |_| ()).await.unwrap();
+        });
+        wait_until("records", 60, || (1..=3).all(|id| cluster.sms_rows(id).unwrap_or(0) > before + 20));
+    }
+
+    /// A record of a sealed hour, proven by nothing but the root's public key.
+    fn prove(&mut self, cluster: &Cluster, hour: Hour) -> Value {
+        let path = format!("/v1/cdr/records?limit=1&bucketHourFrom={hour}&bucketHourTo={hour}");
+        let page = cluster.get_ok(1, &path);
+        let cdr_id = page["items"][0]["cdrId"].as_str().unwrap_or_else(|| panic!("{page}"));
+        let proof = cluster.get_ok(1, &format!("/v1/cdr/records/{cdr_id}/proof"));
+        let (file, trust) = (self.file("proof.json"), self.file("root.pub"));
+        std::fs::write(&file, proof.to_string()).unwrap();
+        let checked = self.run(&["verify-record", "--cluster", "test", "--trust", &trust, &file]);
+        assert!(checked.status.success(), "{checked:?}");
+        proof
+    }
+}
+
+/// What a replica says of a sealed hour; none before it is sealed there.
+fn sealed(cluster: &Cluster, id: usize, hour: Hour) -> Option<Value> {
+    let path = format!("/v1/cdr/completeness?bucketHour={hour}&consistency=stale");
+    let (status, body) = cluster.get(id, &path);
+    (status == 200).then_some(body)
+}
+
+fn wait_until_signed(cluster: &Cluster, hour: Hour, key_id: &str) {
+    let signed = |id| sealed(cluster, id, hour).is_some_and(|body| body["signature"].is_string());
+    wait_until(&format!("signature of {hour}"), 90, || (1..=3).all(signed));
+    assert_eq!(sealed(cluster, 1, hour).unwrap()["signerKeyId"], key_id);
+}
+
+#[test]
+fn three_replicas_sign_with_keys_of_the_hsm_and_keep_its_secrets() {
+    let name = "cluster::three_replicas_sign_with_keys_of_the_hsm_and_keep_its_secrets";
+    let Some(hsm) = SoftHsm::for_test(name) else { return };
+    hsm.import(OLD, Ed25519);
+    hsm.import(NEW, EcdsaP256);
+    let mut house = House::new(hsm);
+    let (clock, first) = before_an_hour_ends(45, 0);
+    let url = house.nats.url();
+    let mut cluster = Cluster::prepare_with_movable_clocks(&house.dir, &url, clock);
+    cluster.edit_configuration(|text| house.with_key(text, OLD, "Ed25519", &[]));
+    house.vouch(&cluster, OLD, first);
+    (1..=3).for_each(|id| cluster.restart(id));
+    cluster.leader();
+    house.publish(&cluster, 1);
+
+    // The hour ends while the token is away: sealed on time, signed once it is back, with nobody's help.
+    assert!(sealed(&cluster, 1, first).is_none(), "the hour ended too early for this test");
+    house.hsm.take_away();
+    wait_until("the seal", 90, || sealed(&cluster, 1, first).is_some());
+    wait_until("a signer that is missed", 30, || {
+        (1..=3).any(|id| cluster.metric(id, "cdr_signer_unavailable_seconds") > Some(0.0))
+    });
+    assert_eq!(sealed(&cluster, 1, first).unwrap()["signature"], Value::Null);
+    house.hsm.bring_back();
+    wait_until_signed(&cluster, first, OLD);
+    let unavailable = |id| cluster.metric(id, "cdr_signer_unavailable_seconds");
+    assert!((1..=3).all(|id| unavailable(id) == Some(0.0)));
+    house.prove(&cluster, first);
+
+    // Another key, of the other algorithm, from the hour on in which the replicas come back, two hours later.
+    (1..=3).for_each(|id| cluster.kill(id));
+    let (between, third) = (first.next(), first.next().next());
+    let (clock, hour) = before_an_hour_ends(40, i64::from(third.0) - unix_seconds().div_euclid(3600));
+    assert_eq!(hour, third);
+    (1..=3).for_each(|id| cluster.set_clock(id, clock));
+    cluster.edit_configuration(|text| house.with_key(text, NEW, "ecdsa-p256", &[OLD]));
+    house.vouch(&cluster, NEW, third);
+    (1..=3).for_each(|id| cluster.restart(id));
+    cluster.leader();
+    house.publish(&cluster, 2);
+    wait_until_signed(&cluster, between, OLD);
+    wait_until_signed(&cluster, third, NEW);
+    let proof = house.prove(&cluster, third);
+    assert_eq!(proof["key"]["algorithm"], "ecdsa-p256");
+    let keys = cluster.get_ok(1, "/v1/cdr/keys");
+    let told: Vec<Value> = ["keyId", "status", "signsBefore"]
+        .map(|field| json!([keys["items"][0][field], keys["items"][1][field]]))
+        .into();
+    assert_eq!(told[0], json!([OLD, NEW]));
+    assert_eq!(told[1], json!(["OVERLAP", "ACTIVE"]));
+    assert_eq!(told[2], json!([third.to_string(), null]));
+    assert_eq!(keys["items"][0]["exportsBefore"], Hour(third.0 + 720).to_string());
+
+    let mut told = Vec::new();
+    for id in 1..=3 {
+        told.extend(cluster.metrics_text(id).into_bytes());
+        told.extend(cluster.get(id, "/health/ready").1.to_string().into_bytes());
+    }
+    told.extend(keys.to_string().into_bytes());
+    (1..=3).for_each(|id| cluster.kill(id));
+    refuse_a_wrong_pin(&mut house, &cluster);
+    let config = cluster.configuration(1).to_str().unwrap().to_owned();
+    let printed = house.run(&["config", "check", &config]);
+    assert!(printed.status.success() && printed.stdout.len() > 500, "{printed:?}");
+    told.extend_from_slice(&house.said);
+    let public = keys["items"][0]["publicKey"].as_str().unwrap();
+    no_secret(&house.dir, &told, public);
+}
+
+/// A replica with a wrong PIN does not start, and does not repeat the PIN.
+fn refuse_a_wrong_pin(house: &mut House, cluster: &Cluster) {
+    let wrong = house.hsm.dir().join("wrong-pin");
+    std::fs::write(&wrong, "wrong-0Yb34").unwrap();
+    let text = std::fs::read_to_string(cluster.configuration(3)).unwrap();
+    let pin_file = house.hsm.pin_file().to_str().unwrap().to_owned();
+    let config = house.file("wrong.toml");
+    std::fs::write(&config, text.replace(&pin_file, wrong.to_str().unwrap())).unwrap();
+    let refused = house.run(&["node", "--config", &config]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("token cdr refuses") && !said.contains("wrong-0Yb34"), "{said}");
+}
+
+/// Looks for the PIN and the private keys, in every form that somebody may have written, in everything that replicas and
+/// commands wrote and said. That it would find them shows with the public key, which is in every replica's log.
+fn no_secret(dir: &Path, told: &[u8], public: &str) {
+    let scalar = hex::decode(P256_SCALAR).unwrap();
+    let mut secrets = vec![PIN.as_bytes().to_vec(), hex::encode(PIN).into_bytes()];
+    for key in [&ED25519_SEED[..], &scalar] {
+        let digits = hex::encode(key);
+        secrets.push(key.to_vec());
+        secrets.push(digits.to_uppercase().into_bytes());
+        secrets.push(digits.into_bytes());
+        secrets.push(cdr_core::proof::encode_base64(key).trim_end_matches('=').as_bytes().to_vec());
+    }
+    let mut files = Vec::new();
+    read_all(dir, &mut files);
+    let holds = |text: &[u8], part: &[u8]| text.windows(part.len()).any(|window| window == part);
+    let of_nodes = (1..=3).map(|id| dir.join(format!("node-{id}")));
+    for node in of_nodes {
+        let mut own = files.iter().filter(|(path, _)| path.starts_with(&node));
+        assert!(
+            own.any(|(_, text)| holds(text, public.as_bytes())),
+            "nothing is found in {}",
+            node.display()
+        );
+    }
+    files.push((PathBuf::from("what was said"), told.to_vec()));
+    for (path, text) in &files {
+        for secret in &secrets {
+            assert!(!holds(text, secret), "{} holds a secret", path.display());
+        }
+    }
+}
+
+fn read_all(dir: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_all(&path, files);
+        } else {
+            let text = std::fs::read(&path).unwrap();
+            files.push((path, text));
+        }
+    }
+}
