@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing on a bare Debian 12 with Rust: compilers for RocksDB, the bus, the HSM and the SFTP server that the
-# tests start, a Python environment. As root or by sudo; otherwise it prints the command to run and stops. Quick when all
-# is there. `deps.sh postgresql` adds what the comparison with PostgreSQL needs.
+# Installs what is missing on a bare Debian 12 with Rust: compilers for RocksDB, the bus, the HSM and the SFTP
+# server that the tests start, file(1), a Python environment with decoders that the tests ask. As root or by sudo; otherwise
+# it prints the command to run and stops. Quick when all is there. `deps.sh postgresql` adds what the comparison with PostgreSQL needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,6 +33,7 @@ need nats-server has_nats
 need faketime has_faketime
 need openssh-server has_sshd
 need softhsm2 command -v softhsm2-util
+need file command -v file
 need python3-venv python3 -c 'import ensurepip, venv'
 if [ "${1:-}" = postgresql ]; then need postgresql-15 has_postgres; fi
 
@@ -53,4 +54,9 @@ fi
 
 if [ ! -x .venv/bin/python ]; then
     python3 -m venv .venv
+fi
+# The packages of the tests, once for each version of the list.
+if ! cmp -s tests/requirements.txt .venv/requirements.txt; then
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+    cp tests/requirements.txt .venv/requirements.txt
 fi

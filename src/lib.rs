@@ -12,6 +12,7 @@
 //! | [`signer`] | who signs seals |
 //! | [`delivery`] | files on their way to the regulator: SFTP, its REST interface, or a directory |
 //! | [`proposer`] | the way into the log, in the name of one term |
+//! | [`tap`] | TAP and RAP files by schema variants that are loaded at run time |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
 //! | [`outbox`] | events read out of the store, for relay and live feed |
 //! | [`api`], [`auth`] | the HTTP interface and who may use it |

@@ -70,10 +70,10 @@ pub struct Metrics {
     pricing_calls: IntCounterVec,
     pricing_breaker: IntGaugeVec,
     pricing_answered_at: IntGaugeVec,
-    quarantined_day: IntGauge,
     export_late: IntGauge,
     delivery_attempts: IntCounterVec,
     delivery_exhausted: IntCounter,
+    quarantined_day: IntGauge,
     dependency_up: IntGaugeVec,
     dependencies: Mutex<BTreeMap<&'static str, Result<(), String>>>,
     signer_refused: IntGauge,
@@ -248,10 +248,6 @@ impl Metrics {
                 "When the service last gave or confirmed what is in force, ms since the epoch",
                 &["dependency"],
             )?,
-            quarantined_day: add.gauge(
-                "cdr_quarantined_day",
-                "Records put into quarantine within the last 24 hours; more than a thousand are not counted",
-            )?,
             delivery_attempts: add.counters(
                 "cdr_delivery_attempts_total",
                 "Attempts to deliver a file to the regulator, by how they went",
@@ -260,6 +256,10 @@ impl Metrics {
             delivery_exhausted: add.counter(
                 "cdr_delivery_exhausted_total",
                 "Files for which all channels have failed for too long",
+            )?,
+            quarantined_day: add.gauge(
+                "cdr_quarantined_day",
+                "Records put into quarantine within the last 24 hours; more than a thousand are not counted",
             )?,
             dependency_up: add.gauges(
                 "cdr_dependency_up",
@@ -368,11 +368,6 @@ impl Metrics {
         self.pricing_answered_at.with_label_values(&[dependency]).set(now.0);
     }
 
-    /// So many records were put into quarantine within the last 24 hours.
-    pub fn quarantined(&self, count: usize) {
-        self.quarantined_day.set(count as i64);
-    }
-
     /// Attempts by `channel` can end as `outcome`: the counter exists, at 0.
     pub fn delivery_outcome(&self, channel: &str, outcome: &str) {
         let labels = [channel, outcome].map(str::to_ascii_lowercase);
@@ -388,6 +383,11 @@ impl Metrics {
     /// All channels have failed for a file for too long (US-CDR-014); once for each file.
     pub fn delivery_exhausted(&self) {
         self.delivery_exhausted.inc();
+    }
+
+    /// So many records were put into quarantine within the last 24 hours.
+    pub fn quarantined(&self, count: usize) {
+        self.quarantined_day.set(count as i64);
     }
 
     /// An outside part, such as `bus` or `signer`, answered, or did not for a reason.

@@ -1,9 +1,7 @@
 //! One replica: store, Raft, leader's work and API, put together.
 
-mod schemas;
-
 use crate::acts::Desk;
-use crate::api::{self, Schemas};
+use crate::api;
 use crate::auth::{KeySetError, TokenVerifier};
 use crate::bus::Bus;
 use crate::clock::Clock;
@@ -83,10 +81,7 @@ impl Replica {
         let tokens = Arc::new(TokenVerifier::from_config(&config.auth)?);
         let files = export_files(config, &store)?;
         let desk = Desk::new(node.clone(), store.clone());
-        let known = files.as_ref().zip(export::settings(config));
-        let schemas = known.map(|(files, settings)| schemas::schemas(files.variants(), &settings));
-        let schemas = Arc::new(schemas.unwrap_or_default());
-        let api = Self::start_api(&parts, &store, &node, &metrics, &tokens, &desk, schemas).await?;
+        let api = Self::start_api(&parts, &store, &node, &metrics, &tokens, &desk, files.as_ref()).await?;
         let sources = Sources::new(&parts.config, &parts.clock, &metrics)
             .context("prices can't be taken from where the configuration says")?;
         let Sources { pricing, entities, background } = sources;
@@ -108,7 +103,7 @@ impl Replica {
         metrics: &Arc<Metrics>,
         tokens: &Arc<TokenVerifier>,
         desk: &Desk,
-        schemas: Arc<Schemas>,
+        files: Option<&ExportFiles>,
     ) -> anyhow::Result<JoinHandle<()>> {
         let address = &parts.config.api.listen;
         let listener = TcpListener::bind(address)
@@ -123,8 +118,13 @@ impl Replica {
             desk.clone(),
             &parts.config,
         )
-        .with_event_key(parts.event_key.as_deref())
-        .with_schemas(schemas);
+        .with_event_key(parts.event_key.as_deref());
+        let ledger = match (files, export::settings(&parts.config)) {
+            (Some(files), Some(settings)) => {
+                ledger.with_schemas(Arc::new(files.schemas(&settings))).with_files(Arc::new(files.clone()))
+            }
+            _ => ledger,
+        };
         Ok(tokio::spawn(async move {
             if let Err(error) = api::serve(listener, ledger, auth).await {
                 tracing::error!(%error, "the API has stopped");

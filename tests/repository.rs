@@ -31,9 +31,12 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("reqwest", &["src/delivery/rest/", "src/commands/remote.rs"]),
     ("tokio_rustls", &["src/delivery/rest/", "tests/delivery/"]),
     ("hyper", &["tests/delivery/"]),
+    ("rasn", &["src/tap/"]),
+    ("rasn_compiler", &["src/tap/"]),
     ("rcgen", &["tests/"]),
     ("clap", &["src/main.rs", "src/bin/"]),
     ("indicatif", &["src/commands/"]),
+    ("zstd", &["src/tap/"]),
 ];
 
 /// Crates of this workspace that each of them may use: never upwards.

@@ -22,6 +22,8 @@ pub enum List {
     Adjustments = 3,
     /// Audit rows: number is `cdrSequence`.
     Audit = 4,
+    /// Reconciliation: number is the operator's in the registry.
+    Reconciliation = 9,
     /// Settlement files, by id.
     Exports = 5,
     /// Settlement files of a recording entity, by id.

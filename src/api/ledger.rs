@@ -6,6 +6,7 @@
 use super::access::Caller;
 use super::answer::Answer;
 use super::error::ApiError;
+use super::export_files::FilesAtHand;
 use super::input::Input;
 use super::schemas::Schemas;
 use crate::acts::{Act, Desk, PATIENCE};
@@ -38,6 +39,8 @@ pub struct Ledger {
     pub(super) scan_budget: Duration,
     /// Schema variants of settlement files, and who gets files.
     pub(super) schemas: Arc<Schemas>,
+    /// The bytes of settlement files; none on a replica that makes none.
+    pub(super) files: Option<Arc<dyn FilesAtHand>>,
     /// Public halves of the keys that sign events, as JSON Web Keys.
     pub(super) event_keys: Arc<Vec<serde_json::Value>>,
     /// Live feeds that may still be opened.
@@ -107,6 +110,7 @@ impl Ledger {
             max_body_bytes: api.max_body_bytes as usize,
             scan_budget: Duration::from_millis(api.scan_budget_ms),
             schemas: Arc::default(),
+            files: None,
             event_keys: Arc::default(),
             feeds: Arc::new(Semaphore::new(api.max_live_feeds as usize)),
             reads: lane(api.max_concurrent_reads, api.request_timeout_ms),
@@ -130,6 +134,12 @@ impl Ledger {
     #[must_use]
     pub fn with_schemas(self, schemas: Arc<Schemas>) -> Self {
         Self { schemas, ..self }
+    }
+
+    /// The same, giving the bytes of settlement files that `files` has.
+    #[must_use]
+    pub fn with_files(self, files: Arc<dyn FilesAtHand>) -> Self {
+        Self { files: Some(files), ..self }
     }
 
     /// Lets a read in: the caller has `scope`, and the query holds nothing but `parameters` and `consistency`.

@@ -13,7 +13,7 @@
 //! | `answer`, `error`, `record` | what is written |
 //! | `paths`, `openapi` | which paths there are, and the document that describes them |
 //! | `approval` | four eyes |
-//! | `records`, `adjustments`, `rerate`, `audit`, `proof`, `rollups`, `hours`, `verify`, `chain`, `health`, `feed`, `exports`, `export_acts`, `delivery_log`, `quarantine`, `schemas` | the endpoints |
+//! | `records`, `adjustments`, `rerate`, `audit`, `proof`, `rollups`, `hours`, `reconciliation`, `verify`, `chain`, `health`, `feed`, `exports`, `export_files`, `export_acts`, `delivery_log`, `quarantine`, `schemas` | the endpoints |
 
 mod access;
 mod adjustments;
@@ -26,6 +26,7 @@ mod cursor;
 mod delivery_log;
 mod error;
 mod export_acts;
+mod export_files;
 mod export_view;
 mod exports;
 mod feed;
@@ -38,6 +39,7 @@ mod openapi;
 mod paths;
 mod proof;
 mod quarantine;
+mod reconciliation;
 mod record;
 mod records;
 mod rerate;
@@ -46,6 +48,7 @@ mod schemas;
 mod trace;
 mod verify;
 
+pub use export_files::FilesAtHand;
 pub use ledger::Ledger;
 pub use schemas::{SchemaSeries, SchemaVariant, Schemas, Trial};
 
@@ -86,6 +89,8 @@ fn paths() -> Paths {
         .route("/v1/cdr/exports", get(exports::list))
         .route("/v1/cdr/exports/trigger", post(export_acts::trigger))
         .route("/v1/cdr/exports/{exportId}", get(exports::one))
+        .route("/v1/cdr/exports/{exportId}/file", get(export_files::file))
+        .route("/v1/cdr/exports/{exportId}/trace", get(export_files::trace))
         .route("/v1/cdr/exports/{exportId}/delivery-log", get(delivery_log::list))
         .route("/v1/cdr/exports/{exportId}/redrop", post(export_acts::redrop))
         .route("/v1/cdr/exports/{exportId}/mark-acked", post(export_acts::mark_acked))
@@ -102,6 +107,7 @@ fn paths() -> Paths {
         .route("/v1/cdr/rollups", get(rollups::list))
         .route("/v1/cdr/rollups/{bucketHour}/{operatorId}", get(rollups::one))
         .route("/v1/cdr/completeness", get(hours::completeness))
+        .route("/v1/cdr/reconciliation", get(reconciliation::list))
         .route("/v1/cdr/keys", get(hours::keys))
         .route("/v1/cdr/events/stream", get(feed::stream))
         .route("/v1/cdr/verify", post(verify::record))

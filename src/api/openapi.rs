@@ -22,7 +22,7 @@ pub(super) async fn document(State(service): State<Service>, _: Caller) -> Answe
 mod tests {
     use super::*;
     use crate::acts::CORRECTABLE;
-    use crate::api::{audit, delivery_log, exports, paths, quarantine, records, rollups};
+    use crate::api::{audit, delivery_log, exports, paths, quarantine, reconciliation, records, rollups};
     use crate::auth::ALL_SCOPES;
     use serde_json::{Map, Value};
     use std::collections::BTreeSet;
@@ -104,6 +104,7 @@ mod tests {
             ("/v1/cdr/adjustments", records::PARAMETERS),
             ("/v1/cdr/rollups", rollups::PARAMETERS),
             ("/v1/cdr/audit", audit::PARAMETERS),
+            ("/v1/cdr/reconciliation", reconciliation::PARAMETERS),
             ("/v1/cdr/exports", exports::PARAMETERS),
             ("/v1/cdr/exports/{exportId}/delivery-log", delivery_log::PARAMETERS),
             ("/v1/cdr/quarantine", quarantine::PARAMETERS),

@@ -47,15 +47,3 @@ impl Remote {
         serde_json::from_slice(&body).with_context(|| format!("{url} does not answer in JSON"))
     }
 }
-
-/// A text as a value in a query.
-pub(super) fn escape(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            byte => format!("%{byte:02X}"),
-        })
-        .collect()
-}

@@ -297,20 +297,18 @@ fn records(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let name = options.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let listed = remote.get(&format!("/v1/cdr/exports?filename={}", super::remote::escape(&name)))?;
-    let Some(export_id) = listed.pointer("/items/0/exportId").and_then(Value::as_str) else {
+    let Some(export) = export_named(remote, &name)? else {
         return violated(format!("the ledger knows no export {name}"));
     };
-    let export = remote.get(&format!("/v1/cdr/exports/{export_id}"))?;
     let header = header_of(&export).context("the node's answer about the export can't be read")?;
     let mut encoder = CallEncoder::new(&variant.tap, &header)?;
     let (count, mut encoded) = (events.len(), 0);
-    let field = |name: &str| export.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let field = |name: &str| export.pointer(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let hours = format!(
         "operatorId={}&bucketHourFrom={}&bucketHourTo={}",
-        field("operatorId"),
-        field("fromBucket"),
-        field("uptoBucket")
+        field("/operatorId"),
+        field("/cut/fromBucket"),
+        field("/cut/uptoBucket")
     );
     let mut cursor = None;
     loop {
@@ -343,6 +341,23 @@ fn records(
         findings.unchecked.push("the bytes of every event, for want of a token with cdr:pii".to_owned());
     }
     Ok(())
+}
+
+/// What the node knows of the file with this name.
+fn export_named(remote: &Remote, name: &str) -> anyhow::Result<Option<Value>> {
+    let mut cursor = String::new();
+    loop {
+        let page = remote.get(&format!("/v1/cdr/exports?limit={PAGE}{cursor}"))?;
+        let items = page.get("items").and_then(Value::as_array).into_iter().flatten();
+        let mut named = items.filter(|item| item.get("filename").and_then(Value::as_str) == Some(name));
+        if let Some(id) = named.next().and_then(|item| item.get("exportId")).and_then(Value::as_str) {
+            return remote.get(&format!("/v1/cdr/exports/{id}")).map(Some);
+        }
+        match page.get("nextCursor").and_then(Value::as_str) {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return Ok(None),
+        }
+    }
 }
 
 /// One event; true if its bytes could be compared.

@@ -116,8 +116,13 @@ fn from_environment<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     }
 }
 
-/// The known key that differs in the fewest letters, if it is close enough to be a slip.
+/// The known key that begins with this one, or else differs from it in the fewest letters, if it is close enough to be a
+/// slip.
 fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    let goes_on = |k: &&&str| k.strip_prefix(key).is_some_and(|rest| rest.starts_with('_'));
+    if let Some(longer) = known.iter().find(goes_on) {
+        return Some(longer);
+    }
     let (near, edits) = known.iter().map(|k| (*k, distance(key, k))).min_by_key(|(_, edits)| *edits)?;
     (edits <= 2.max(key.len() / 3)).then_some(near)
 }

@@ -263,6 +263,10 @@ section! {
         compliance_stream: String = "COMPLIANCE".to_owned(),
         /// Stream of `sms.events.status`.
         status_stream: String = "SMS_STATUS".to_owned(),
+        /// Stream of `billing.events.v1`.
+        billing_stream: String = "BILLING_EVENTS".to_owned(),
+        /// How long billing's events of messages without a record wait for it, days.
+        billing_kept_days: u32 = 30,
     }
 }
 

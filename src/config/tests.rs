@@ -106,6 +106,7 @@ fn every_problem_is_named_by_its_key() {
         fraud_stream = "FRAUD.IN"
         compliance_stream = "SMS_DLR_INBOUND"
         status_stream = "COMPLIANCE.IN"
+        billing_kept_days = 0
         [settlement]
         zone = "Asia/Nowhere"
     "#;
@@ -124,6 +125,7 @@ fn every_problem_is_named_by_its_key() {
         "consumers.fraud_stream",
         "consumers.compliance_stream",
         "consumers.status_stream",
+        "consumers.billing_kept_days",
         "ingest.expired_wait",
         "ingest.subject",
         "events.signing_key_file",

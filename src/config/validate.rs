@@ -52,6 +52,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     ingest(config, &mut check);
     events(config, &mut check);
     consumers(config, &mut check);
+    billing(config, &mut check);
     operators(config, &mut check);
     pricing::check(config, &mut check);
     signer(config, &mut check);
@@ -226,11 +227,16 @@ fn consumers(config: &Config, check: &mut Check) {
         ("operator_stream", &consumers.operator_stream),
         ("compliance_stream", &consumers.compliance_stream),
         ("status_stream", &consumers.status_stream),
+        ("billing_stream", &consumers.billing_stream),
     ] {
         let key = format!("consumers.{name}");
         check.bus_name(&key, stream);
         check.that(seen.insert(stream), &key, "another subject has a stream of the same name");
     }
+}
+
+fn billing(config: &Config, check: &mut Check) {
+    check.range("consumers.billing_kept_days", config.consumers.billing_kept_days, 1, 400);
 }
 
 fn operators(config: &Config, check: &mut Check) {

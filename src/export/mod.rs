@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`plan`] | decides from the state and the time which file is opened next, and what it is pinned to |
 //! | [`make`] | turns the records that a file lists into its bytes and its trace |
+//! | `shown` | tells the API what it has to know |
 //! | [`files`] | keeps the bytes at hand; makes them again where they are not |
 
 pub mod files;
 pub mod make;
 pub mod plan;
+mod shown;
 
 pub use files::{ExportFiles, FilesError};
 pub use plan::{Due, ExportSettings, PinError, SeriesSettings};

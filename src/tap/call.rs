@@ -6,6 +6,7 @@ use super::header::{FileHeader, LocalTime};
 use super::plan::{self, Scratch};
 use super::source::{Adjusting, FileValues, Listed, Lookup};
 use super::variant::Format;
+use cdr_core::Money;
 use cdr_core::row::{Row, Sms};
 use rust_decimal::{Decimal, RoundingStrategy};
 use std::collections::BTreeMap;
@@ -124,6 +125,10 @@ impl Work {
         let Some(amount) = sms.charge_amount else { return Ok(None) };
         if amount.micros() < 0 {
             return Err(error("a charge is never negative".to_owned()));
+        }
+        // Nothing is nothing in every currency, and a record that was voided before it had a price has none.
+        if amount == Money::ZERO {
+            return Ok(Some(0));
         }
         let Some(currency) = sms.charge_currency else {
             return Err(EncodeError::new("chargeCurrency", "charge", "the charge has no currency"));

@@ -206,16 +206,26 @@ fn push_text(value: Value<'_>, content: Content, out: &mut Vec<u8>) -> Result<Gi
         Value::Hour(hour) => hour.push_utc(out),
         _ => return Err(mismatch()),
     }
-    let (allowed, what): (fn(&u8) -> bool, _) = match content {
-        Content::Digits => (u8::is_ascii_digit, "decimal digits"),
-        Content::Hex => (u8::is_ascii_hexdigit, "hexadecimal digits"),
-        _ => (|byte| (0x20..0x7f).contains(byte), "printable ASCII"),
+    let text = &out[start..];
+    let (is_allowed, what) = match content {
+        Content::Digits => (text.iter().all(u8::is_ascii_digit), "decimal digits"),
+        Content::Hex => (text.iter().all(u8::is_ascii_hexdigit), "hexadecimal digits"),
+        _ => (is_printable(text), "printable ASCII"),
     };
-    if out[start..].iter().all(allowed) { Ok(Given::Bytes) } else { Err(format!("it is not {what}")) }
+    if is_allowed { Ok(Given::Bytes) } else { Err(format!("it is not {what}")) }
+}
+
+/// True if everything is printable ASCII. Without a branch for each byte, so that it costs next to nothing.
+fn is_printable(text: &[u8]) -> bool {
+    text.iter().fold(true, |so_far, byte| so_far & (0x20..0x7f).contains(byte))
 }
 
 fn push_percent(value: Value<'_>, out: &mut Vec<u8>) -> Result<Given, String> {
     let Value::Text(text) = value else { return push_text(value, Content::Ascii, out) };
+    if is_printable(text.as_bytes()) && !text.contains('%') {
+        out.extend_from_slice(text.as_bytes());
+        return Ok(Given::Bytes);
+    }
     for &byte in text.as_bytes() {
         if (0x20..0x7f).contains(&byte) && byte != b'%' {
             out.push(byte);
@@ -255,14 +265,21 @@ fn integer(value: Value<'_>) -> Result<i128, String> {
 }
 
 fn push_number(value: Value<'_>, width: usize, out: &mut Vec<u8>) -> Result<Given, String> {
-    let text = integer(value)?.to_string();
-    out.extend(std::iter::repeat_n(b'0', width.saturating_sub(text.len())));
-    out.extend_from_slice(text.as_bytes());
-    if width > 0 && text.len() > width {
-        Err(format!("{text} has more than {width} digits"))
-    } else {
-        Ok(Given::Bytes)
+    let number = integer(value)?;
+    let number = u64::try_from(number).map_err(|_| format!("{number} is not between 0 and 2^64"))?;
+    let mut text = [b'0'; 20];
+    let (mut at, mut rest) = (text.len(), number);
+    while at == text.len() || rest > 0 {
+        at -= 1;
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
+    if width > 0 && text.len() - at > width {
+        return Err(format!("{number} has more than {width} digits"));
+    }
+    let from = if width == 0 { at } else { text.len() - width };
+    out.extend_from_slice(&text[from..]);
+    Ok(Given::Bytes)
 }
 
 fn push_local_time(value: Value<'_>, out: &mut Vec<u8>) -> Result<Given, String> {
@@ -393,7 +410,10 @@ mod tests {
         let number = |n, width| bytes(Conversion::Number { width }, Value::Integer(n), Content::Digits);
         assert_eq!(number(42, 5).unwrap(), b"00042");
         assert_eq!(number(42, 0).unwrap(), b"42");
-        assert!(number(100_000, 5).is_err());
+        assert_eq!(number(0, 0).unwrap(), b"0");
+        assert_eq!(number(u64::MAX.into(), 20).unwrap(), b"18446744073709551615");
+        assert_eq!(number(7, 20).unwrap(), b"00000000000000000007");
+        assert!(number(100_000, 5).is_err() && number(-1, 0).is_err());
     }
 
     #[test]

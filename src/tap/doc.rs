@@ -50,7 +50,7 @@ pub(super) fn read<T>(
 
 impl Text<'_> {
     fn line(&self, offset: usize) -> usize {
-        1 + self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&byte| byte == b'\n').count()
+        1 + self.text.get(..offset).unwrap_or(self.text).matches('\n').count()
     }
 
     fn error(&self, line: usize, why: impl Into<String>) -> SchemaError {

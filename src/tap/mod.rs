@@ -39,6 +39,10 @@ mod tests;
 pub mod trace;
 pub mod variant;
 
+/// Version of the rules by which files are encoded. It goes up when the same records, variant and header would give other
+/// bytes than before; a file is pinned to it when it is opened.
+pub const ENCODER_VERSION: u32 = 1;
+
 pub use call::{CallEncoder, CallEvent};
 pub use decode::{Decoded, DecodedCall, decode};
 pub use error::{DecodeError, EncodeError, FileError, PushError, SchemaError, TraceError};

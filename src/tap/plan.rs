@@ -88,6 +88,12 @@ pub(super) enum Slot {
     Bytes { start: usize, end: usize },
 }
 
+impl Slot {
+    fn is_absent(self) -> bool {
+        matches!(self, Self::Absent)
+    }
+}
+
 /// Room for the values of a plan, used again for each call event.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
@@ -139,7 +145,7 @@ impl Plan {
             scratch.slots.push(slot);
         }
         for (index, step) in self.steps.iter().enumerate().rev() {
-            if let Some(parent) = step.parent.filter(|_| scratch.slots[index] != Slot::Absent) {
+            if let Some(parent) = step.parent.filter(|_| !scratch.slots[index].is_absent()) {
                 scratch.slots[parent] = Slot::Present;
             }
         }
@@ -148,8 +154,8 @@ impl Plan {
 
     fn check(&self, slots: &[Slot]) -> Result<(), EncodeError> {
         for requirement in &self.requirements {
-            let applies = requirement.within.is_none_or(|group| slots[group] != Slot::Absent);
-            if applies && slots[requirement.step] == Slot::Absent {
+            let applies = requirement.within.is_none_or(|group| !slots[group].is_absent());
+            if applies && slots[requirement.step].is_absent() {
                 let why = "it is mandatory, but the record has nothing for it";
                 let fields = self.fields_of(requirement.step);
                 return Err(EncodeError::new(&fields, &requirement.path, why));
@@ -212,7 +218,7 @@ impl Item {
             Origin::Fixed(fixed) => push_fixed(fixed, out),
             Origin::Sources { sources, conversion } => {
                 let values = sources.iter().map(|&source| lookup.get(source));
-                match values.into_iter().find(|value| *value != Value::Absent) {
+                match values.into_iter().find(|value| !value.is_absent()) {
                     Some(value) => {
                         conversion.apply(value, self.content, out).map_err(|why| self.error(why))?
                     }
@@ -262,8 +268,8 @@ pub(super) fn holds(conditions: &[Condition], lookup: &Lookup<'_>) -> bool {
     conditions.iter().all(|condition| {
         let value = lookup.get(condition.source);
         match &condition.test {
-            Test::Present => value != Value::Absent,
-            Test::Absent => value == Value::Absent,
+            Test::Present => !value.is_absent(),
+            Test::Absent => value.is_absent(),
             Test::Changed => condition.source.listed().is_some_and(|listed| lookup.get(listed) != value),
             Test::OneOf(texts) => {
                 matches!(value, Value::Text(text) if texts.iter().any(|other| other == text))

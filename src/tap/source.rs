@@ -22,6 +22,12 @@ pub(super) enum Value<'a> {
     Encoded(&'a [u8]),
 }
 
+impl Value<'_> {
+    pub(super) fn is_absent(self) -> bool {
+        matches!(self, Self::Absent)
+    }
+}
+
 /// What kind of value a source gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ValueKind {

@@ -10,6 +10,7 @@ use cdr_core::Hash;
 use cdr_core::hash::sha256_concat;
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -103,7 +104,7 @@ impl Variant {
         let parts = parts(folder, &name)?;
         let tap = Format::load(&name, &parts, TAP_MAPPING, FileKind::Tap)?;
         let rap = Format::load(&name, &parts, RAP_MAPPING, FileKind::Rap)?;
-        for part in parts.iter().filter(|part| part.name.ends_with(".asn1")) {
+        for part in parts.iter().filter(|part| mapping::is_module(&part.name)) {
             let modules = tap.mapping.modules.iter().chain(&rap.mapping.modules);
             if !modules.into_iter().any(|module| module.text == part.name) {
                 let why = "no mapping names this module: remove it, or name it in tap.toml or rap.toml";
@@ -136,7 +137,7 @@ fn parts(folder: &Path, variant: &str) -> Result<Vec<Part>, SchemaError> {
         let path = entry.map_err(unreadable)?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let is_known =
-            name == TAP_MAPPING || name == RAP_MAPPING || name == "README.md" || name.ends_with(".asn1");
+            name == TAP_MAPPING || name == RAP_MAPPING || name == "README.md" || mapping::is_module(&name);
         if !is_known || !path.is_file() {
             let why = "a variant holds tap.toml, rap.toml, modules (.asn1) and README.md, nothing else";
             return Err(SchemaError::new(&format!("{variant}/{name}"), 0, why));
@@ -231,13 +232,14 @@ impl Format {
             let (placeholder, width) = inside.split_once(':').unwrap_or((inside, "1"));
             let width: usize = width.parse().unwrap_or(1);
             name.push_str(before);
-            name.push_str(&match placeholder {
-                "recordingEntity" => header.recording_entity.clone(),
-                "sender" => header.sender.clone(),
-                "recipient" => header.recipient.clone(),
-                "sequence" => format!("{:0width$}", header.sequence),
-                _ => header.settlement_day.strftime("%Y%m%d").to_string(),
-            });
+            match placeholder {
+                "recordingEntity" => name.push_str(&header.recording_entity),
+                "sender" => name.push_str(&header.sender),
+                "recipient" => name.push_str(&header.recipient),
+                // Writing to a String does not fail.
+                "sequence" => _ = write!(name, "{:0width$}", header.sequence),
+                _ => _ = write!(name, "{}", header.settlement_day.strftime("%Y%m%d")),
+            }
             rest = tail;
         }
         name.push_str(rest);

@@ -2,8 +2,8 @@
 
 use super::consume::{Consumer, ConsumerSettings, consumers};
 use super::{
-    Deliveries, EndsTerm, Exports, RETRY_PAUSE, Relay, clock_watch, deliver, export, priceless, registry,
-    relay, reprice, rerate, seal, sign, tariffs,
+    Deliveries, EndsTerm, Exports, RETRY_PAUSE, Relay, clock_watch, deliver, export, priceless, reconcile,
+    registry, relay, reprice, rerate, seal, sign, tariffs,
 };
 use crate::acts::Desk;
 use crate::clock::Clock;
@@ -99,6 +99,7 @@ impl Leadership {
             () = repeat("rerate", || rerate::run(proposer, &self.pricing)) => (),
             () = repeat("relay", || relay::run(self.relay.as_ref(), proposer)) => (),
             () = repeat("reprice", || reprice::run(proposer, &self.pricing, self.reprice_every)) => (),
+            () = repeat("reconcile", || reconcile::run(proposer, self.consumers.billing_kept_hours())) => (),
             () = self.consume(proposer) => (),
             () = self.settle(proposer) => (),
         }

@@ -9,6 +9,7 @@ mod export;
 mod leadership;
 mod priceless;
 mod rating;
+mod reconcile;
 mod registry;
 mod relay;
 mod reprice;

@@ -13,12 +13,13 @@ use crate::metrics::Counters;
 use crate::options::StoreOptions;
 use crate::outbox::{self, OutboxEntry};
 use crate::page::PageWriter;
-use crate::schema::{column, write_options};
+use crate::reconcile::{self, Reconciling};
+use crate::schema::{Db, column, write_options};
 use crate::seals;
-use crate::store::operator_name;
+use crate::store::{operator_name, registry_number};
 use cdr_core::adjust::Predecessor;
 use cdr_core::audit::{Request, request_of};
-use cdr_core::command::{Envelope, Rejection, Reply};
+use cdr_core::command::{Envelope, Reconcile, Rejection, Reply};
 use cdr_core::export::Export;
 use cdr_core::export::books::Books;
 use cdr_core::export::quarantine::Quarantined;
@@ -67,6 +68,21 @@ pub(crate) struct Write<'a> {
     closed: BTreeMap<Hour, Hash>,
     requests: HashMap<Hash, Request>,
     books: Books,
+    reconciled: reconcile::Staged,
+}
+
+/// What is committed, and the rows that a write adds to it.
+pub(crate) struct Reading<'w> {
+    pub db: &'w Db,
+    committed: &'w Committed,
+    index: &'w Index,
+    staged: &'w [StagedRow],
+}
+
+impl<'w> Reading<'w> {
+    pub fn rows(&self) -> Result<Rows<'w>, StoreError> {
+        Rows::new(self.db, self.committed, self.index, self.staged)
+    }
 }
 
 impl<'a> Write<'a> {
@@ -92,6 +108,7 @@ impl<'a> Write<'a> {
             closed: BTreeMap::new(),
             requests: HashMap::new(),
             books: Books::default(),
+            reconciled: reconcile::Staged::default(),
         }
     }
 
@@ -129,6 +146,9 @@ impl<'a> Write<'a> {
         }
         self.dirty.add(&transition.changes);
         self.ahead.state = Arc::new(transition.state);
+        if let Some(reconcile) = &transition.reconcile {
+            self.reconcile(reconcile)?;
+        }
         if let Reply::Ingested(ingested) = &transition.reply {
             Counters::add(&self.counters.duplicates, ingested.duplicate);
         }
@@ -169,7 +189,28 @@ impl<'a> Write<'a> {
             }
         }
         Counters::add(&self.counters.rows_appended, transition.rows.len() as u64);
-        Ok(())
+        let reading =
+            Reading { db, committed: &self.stored, index: &self.index, staged: &self.buffers.staged };
+        reconcile::take_rows(&mut self.reconciled, &reading, &transition.rows)
+    }
+
+    /// Holds billing's events against the records. The core has seen to it that their operators are known.
+    fn reconcile(&mut self, reconcile: &Reconcile<'_>) -> Result<(), StoreError> {
+        let db = &*self.generation.db;
+        let from = self.ahead.ordinals_between(Some(self.ahead.state.dedup_since()), None).start;
+        let mut rows = Rows::new(db, &self.stored, &self.index, &self.buffers.staged)?;
+        let mut reconciling = Reconciling { staged: &mut self.reconciled, db, rows: &mut rows };
+        let billed: Vec<Uuid> = reconcile.bills.iter().map(|bill| bill.message_id).collect();
+        for (bill, maybe) in reconcile.bills.iter().zip(self.index.maybe_seen(&billed)) {
+            if let Some(operator) = registry_number(&self.ahead, bill.operator_id) {
+                reconciling.billed(bill, operator, maybe.then_some(from))?;
+            }
+        }
+        let again = &reconcile.look_again;
+        for (message, maybe) in again.iter().zip(self.index.maybe_seen(again)) {
+            reconciling.look_again(*message, maybe.then_some(from))?;
+        }
+        reconciling.forget(reconcile.forget_before)
     }
 
     fn stage_books(&mut self, transition: &mut Transition<'_>) -> Result<(), StoreError> {
@@ -184,6 +225,7 @@ impl<'a> Write<'a> {
         let db = &self.generation.db;
         self.buffers.leaves.finish(column(db, CF_LEAVES)?, &mut self.batch);
         self.dirty.write(db, &self.stored.state, &self.ahead.state, &mut self.batch)?;
+        self.reconciled.write(db, &mut self.batch)?;
         self.batch.put_cf(column(db, CF_META)?, META_RAFT, raft_meta);
         self.index.commit(&mut self.batch)?;
         self.buffers.last_bytes = self.batch.size_in_bytes();

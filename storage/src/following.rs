@@ -5,6 +5,7 @@ use crate::hours::Committed;
 use crate::index::{Index, Lookup};
 use crate::keys::{self, CF_WORK};
 use crate::page::StoredRow;
+use crate::reconcile::Charge;
 use crate::rows::RowReader;
 use crate::schema::{Db, column};
 use crate::store::{Store, operator_name};
@@ -12,7 +13,7 @@ use cdr_core::adjust::{Predecessor, is_unpriced, predecessor_id};
 use cdr_core::audit::{Request, request_of};
 use cdr_core::receipt::{Known, is_born_expired, settles};
 use cdr_core::row::{AdjustmentType, Record, Row, SystemKind};
-use cdr_core::{CdrId, Hash, NewRow, Uuid, codec};
+use cdr_core::{CdrId, Hash, Hour, NewRow, Uuid, codec};
 use rocksdb::WriteBatch;
 
 /// What has to be known of a row that no committed write holds yet.
@@ -21,7 +22,12 @@ pub(crate) struct StagedRow {
     cdr_id: CdrId,
     /// Message of a CDR or adjustment.
     message_id: Option<Uuid>,
-    operator: u16,
+    /// Its bucket.
+    pub hour: Hour,
+    /// Registry index of its operator.
+    pub operator: u16,
+    /// What it charges.
+    pub charge: Option<Charge>,
     kind: Option<AdjustmentType>,
     is_priced: bool,
     follows: Option<CdrId>,
@@ -42,7 +48,9 @@ impl StagedRow {
         Self {
             cdr_id: row.frame.cdr_id,
             message_id: sms.map(|sms| sms.message_id),
+            hour: row.frame.bucket_hour,
             operator,
+            charge: sms.and_then(Charge::of),
             kind: adjustment.map(|adjustment| adjustment.kind),
             is_priced: sms.is_some_and(|sms| !is_unpriced(sms)),
             follows: sms.and_then(predecessor_id),
@@ -129,25 +137,64 @@ impl<'a> Rows<'a> {
         Ok(None)
     }
 
-    /// What is known of a message by the rows from number `from` on.
-    pub fn message(&mut self, id: Uuid, from: u64) -> Result<Known, StoreError> {
+    /// The original of a message among the rows from number `from` on.
+    pub fn original(&mut self, id: Uuid, from: u64) -> Result<Option<(u64, StagedRow)>, StoreError> {
         let index = self.index;
         for ordinal in index.candidates(Lookup::Message(id), from..self.count(), true)? {
             let ordinal = ordinal?;
-            let Some(original) = self.known(ordinal)?.filter(|row| row.is_original_of(id)) else { continue };
-            if !original.is_born_expired {
+            if let Some(row) = self.known(ordinal)?.filter(|row| row.is_original_of(id)) {
+                return Ok(Some((ordinal, row)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is known of a message by the rows from number `from` on.
+    pub fn message(&mut self, id: Uuid, from: u64) -> Result<Known, StoreError> {
+        let Some((mut at, original)) = self.original(id, from)? else { return Ok(Known::Nothing) };
+        if !original.is_born_expired {
+            return Ok(Known::Recorded);
+        }
+        let mut last = original.cdr_id;
+        while let Some((later, row)) = self.follower(last, at)? {
+            if row.settles {
                 return Ok(Known::Recorded);
             }
-            let (mut last, mut at) = (original.cdr_id, ordinal);
-            while let Some((later, row)) = self.follower(last, at)? {
-                if row.settles {
-                    return Ok(Known::Recorded);
-                }
-                (last, at) = (row.cdr_id, later);
-            }
-            return Ok(Known::Expired { last });
+            (last, at) = (row.cdr_id, later);
         }
-        Ok(Known::Nothing)
+        Ok(Known::Expired { last })
+    }
+
+    /// The last row of the line that the original `row` with this number began.
+    pub fn effective(&mut self, ordinal: u64, row: &StagedRow) -> Result<StagedRow, StoreError> {
+        let (mut at, mut last) = (ordinal, *row);
+        while let Some(next) = self.follower(last.cdr_id, at)? {
+            (at, last) = next;
+        }
+        Ok(last)
+    }
+
+    /// The original of the line that the row with this number belongs to.
+    pub fn origin(&mut self, ordinal: u64) -> Result<(u64, StagedRow), StoreError> {
+        let (mut at, mut row) = (ordinal, self.present(ordinal)?);
+        while let Some(before) = row.follows {
+            let index = self.index;
+            let mut found = None;
+            for earlier in index.candidates(Lookup::CdrId(before), 0..at, true)? {
+                let earlier = earlier?;
+                if let Some(row) = self.known(earlier)?.filter(|row| row.cdr_id == before) {
+                    found = Some((earlier, row));
+                    break;
+                }
+            }
+            (at, row) = found.ok_or_else(|| StoreError::Unknown { what: format!("row {before}") })?;
+        }
+        Ok((at, row))
+    }
+
+    /// What there is to know of a row that must be there.
+    pub fn present(&mut self, ordinal: u64) -> Result<StagedRow, StoreError> {
+        self.known(ordinal)?.ok_or_else(|| StoreError::Unknown { what: format!("row number {ordinal}") })
     }
 }
 

@@ -23,6 +23,11 @@
 //! | `work` | `0x30` | index in the Raft log `u64` | what that entry made happen ([`crate::outbox`]) |
 //! | `work` | `0x31` | ordinal `u64` of a row that waits for a price | `recordedAt`, milliseconds `i64` |
 //! | `work` | `0x32` | hash of who asked and the key that they chose, 32 bytes | request and what answers it |
+//! | `work` | `0x33` | page `u64` of 256 rows by ordinal | what billing said of each, two bits ([`crate::reconcile`]) |
+//! | `work` | `0x34` | ordinal `u64` of a row | charge that billing named, where it is kept |
+//! | `work` | `0x35` | message, 16 bytes | billing's event of a message without a CDR |
+//! | `work` | `0x36` | hour of such an event `u32`, message, 16 bytes | |
+//! | `work` | `0x37` | bucket hour `u32`, operator `u16` | counts of CDRs and billing's events |
 //! | `work` | `0x38` | id, 16 bytes | settlement file |
 //! | `work` | `0x39` | series ([`series`]), number of its first row `u64` | how far a file reaches, and its id |
 //! | `work` | `0x3a` | id, 16 bytes | record that was put into quarantine |
@@ -32,7 +37,7 @@
 //! tags are `0x20` and above. State values in `meta` use the encoding of [`cdr_core::codec`].
 
 use cdr_core::export::SeriesKey;
-use cdr_core::{CdrId, Hash, Hour};
+use cdr_core::{CdrId, Hash, Hour, Uuid};
 
 /// Rows, in pages.
 pub const CF_ROWS: &str = "rows";
@@ -92,6 +97,16 @@ pub const TAG_OUTBOX: u8 = 0x30;
 pub const TAG_UNPRICED: u8 = 0x31;
 /// Tag of requests.
 pub const TAG_REQUEST: u8 = 0x32;
+/// Tag of pages of what billing said.
+pub const TAG_BILLED: u8 = 0x33;
+/// Tag of charges that billing named.
+pub const TAG_BILLED_AMOUNT: u8 = 0x34;
+/// Tag of billing's events without a CDR.
+pub const TAG_UNMATCHED: u8 = 0x35;
+/// Tag of the same by their hour.
+pub const TAG_UNMATCHED_AT: u8 = 0x36;
+/// Tag of counts of CDRs and billing's events.
+pub const TAG_RECONCILED: u8 = 0x37;
 
 /// Tag of settlement files.
 pub const TAG_EXPORT: u8 = 0x38;
@@ -161,6 +176,51 @@ pub fn outbox(index: u64) -> [u8; 9] {
 /// Key of a row that waits for a price.
 pub fn unpriced(ordinal: u64) -> [u8; 9] {
     numbered(TAG_UNPRICED, ordinal)
+}
+
+/// Key of a page of what billing said.
+pub fn billed_page(page: u64) -> [u8; 9] {
+    numbered(TAG_BILLED, page)
+}
+
+/// Key of the charge that billing named for a row.
+pub fn billed_amount(ordinal: u64) -> [u8; 9] {
+    numbered(TAG_BILLED_AMOUNT, ordinal)
+}
+
+/// Key of billing's event of a message without a CDR.
+pub fn unmatched(message: Uuid) -> [u8; 17] {
+    let mut key = [TAG_UNMATCHED; 17];
+    key[1..].copy_from_slice(&message.0);
+    key
+}
+
+/// Key of the same by its hour.
+pub fn unmatched_at(hour: Hour, message: Uuid) -> [u8; 21] {
+    let mut key = [TAG_UNMATCHED_AT; 21];
+    key[1..5].copy_from_slice(&hour.0.to_be_bytes());
+    key[5..].copy_from_slice(&message.0);
+    key
+}
+
+/// Hour and message of such a key.
+pub fn parse_unmatched_at(key: &[u8]) -> Option<(Hour, Uuid)> {
+    let (hour, message) = key.strip_prefix(&[TAG_UNMATCHED_AT])?.split_first_chunk::<4>()?;
+    Some((Hour(u32::from_be_bytes(*hour)), Uuid(message.try_into().ok()?)))
+}
+
+/// Key of the counts of an operator's hour.
+pub fn reconciled(hour: Hour, operator: u16) -> [u8; 7] {
+    let mut key = [TAG_RECONCILED; 7];
+    key[1..5].copy_from_slice(&hour.0.to_be_bytes());
+    key[5..].copy_from_slice(&operator.to_be_bytes());
+    key
+}
+
+/// Hour and operator of such a key.
+pub fn parse_reconciled(key: &[u8]) -> Option<(Hour, u16)> {
+    let (hour, operator) = key.strip_prefix(&[TAG_RECONCILED])?.split_first_chunk::<4>()?;
+    Some((Hour(u32::from_be_bytes(*hour)), u16::from_be_bytes(operator.try_into().ok()?)))
 }
 
 /// The number of an outbox or unpriced key.
@@ -276,6 +336,11 @@ mod tests {
         assert_eq!(outbox(3), [0x30, 0, 0, 0, 0, 0, 0, 0, 3]);
         assert_eq!(unpriced(4), [0x31, 0, 0, 0, 0, 0, 0, 0, 4]);
         assert_eq!(request(&[7; 32])[..2], [0x32, 7]);
+        assert_eq!(billed_page(5), [0x33, 0, 0, 0, 0, 0, 0, 0, 5]);
+        assert_eq!(billed_amount(6), [0x34, 0, 0, 0, 0, 0, 0, 0, 6]);
+        assert_eq!(unmatched(Uuid([9; 16])), [&[0x35][..], &[9; 16]].concat()[..]);
+        assert_eq!(unmatched_at(Hour(1), Uuid([9; 16])), [&[0x36, 0, 0, 0, 1][..], &[9; 16]].concat()[..]);
+        assert_eq!(reconciled(Hour(1), 2), [0x37, 0, 0, 0, 1, 0, 2]);
     }
 
     #[test]
@@ -285,6 +350,11 @@ mod tests {
         assert_eq!(parse_hour(TAG_SEAL, &seal(Hour(9))), Some(Hour(9)));
         assert_eq!(parse_numbered(TAG_OUTBOX, &outbox(9)), Some(9));
         assert_eq!(parse_numbered(TAG_OUTBOX, &unpriced(9)), None);
+        let place = (Hour(9), Uuid([3; 16]));
+        assert_eq!(parse_unmatched_at(&unmatched_at(place.0, place.1)), Some(place));
+        assert_eq!(parse_unmatched_at(&unmatched(place.1)), None);
+        assert_eq!(parse_reconciled(&reconciled(Hour(9), 7)), Some((Hour(9), 7)));
+        assert_eq!(parse_reconciled(&unmatched(place.1)), None);
         assert_eq!(parse_page(&leaves(Hour(9), 3, 70)), None);
         assert_eq!(parse_page(&[TAG_PAGE, 0]), None);
         assert_eq!(parse_leaves(&subtree(Hour(9), 3, 8, 70)), None);

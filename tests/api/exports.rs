@@ -37,8 +37,8 @@ impl Opened {
     pub fn open(&self, house: &House) -> String {
         let body = json!({
             "step": "OPENED", "createdAt": "2026-04-20T15:00:00.000Z", "createdOffsetMinutes": 270,
-            "cutOffAt": "2026-04-19T19:30:00.000Z", "cutOffOffsetMinutes": 270, "encoderVersion": 1, "exchangeRates": {"USD": "71.5"},
-            "exportType": self.kind, "fileName": self.file_name(), "fileSequenceNumber": self.number,
+            "cutOffAt": "2026-04-19T19:30:00.000Z", "cutOffOffsetMinutes": 270, "encoderVersion": 1,
+            "exchangeRates": {"USD": "71.5"}, "exportType": self.kind, "fileName": self.file_name(), "fileSequenceNumber": self.number,
             "fromBucket": SEALED, "operatorId": self.operator, "recipient": "ATRAF",
             "recordingEntity": self.entity, "schemaHash": "aa".repeat(32), "schemaVariant": self.variant,
             "senderRoamingPartner": "AFGAW", "series": self.series, "settlementDay": self.day,

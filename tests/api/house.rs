@@ -2,7 +2,7 @@
 
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::{
-    ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Reply, SignSeal, Source,
+    Bill, ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Reconcile, Reply, SignSeal, Source,
 };
 use cdr_core::hash::sha256;
 use cdr_core::row::{
@@ -42,6 +42,8 @@ pub const EMPTY: &str = "2026-04-20T14:00:00Z";
 pub const OPEN: &str = "2026-04-20T15:00:00Z";
 /// CDRs of the first hour; every seventh is of `ETS`, the rest of `AWCC`.
 pub const RECORDS: u64 = 620;
+/// A message that only billing knows.
+const UNKNOWN: u64 = 900_000;
 /// CDRs of the third hour.
 pub const OPEN_RECORDS: u64 = 3;
 /// Tenant of every record with an even number.
@@ -365,11 +367,27 @@ async fn fill(node: &Node, store: &Store, dir: &Path) {
     ingest(node, SEALED, 1, RECORDS).await;
     propose(node, millis(OPEN, 500), Command::Seal).await;
     ingest(node, OPEN, RECORDS + 1, OPEN_RECORDS).await;
+    bill(node).await;
     for hour in [SEALED, EMPTY].map(|hour| Hour::parse(hour).unwrap()) {
         let seal_hash = store.seal(hour).unwrap().unwrap().seal_hash;
         let signature = signer.sign(signer.key_id(), &signed_message(&seal_hash)).unwrap();
         propose(node, millis(OPEN, 2_000), Command::SignSeal(SignSeal { hour, signature })).await;
     }
+}
+
+/// Billing charged the records 1 and 7 as they are and 2 otherwise, and an unknown message twice.
+async fn bill(node: &Node) {
+    let charges =
+        [(1, "0.42"), (2, "0.5"), (7, "0.42"), (UNKNOWN, "999999999999"), (UNKNOWN, "999999999999")];
+    let bills = charges.map(|(number, amount)| Bill {
+        message_id: message_id(number),
+        operator_id: "AWCC",
+        amount: Money::parse(amount).unwrap(),
+        currency: if number == UNKNOWN { "USD" } else { "AFN" },
+        occurred_at: millis(SEALED, 5),
+    });
+    let reconcile = Reconcile { bills: bills.to_vec(), ..Reconcile::default() };
+    assert_eq!(propose(node, millis(OPEN, 1_500), Command::Reconcile(reconcile)).await, Reply::Reconciled);
 }
 
 /// Two operators, a signing key and an inbound stream.

@@ -71,6 +71,7 @@ fn a_missing_scope_is_named() {
         "/v1/cdr/rollups".to_owned(),
         format!("/v1/cdr/rollups/{SEALED}/AWCC"),
         format!("/v1/cdr/completeness?bucketHour={SEALED}"),
+        "/v1/cdr/reconciliation".to_owned(),
         "/v1/cdr/keys".to_owned(),
     ] {
         let answer = HOUSE.get_as(&path, &["cdr:admin", "cdr:verify"]);
@@ -107,6 +108,9 @@ fn what_is_wrong_with_a_request_is_named() {
         ("/v1/cdr/rollups?operatorId=NOBODY", "operatorId"),
         ("/v1/cdr/rollups?limit=501", "limit"),
         ("/v1/cdr/rollups?cursor=abc", "cursor"),
+        ("/v1/cdr/reconciliation?cursor=abc", "cursor"),
+        ("/v1/cdr/reconciliation?operatorId=NOBODY", "operatorId"),
+        ("/v1/cdr/reconciliation?state=FAILED", "state"),
         ("/v1/cdr/rollups/2026-04-20T13:00:00Z/NOBODY", "operatorId"),
         ("/v1/cdr/rollups/2026-04-20T13:30:00Z/AWCC", "bucketHour"),
         ("/v1/cdr/completeness", "bucketHour"),
@@ -207,6 +211,36 @@ fn every_record_is_served_once_in_order_and_hashes_to_its_row_hash() {
         }
         place = here;
     }
+}
+
+#[test]
+fn billing_is_held_against_the_records_by_hour_and_operator() {
+    let items = walk("/v1/cdr/reconciliation?", 1);
+    let place = |item: &Value| (item["bucketHour"].clone(), item["operatorId"].clone());
+    let hours = [(SEALED, "AWCC"), (SEALED, "ETS"), (OPEN, "AWCC"), (OPEN, "ETS")];
+    let expected: Vec<_> = hours.iter().map(|(hour, operator)| (json!(hour), json!(operator))).collect();
+    assert_eq!(items.iter().map(place).collect::<Vec<_>>(), expected);
+    let records: u64 = items.iter().map(|item| item["cdrCount"].as_u64().unwrap()).sum();
+    assert_eq!(records, RECORDS + OPEN_RECORDS);
+    let ets = RECORDS / 7;
+    let awcc = RECORDS - ets;
+    let amount = |micros: u64| format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    assert_eq!(
+        items[0],
+        json!({
+            "bucketHour": SEALED, "operatorId": "AWCC", "cdrCount": awcc, "matched": 1, "amountDiffers": 1,
+            "missingInBilling": awcc - 2, "missingInCdr": 1, "sums": [
+                {"currency": "AFN", "cdrAmount": amount(awcc * 420_000), "billingAmount": "0.920000"},
+                {"currency": "USD", "cdrAmount": "0.000000", "billingAmount": "999999999999.000000"},
+            ],
+        })
+    );
+    // The event counts where its record does, whatever operator billing named.
+    assert_eq!((&items[1]["matched"], &items[1]["cdrCount"]), (&json!(1), &json!(ets)));
+    let one = HOUSE.get(&format!("/v1/cdr/reconciliation?operatorId=ETS&bucketHourTo={SEALED}"));
+    assert_eq!((one.items(), &one.body["total"]), (&vec![items[1].clone()], &json!(1)));
+    let open = HOUSE.get(&format!("/v1/cdr/reconciliation?bucketHourFrom={OPEN}"));
+    assert_eq!(open.items()[..], items[2..]);
 }
 
 #[test]

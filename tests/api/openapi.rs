@@ -77,6 +77,8 @@ fn answers_are_as_the_document_says() {
         ("/v1/cdr/rollups/{bucketHour}/{operatorId}", format!("{SEALED}/AWCC")),
         ("/v1/cdr/rollups/{bucketHour}/{operatorId}", format!("{OPEN}/AWCC")),
         ("/v1/cdr/completeness", format!("?bucketHour={SEALED}")),
+        ("/v1/cdr/reconciliation", String::new()),
+        ("/v1/cdr/reconciliation", "?limit=0".to_owned()),
         ("/v1/cdr/keys", String::new()),
         ("/v1/cdr/openapi.json", String::new()),
         ("/health/live", String::new()),

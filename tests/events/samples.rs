@@ -375,7 +375,7 @@ fn file(row: &Sample, export_type: ExportType) -> Export {
         cut_off_at: row.event_at,
         cut_off_offset_minutes: 270,
         encoder_version: 1,
-        exchange_rates: std::collections::BTreeMap::default(),
+        exchange_rates: std::collections::BTreeMap::new(),
         export_type,
         file_name: format!("CD{}", row.message_reference),
         file_sequence_number: u32::from(row.segment_count),

@@ -86,7 +86,9 @@ fn named<'a>(ty: &'a TypeUse, found: &mut Vec<&'a str>) {
         Body::Integer | Body::Octets => {}
         Body::Named(name) => found.push(name),
         Body::Sequence(members) | Body::Choice(members) => {
-            members.iter().for_each(|member| named(&member.ty, found));
+            for member in members {
+                named(&member.ty, found);
+            }
         }
         Body::SequenceOf(element) => named(element, found),
     }

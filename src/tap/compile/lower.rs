@@ -9,6 +9,7 @@ use crate::tap::error::SchemaError;
 use crate::tap::mapping::{Constant, From, ItemRule, Lined, Mapping, Section, What};
 use crate::tap::plan::{Fixed, Item, Origin, Plan, Requirement, StepKind};
 use crate::tap::source::{Scope, Value, ValueKind};
+use std::collections::BTreeMap;
 
 /// A section on its way to a plan.
 pub(super) struct Lowering<'a> {
@@ -109,7 +110,7 @@ impl<'a> Lowering<'a> {
                 self.spine(below, *child, section, &path, levels, list)?;
             }
             Branch::Members(members) => {
-                self.required_members(node, members.keys().copied(), section)?;
+                self.required_members(node, members, section)?;
                 let holds_calls = members.iter().find(|(_, (_, below))| leads_to_calls(below));
                 let Some((&at, (inner, below))) = holds_calls else { return Ok(()) };
                 for (&position, (child, tree)) in members.iter().filter(|(position, _)| **position != at) {
@@ -155,12 +156,12 @@ impl<'a> Lowering<'a> {
     fn required_members(
         &self,
         node: NodeId,
-        mapped: impl Iterator<Item = usize> + Clone,
+        mapped: &BTreeMap<usize, (NodeId, Tree)>,
         section: &Section,
     ) -> Result<(), SchemaError> {
         let Kind::Sequence(members) = &self.shape.node(node).kind else { return Ok(()) };
         for (position, &member) in members.iter().enumerate() {
-            if !self.shape.node(member).is_optional && !mapped.clone().any(|mapped| mapped == position) {
+            if !self.shape.node(member).is_optional && !mapped.contains_key(&position) {
                 let name = self.shape.node(member).display();
                 return Err(self.error(
                     section.path.line,
@@ -196,7 +197,7 @@ impl<'a> Lowering<'a> {
         self.places.push((path.clone(), first));
         match &tree.branch {
             Branch::Members(members) => {
-                self.required_members(node, members.keys().copied(), section)?;
+                self.required_members(node, members, section)?;
                 for (child, below) in members.values() {
                     let path = join(&path, &self.shape.node(*child).name);
                     let step =

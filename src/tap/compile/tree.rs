@@ -89,29 +89,25 @@ fn step<'t>(
         });
     };
     let taken = || format!("{} is mapped as a whole already", shape.node(node).display());
-    match &shape.node(node).kind {
-        Kind::Sequence(members) => {
-            let position = members.iter().position(|&member| member == child).unwrap_or_default();
-            if matches!(tree.branch, Branch::Empty) {
-                tree.branch = Branch::Members(BTreeMap::new());
-            }
-            let Branch::Members(members) = &mut tree.branch else { return Err(taken()) };
-            let (_, tree) = members.entry(position).or_insert_with(|| (child, Tree::default()));
-            Ok((tree, child))
+    if let Kind::Sequence(members) = &shape.node(node).kind {
+        let position = members.iter().position(|&member| member == child).unwrap_or_default();
+        if matches!(tree.branch, Branch::Empty) {
+            tree.branch = Branch::Members(BTreeMap::new());
         }
-        _ => {
-            if matches!(tree.branch, Branch::Empty) {
-                tree.branch = Branch::Alternative(child, Box::default());
-            }
-            match &mut tree.branch {
-                Branch::Alternative(other, tree) if *other == child => Ok((tree, child)),
-                Branch::Alternative(other, _) => {
-                    let other = shape.node(*other).display();
-                    Err(format!("ambiguous: {other} is mapped too, and only one alternative can be there"))
-                }
-                _ => Err(taken()),
-            }
+        let Branch::Members(members) = &mut tree.branch else { return Err(taken()) };
+        let (_, tree) = members.entry(position).or_insert_with(|| (child, Tree::default()));
+        return Ok((tree, child));
+    }
+    if matches!(tree.branch, Branch::Empty) {
+        tree.branch = Branch::Alternative(child, Box::default());
+    }
+    match &mut tree.branch {
+        Branch::Alternative(other, tree) if *other == child => Ok((tree, child)),
+        Branch::Alternative(other, _) => {
+            let other = shape.node(*other).display();
+            Err(format!("ambiguous: {other} is mapped too, and only one alternative can be there"))
         }
+        _ => Err(taken()),
     }
 }
 

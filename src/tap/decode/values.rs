@@ -191,11 +191,10 @@ impl CallRoles {
     /// Takes note of a primitive item.
     pub(super) fn see(&mut self, node: NodeId, content: &[u8], offset: u64) -> Result<(), DecodeError> {
         match self.roles.get(&node) {
-            Some(Role::Charge) => {
-                if self.charge.replace(integer(content, offset)?).is_some() {
-                    return Err(DecodeError::at(offset, "the call event has a second charge"));
-                }
+            Some(Role::Charge) if self.charge.is_some() => {
+                return Err(DecodeError::at(offset, "the call event has a second charge"));
             }
+            Some(Role::Charge) => self.charge = Some(integer(content, offset)?),
             Some(Role::Local) => self.local = Some(content.to_vec()),
             Some(Role::OffsetCode) => {
                 let code = convert::offset_of_code(integer(content, offset)?);

@@ -4,10 +4,13 @@ use super::tlv::{self, Header};
 use crate::tap::asn1::{Kind, NodeId, Shape, Tag};
 use crate::tap::error::DecodeError;
 
-/// Walks items and shows every primitive one: which it is, its content, where it stands in the file.
+/// Takes note of a primitive item: which it is, its content, where it stands in the file.
+type Seen<'a> = dyn FnMut(NodeId, &[u8], u64) -> Result<(), DecodeError> + 'a;
+
+/// Walks items and shows every primitive one.
 pub(super) struct Walker<'a> {
     pub(super) shape: &'a Shape,
-    pub(super) seen: &'a mut dyn FnMut(NodeId, &[u8], u64) -> Result<(), DecodeError>,
+    pub(super) seen: &'a mut Seen<'a>,
 }
 
 impl Walker<'_> {

@@ -6,6 +6,7 @@
 //! attempts are counted in the leader's memory, so a failover begins anew.
 
 mod attempts;
+mod billing;
 mod compliance;
 mod fields;
 mod fraud;
@@ -87,7 +88,7 @@ enum Taken {
     Ignored,
     /// Its time has not come: it is looked at again after this.
     Later(Duration),
-    /// The rows that were pushed.
+    /// The rows, or the event of billing, that were pushed.
     Rows,
     /// It can't be done now: a failed attempt, for this reason.
     Failed(String),
@@ -156,6 +157,13 @@ pub struct ConsumerSettings {
     pub expired_wait: Duration,
 }
 
+impl ConsumerSettings {
+    /// How long billing's events wait for a record, in hours.
+    pub fn billing_kept_hours(&self) -> u32 {
+        self.streams.billing_kept_days.saturating_mul(24)
+    }
+}
+
 /// Every consumer, with no attempts counted yet.
 pub fn consumers(
     settings: &ConsumerSettings,
@@ -170,7 +178,8 @@ pub fn consumers(
         inbound: Inbound::new(bus.clone(), settings.inbound.clone()),
         pricing: pricing.clone(),
     };
-    let parts: [(&str, &str, &String, Arc<dyn Handler>); 5] = [
+    let charges = billing::Charges { kept_hours: settings.billing_kept_hours() };
+    let parts: [(&str, &str, &String, Arc<dyn Handler>); 6] = [
         (priced::DURABLE, priced::SUBJECT, &streams.pricing_stream, Arc::new(priced::Priced)),
         (fraud::DURABLE, fraud::SUBJECT, &streams.fraud_stream, Arc::new(fraud::Reversal)),
         (
@@ -180,6 +189,7 @@ pub fn consumers(
             Arc::new(operators::Registry(entities.clone())),
         ),
         (compliance::DURABLE, compliance::SUBJECT, &streams.compliance_stream, Arc::new(compliance::Sink)),
+        (billing::DURABLE, billing::SUBJECT, &streams.billing_stream, Arc::new(charges)),
         (status::DURABLE, status::SUBJECT, &streams.status_stream, Arc::new(expired)),
     ];
     parts

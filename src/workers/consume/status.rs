@@ -2,9 +2,11 @@
 //! the message came in time; every other state is passed over.
 //!
 //! The time runs from the message's `finalAt` by the leader's clock; a message that is not due is given back to the bus
-//! with the time that is left, so that nothing is held here and a failover changes nothing. Once it is due, everything
-//! that had come to the inbound stream by then must be in the ledger: a backlog of receipts is no silence. The record
-//! is made like that of an EXPIRED receipt; if a receipt gets into the log first, the log drops it.
+//! with the time that is left, so that nothing is held here and a failover changes nothing. The bus lets 100,000
+//! messages wait so; beyond that it hands out new ones only as others become due, which puts them off and loses none.
+//! Once a message is due, everything that had come to the inbound stream by then must be in the ledger: a backlog of
+//! receipts is no silence. The record is made like that of an EXPIRED receipt; if a receipt gets into the log first,
+//! the log drops it.
 
 use super::fields::Fields;
 use super::inbound::Inbound;

@@ -331,6 +331,63 @@ async fn a_backlog_of_receipts_is_no_silence() {
     assert_eq!(node.proposer.store().rows_of_message(message_id(2)).unwrap().len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn billing_is_counted_once_for_each_message() {
+    let node = TestNode::with_records(3).await;
+    let now = node.proposer.clock().now();
+    let charge = |number: u64, amount: &str, minutes: i64| {
+        json!({
+            "eventId": "0f8fad5b-d9cb-469f-a165-70867728950e", "messageId": message_id(number).to_string(),
+            "operatorId": OPERATOR, "chargeAmount": amount, "chargeCurrency": "AFN",
+            "occurredAt": Millis(now.0 + minutes * 60_000).to_string(), "new": {},
+        })
+    };
+    let handler: Arc<dyn Handler> = Arc::new(billing::Charges { kept_hours: 48 });
+    let wrong = |field: &str, value: Value| {
+        let mut event = charge(1, "0.1", 0);
+        event[field] = value;
+        event
+    };
+    let all = [
+        charge(1, "0.5", 0),
+        charge(1, "0.7", -1),
+        charge(2, "0.5", 0),
+        charge(2, "0.25", 1),
+        charge(9, "0.5", 0),
+        charge(3, "0.5", 61),
+        charge(3, "0.5", -49 * 60),
+        wrong("operatorId", json!("NOBODY")),
+        wrong("operatorId", json!("_system")),
+        wrong("chargeAmount", json!(0.5)),
+        wrong("chargeCurrency", json!("EUR")),
+        wrong("occurredAt", Value::Null),
+        wrong("messageId", json!("1")),
+    ];
+    for _ in 0..2 {
+        let verdicts = said_of(&handler, &node, &all).await;
+        assert_eq!(verdicts[..5], [const { Verdict::Done }; 5]);
+        assert_eq!(verdicts[5], SOON, "the clock follows other events");
+        assert!(
+            verdicts[6..].iter().all(|verdict| matches!(verdict, Verdict::Unreadable(_))),
+            "{verdicts:?}"
+        );
+    }
+    let rows = node.proposer.state().head.row_count;
+    let hour = node.proposer.state().head.open_hour;
+    let counts = node.proposer.store().reconciliation((hour, hour), None, None, 9).unwrap().remove(0).2;
+    // The records have no price.
+    assert_eq!((counts.originals, counts.matched, counts.differing, counts.missing_in_cdr), (3, 0, 2, 1));
+    assert_eq!(
+        (counts.missing_in_billing(), counts.sums[0].billing_micros),
+        (1, 500_000 + 250_000 + 500_000)
+    );
+    // A price that comes late is what billing charged.
+    assert_eq!(said(priced::Priced, &node, &[price(2, "0.25")]).await, [Verdict::Done]);
+    let counts = node.proposer.store().reconciliation((hour, hour), None, None, 9).unwrap().remove(0).2;
+    assert_eq!((counts.matched, counts.differing, counts.sums[0].cdr_micros), (1, 1, 250_000));
+    assert_eq!(node.proposer.state().head.row_count, rows + 1, "billing appends nothing");
+}
+
 /// A log that is gone is no message's fault.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failure_of_the_log_is_no_verdict() {

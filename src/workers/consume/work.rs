@@ -6,19 +6,56 @@ use crate::bus::Delivery;
 use crate::clock::Clock;
 use crate::proposer::Proposer;
 use cdr_core::canonical::to_jcs;
-use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
+use cdr_core::command::{Append, Bill, Command, DraftsBuffer, Reconcile, Rejection, Reply, Source};
 use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
-use cdr_core::{CdrId, LedgerState};
+use cdr_core::{CdrId, LedgerState, Millis, Money, Uuid};
 use cdr_storage::{Store, StoredRow};
 use std::sync::Arc;
 
 /// How often the rows of a message are made anew because others adjusted the same record.
 const LOOKS: usize = 16;
 
+/// What a batch of messages asks of the log.
+#[derive(Default)]
+struct Made {
+    drafts: DraftsBuffer,
+    bills: Vec<OwnedBill>,
+}
+
+/// An event of billing.
+struct OwnedBill {
+    message_id: Uuid,
+    operator_id: String,
+    amount: Money,
+    currency: String,
+    occurred_at: Millis,
+}
+
+impl Made {
+    fn is_empty(&self) -> bool {
+        self.drafts.is_empty() && self.bills.is_empty()
+    }
+
+    /// The command that says so; a consumer makes rows or takes bills in, never both.
+    fn command(&self) -> Command<'_> {
+        if self.bills.is_empty() {
+            return Command::Append(Append { source: Source::Internal, drafts: self.drafts.drafts() });
+        }
+        let bills = self.bills.iter().map(|bill| Bill {
+            message_id: bill.message_id,
+            operator_id: &bill.operator_id,
+            amount: bill.amount,
+            currency: &bill.currency,
+            occurred_at: bill.occurred_at,
+        });
+        Command::Reconcile(Reconcile { bills: bills.collect(), ..Reconcile::default() })
+    }
+}
+
 /// Rows in the making.
 pub(super) struct Work<'a> {
     proposer: &'a Proposer,
-    drafts: DraftsBuffer,
+    made: Made,
 }
 
 impl Work<'_> {
@@ -44,7 +81,18 @@ impl Work<'_> {
 
     /// Adds a row.
     pub fn push(&mut self, draft: &Draft<'_>) -> Result<(), ConsumeError> {
-        self.drafts.push(0, draft).map_err(unmade)
+        self.made.drafts.push(0, draft).map_err(unmade)
+    }
+
+    /// Adds an event of billing.
+    pub fn push_bill(&mut self, bill: Bill<'_>) {
+        self.made.bills.push(OwnedBill {
+            message_id: bill.message_id,
+            operator_id: bill.operator_id.to_owned(),
+            amount: bill.amount,
+            currency: bill.currency.to_owned(),
+            occurred_at: bill.occurred_at,
+        });
     }
 
     /// Adds a row of the audit log.
@@ -60,7 +108,7 @@ impl Work<'_> {
     }
 
     /// The rows of a message, oldest first: the original, then its adjustments.
-    pub fn rows_of(&self, message_id: cdr_core::Uuid) -> Result<Vec<StoredRow>, ConsumeError> {
+    pub fn rows_of(&self, message_id: Uuid) -> Result<Vec<StoredRow>, ConsumeError> {
         Ok(self.store().rows_of_message(message_id)?)
     }
 }
@@ -79,9 +127,12 @@ pub(super) async fn verdicts(
 ) -> Result<Vec<Verdict>, ConsumeError> {
     let taker = Taker { handler, proposer, durable, stream };
     handler.prepare(proposer).await?;
-    let (taken, drafts) = taker.take(deliveries).await?;
-    let committed = drafts.is_empty()
-        || matches!(propose(proposer, &drafts).await?, Reply::Appended { .. } | Reply::Ingested(_));
+    let (taken, made) = taker.take(deliveries).await?;
+    let committed = made.is_empty()
+        || matches!(
+            propose(proposer, &made).await?,
+            Reply::Appended { .. } | Reply::Ingested(_) | Reply::Reconciled
+        );
     let mut verdicts = Vec::with_capacity(deliveries.len());
     for (delivery, taken) in deliveries.iter().zip(taken) {
         verdicts.push(match taken {
@@ -105,17 +156,17 @@ struct Taker<'a> {
 }
 
 impl Taker<'_> {
-    async fn take(&self, deliveries: &[Delivery]) -> Result<(Vec<Taken>, DraftsBuffer), ConsumeError> {
+    async fn take(&self, deliveries: &[Delivery]) -> Result<(Vec<Taken>, Made), ConsumeError> {
         let (handler, proposer, durable) = (self.handler.clone(), self.proposer.clone(), self.durable);
         let (stream, deliveries) = (self.stream.to_owned(), deliveries.to_vec());
         let taking = tokio::task::spawn_blocking(move || {
-            let mut work = Work { proposer: &proposer, drafts: DraftsBuffer::default() };
+            let mut work = Work { proposer: &proposer, made: Made::default() };
             let mut taken = Vec::with_capacity(deliveries.len());
             for Delivery { sequence, payload, .. } in &deliveries {
                 let message = Message { durable, stream: &stream, sequence: *sequence, payload };
                 taken.push(handler.take(&message, &mut work)?);
             }
-            Ok((taken, work.drafts))
+            Ok((taken, work.made))
         });
         taking.await.map_err(unmade)?
     }
@@ -123,7 +174,7 @@ impl Taker<'_> {
     /// Takes one message, as often as others come first.
     async fn alone(&self, delivery: &Delivery) -> Result<Verdict, ConsumeError> {
         for _ in 0..LOOKS {
-            let (taken, drafts) = self.take(std::slice::from_ref(delivery)).await?;
+            let (taken, made) = self.take(std::slice::from_ref(delivery)).await?;
             match taken.into_iter().next() {
                 Some(Taken::Rows) => {}
                 Some(Taken::Failed(why)) => return Ok(Verdict::Failed(why)),
@@ -132,8 +183,8 @@ impl Taker<'_> {
                 Some(Taken::Later(pause)) => return Ok(Verdict::Later(pause)),
                 Some(Taken::Done) | None => return Ok(Verdict::Done),
             }
-            match propose(self.proposer, &drafts).await? {
-                Reply::Appended { .. } | Reply::Ingested(_) | Reply::Repeated { .. } => {
+            match propose(self.proposer, &made).await? {
+                Reply::Appended { .. } | Reply::Ingested(_) | Reply::Reconciled | Reply::Repeated { .. } => {
                     return Ok(Verdict::Done);
                 }
                 Reply::Rejected(
@@ -149,10 +200,9 @@ impl Taker<'_> {
     }
 }
 
-/// Proposes rows. A refusal that has nothing to do with them is an error.
-async fn propose(proposer: &Proposer, drafts: &DraftsBuffer) -> Result<Reply, ConsumeError> {
-    let append = Append { source: Source::Internal, drafts: drafts.drafts() };
-    match proposer.propose(Command::Append(append)).await? {
+/// Proposes what was made. A refusal that has nothing to do with it is an error.
+async fn propose(proposer: &Proposer, made: &Made) -> Result<Reply, ConsumeError> {
+    match proposer.propose(made.command()).await? {
         Reply::Rejected(rejection @ (Rejection::ClockJump { .. } | Rejection::NotInitialized)) => {
             Err(ConsumeError::Refused(rejection))
         }

@@ -7,8 +7,8 @@ use crate::adjust::{self, Predecessor, Superseded};
 use crate::audit::{self, Request};
 use crate::canonical::{MAX_INTEGER, row_hash};
 use crate::command::{
-    Append, Command, DraftItem, Envelope, Ingest, Ingested, Initialize, OutboxPlace, Rejection, Reply,
-    SignSeal, Source,
+    Append, Command, DraftItem, Envelope, Ingest, Ingested, Initialize, MOST_BILLS, OutboxPlace, Reconcile,
+    Rejection, Reply, SignSeal, Source,
 };
 use crate::export::Export;
 use crate::export::books::{Books, Named, named};
@@ -112,6 +112,8 @@ pub struct Transition<'a> {
     pub books: Books,
     /// A signature to be stored beside the seal of an hour.
     pub signature: Option<SignSeal>,
+    /// Billing's events, to be held against the records.
+    pub reconcile: Option<Reconcile<'a>>,
     /// The answer.
     pub reply: Reply,
 }
@@ -225,6 +227,7 @@ impl<'a> Step<'a> {
                 subtrees: Vec::new(),
                 books: Books::default(),
                 signature: None,
+                reconcile: None,
                 reply: Reply::None,
             },
             scratch: Vec::new(),
@@ -252,6 +255,7 @@ impl<'a> Step<'a> {
             Command::Published(place) => Ok(self.published(*place)),
             Command::Seal => Ok(Reply::Sealed { hours: self.close_until(now)? }),
             Command::SignSeal(sign) => self.sign(view, sign),
+            Command::Reconcile(reconcile) => self.reconcile(reconcile),
             Command::Fence | Command::Initialize(_) => Err(illegal("handled above")),
         }
     }
@@ -482,6 +486,26 @@ impl<'a> Step<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// What follows from billing's events concerns no row: whoever keeps the rows counts it.
+    fn reconcile(&mut self, reconcile: &Reconcile<'a>) -> Result<Reply, Stop> {
+        if reconcile.bills.len().max(reconcile.look_again.len()) > MOST_BILLS {
+            return Err(illegal(format!("more than {MOST_BILLS} events of billing at once")));
+        }
+        for bill in &reconcile.bills {
+            let operator_id = bill.operator_id;
+            let registry = &self.transition.state.registry;
+            if operator_id == SYSTEM_OPERATOR || registry.iter().all(|known| known.operator_id != operator_id)
+            {
+                return Err(Rejection::UnknownOperator { operator_id: operator_id.to_owned() }.into());
+            }
+            if bill.currency.len() != 3 || !bill.currency.bytes().all(|b| b.is_ascii_uppercase()) {
+                return Err(illegal("a currency is three capital letters"));
+            }
+        }
+        self.transition.reconcile = Some(reconcile.clone());
+        Ok(Reply::Reconciled)
     }
 
     fn published(&mut self, place: OutboxPlace) -> Reply {

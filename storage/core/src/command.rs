@@ -5,6 +5,8 @@
 
 use crate::Hash;
 use crate::codec::{self, CodecError};
+use crate::id::Uuid;
+use crate::money::Money;
 use crate::row::Draft;
 use crate::time::{Hour, Millis};
 use bincode::{BorrowDecode, Decode, Encode};
@@ -39,6 +41,37 @@ pub enum Command<'a> {
     SignSeal(SignSeal),
     /// Says that every event up to this place is published.
     Published(OutboxPlace),
+    /// What billing charged, to be held against the records. Appends no row.
+    Reconcile(Reconcile<'a>),
+}
+
+/// The most billing events of one command, and the most messages that it looks at again.
+pub const MOST_BILLS: usize = 10_000;
+
+/// What billing charged. It is kept beside the ledger: nothing of it is hashed or in the chain.
+#[derive(Clone, Debug, Default, PartialEq, Encode, BorrowDecode)]
+pub struct Reconcile<'a> {
+    /// Events without a record of earlier hours are forgotten.
+    pub forget_before: Hour,
+    /// Events, in the order in which they came.
+    pub bills: Vec<Bill<'a>>,
+    /// Messages of events without a record, which may have one by now.
+    pub look_again: Vec<Uuid>,
+}
+
+/// What billing charged for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Encode, BorrowDecode)]
+pub struct Bill<'a> {
+    /// The message.
+    pub message_id: Uuid,
+    /// Its operator, as billing has it.
+    pub operator_id: &'a str,
+    /// The charge.
+    pub amount: Money,
+    /// Its currency, ISO 4217.
+    pub currency: &'a str,
+    /// When it was charged.
+    pub occurred_at: Millis,
 }
 
 /// A place in the outbox: a log entry, and how many of its events are meant, from the first on.
@@ -290,6 +323,8 @@ pub enum Reply {
     Published,
     /// The command was refused; nothing changed.
     Rejected(Rejection),
+    /// Billing's events are held against the records.
+    Reconciled,
 }
 
 /// Outcome of a [`Command::Ingest`], or of a [`Command::Append`] of originals.

@@ -368,7 +368,7 @@ impl World {
             cut_off_at: self.now,
             cut_off_offset_minutes: OFFSET_MINUTES,
             encoder_version: 1,
-            exchange_rates: BTreeMap::new(),
+            exchange_rates: std::collections::BTreeMap::new(),
             export_type: key.export_type,
             file_name: "f".to_owned(),
             file_sequence_number: number,

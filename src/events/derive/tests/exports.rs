@@ -12,7 +12,7 @@ fn pins(day: u32) -> ExportPins {
         cut_off_at: Millis(START),
         cut_off_offset_minutes: 270,
         encoder_version: 1,
-        exchange_rates: std::collections::BTreeMap::default(),
+        exchange_rates: std::collections::BTreeMap::new(),
         export_type: ExportType::Tap,
         file_name: "TAP_4120101_AFGAW_00000007.20260420.tap".to_owned(),
         file_sequence_number: 7 + day,
