@@ -28,6 +28,7 @@ pub(super) const PARAMETERS: &[&str] = &[
     "exportType",
     "schemaVariant",
     "deliveryStatus",
+    "filename",
     "cursor",
     "limit",
 ];
@@ -92,6 +93,7 @@ struct Filter {
     export_type: Option<ExportType>,
     schema_variant: Option<String>,
     delivery_status: Option<String>,
+    file_name: Option<String>,
 }
 
 impl Filter {
@@ -106,6 +108,7 @@ impl Filter {
             export_type: input.parsed("exportType", "TAP_3_12 or RAP_1_5", export_type)?,
             schema_variant: owned("schemaVariant"),
             delivery_status: input.parsed("deliveryStatus", &STATUSES.join(", "), status)?,
+            file_name: owned("filename"),
         })
     }
 
@@ -130,6 +133,7 @@ impl Filter {
             && same(&self.recording_entity, &pins.recording_entity)
             && self.export_type.is_none_or(|wanted| wanted == pins.export_type)
             && same(&self.schema_variant, &pins.schema_variant)
+            && same(&self.file_name, &pins.file_name)
             && same(&self.delivery_status, &export.delivery_status())
     }
 }

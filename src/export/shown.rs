@@ -64,3 +64,73 @@ impl Trial for Encoding {
         encoder.encode(original, priced).map(|_| ()).map_err(|error| error.to_string())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use cdr_core::row::{BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Record};
+    use cdr_core::{CdrId, Millis, Money, Uuid};
+    use std::path::Path;
+
+    fn sms() -> Sms<'static> {
+        Sms {
+            message_id: Uuid([1; 16]),
+            tenant_id: None,
+            calling_party: "AzizBank",
+            called_party: "+93701234567",
+            original_served_subscriber: None,
+            recording_entity: "4120101",
+            service_center: "+93701000000",
+            message_reference: "ref-1",
+            event_at: Millis::parse("2026-04-20T13:00:00.123Z").unwrap(),
+            local_offset_minutes: 270,
+            submitted_at: None,
+            charge_amount: Money::parse("0.5"),
+            charge_currency: Some("AFN"),
+            tap_tariff_class: Some("A042"),
+            tariff_version: Some("t-1"),
+            charge_type: ChargeType::A2p,
+            billing_indicator: BillingIndicator::Chargeable,
+            direction: Direction::Mt,
+            encoding: Encoding::Gsm7,
+            final_state: FinalState::Delivered,
+            segment_count: 1,
+            failure_code: None,
+            imsi: None,
+            adjustment: None,
+        }
+    }
+
+    fn encode(encoding: &Encoding, variant: &str, sms: Sms<'_>) -> Result<(), String> {
+        let frame = Frame {
+            bucket_hour: sms.event_at.hour(),
+            sequence: 1,
+            chain_prev: [0; 32],
+            recorded_at: sms.event_at,
+            source_stream: "S",
+            source_sequence: 1,
+            cdr_id: CdrId([3; 16]),
+            operator_id: "AWCC",
+            trace_id: "t",
+        };
+        let row = Row { frame, record: Record::Sms(sms.clone()) };
+        encoding.encode(variant, &row, &sms)
+    }
+
+    #[test]
+    fn the_variants_of_the_repository_are_tried_as_files_use_them() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tap-schemas");
+        let variants = Arc::new(Variants::load(&folder).unwrap());
+        let rates = BTreeMap::from([("USD".to_owned(), rust_decimal::Decimal::from(70))]);
+        let encoding = Encoding { variants: variants.clone(), rates };
+        for variant in variants.iter() {
+            assert_eq!(encode(&encoding, &variant.name, sms()), Ok(()), "{}", variant.name);
+            let dollars = Sms { charge_currency: Some("USD"), ..sms() };
+            assert_eq!(encode(&encoding, &variant.name, dollars), Ok(()), "the configuration has a rate");
+            let unpriced = Sms { charge_amount: None, ..sms() };
+            assert!(encode(&encoding, &variant.name, unpriced).unwrap_err().contains("price"));
+        }
+        assert!(encode(&encoding, "atra-tap-v9", sms()).unwrap_err().contains("atra-tap-v9"));
+    }
+}

@@ -38,7 +38,7 @@ impl Opened {
         let body = json!({
             "step": "OPENED", "createdAt": "2026-04-20T15:00:00.000Z", "createdOffsetMinutes": 270,
             "cutOffAt": "2026-04-19T19:30:00.000Z", "cutOffOffsetMinutes": 270, "encoderVersion": 1,
-            "exportType": self.kind, "fileName": self.file_name(), "fileSequenceNumber": self.number,
+            "exchangeRates": {"USD": "71.5"}, "exportType": self.kind, "fileName": self.file_name(), "fileSequenceNumber": self.number,
             "fromBucket": SEALED, "operatorId": self.operator, "recipient": "ATRAF",
             "recordingEntity": self.entity, "schemaHash": "aa".repeat(32), "schemaVariant": self.variant,
             "senderRoamingPartner": "AFGAW", "series": self.series, "settlementDay": self.day,
@@ -170,10 +170,7 @@ fn a_file_shows_what_is_known_of_it_at_every_step() {
     );
     assert_eq!(whole["totals"], json!({"recordsIncluded": 7, "quarantinedCount": 1, "totalCharge": "294"}));
     assert_eq!(whole["cut"]["cutOffAt"], "2026-04-20T00:00:00.000+04:30");
-    assert_eq!(
-        (&whole["cut"]["uptoBucket"], &whole["cut"]["previousUptoBucket"]),
-        (&json!(SEALED), &Value::Null)
-    );
+    assert_eq!((&whole["uptoBucket"], &whole["cut"]["previousUptoBucket"]), (&json!(SEALED), &Value::Null));
 
     failed(&FILES, &name, "no route");
     failed(&FILES, &name, "no answer");
@@ -197,6 +194,9 @@ fn a_file_shows_what_is_known_of_it_at_every_step() {
     fields.remove("lastError");
     set(&mut expected, json!({"deliveryStatus": "DELIVERED_SFTP", "deliveryChannel": "SFTP"}));
     assert_eq!(shown, expected);
+    assert_eq!((&whole["exchangeRates"], &whole["fromBucket"]), (&json!({"USD": "71.5"}), &json!(SEALED)));
+    let by_name = get(&format!("exports?filename={}", file.file_name()));
+    assert_eq!(names(&by_name), [&name]);
     refused(&get(&format!("exports/{}", CdrId([1; 16]).with_prefix("exp_"))), 404, "EXPORT_NOT_FOUND");
     assert_eq!(get("exports/exp_1").field(), "exportId");
 }

@@ -12,7 +12,8 @@ impl House {
         let hour = self.replica.store().state().head.first_hour;
         let opened = json!({
             "step": "OPENED", "createdAt": hour.end(), "createdOffsetMinutes": 270, "cutOffAt": hour.end(),
-            "cutOffOffsetMinutes": 270, "encoderVersion": 1, "exportType": "TAP_3_12", "fileName": "CD1",
+            "cutOffOffsetMinutes": 270, "encoderVersion": 1, "exchangeRates": {}, "exportType": "TAP_3_12",
+            "fileName": "CD1",
             "fileSequenceNumber": 1, "fromBucket": hour, "operatorId": "AWCC", "recipient": "ATRAF",
             "recordingEntity": "4120101", "schemaHash": "aa".repeat(32), "schemaVariant": "tap-a",
             "senderRoamingPartner": "AFGAW", "series": "regulator", "settlementDay": "2026-04-19",
