@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 pub(super) use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::crypto;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{self, AlertDescription, RootCertStore};
@@ -39,7 +39,7 @@ impl TlsFiles {
         // The parser's words could hold a part of the key.
         let key = PrivateKeyDer::from_pem_slice(secret.as_bytes())
             .map_err(|_| unusable(&self.key, "it holds no private key in PEM".to_owned()))?;
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|e| place.error(ErrorClass::Setup, format!("TLS can't be used: {e}")))?;
         let config = builder.with_root_certificates(roots).with_client_auth_cert(chain_of, key);
