@@ -32,18 +32,21 @@ impl ExportFiles {
                 .collect(),
             series: series.collect(),
             configured: configured.map(|series| series.variant.clone()).unwrap_or_default(),
-            trial: Box::new(Encoding { variants: variants.clone(), rates: settings.exchange_rates.clone() }),
+            trial: Box::new(TrialEncoder {
+                variants: variants.clone(),
+                rates: settings.exchange_rates.clone(),
+            }),
         }
     }
 }
 
 /// Encodes single records, without making a file.
-struct Encoding {
+struct TrialEncoder {
     variants: Arc<Variants>,
     rates: BTreeMap<String, rust_decimal::Decimal>,
 }
 
-impl Trial for Encoding {
+impl Trial for TrialEncoder {
     fn encode(&self, variant: &str, original: &Row<'_>, priced: &Sms<'_>) -> Result<(), String> {
         let variant =
             self.variants.get(variant).ok_or_else(|| format!("there is no schema variant {variant}"))?;
@@ -102,7 +105,7 @@ mod tests {
         }
     }
 
-    fn encode(encoding: &Encoding, variant: &str, sms: Sms<'_>) -> Result<(), String> {
+    fn encode(encoding: &TrialEncoder, variant: &str, sms: Sms<'_>) -> Result<(), String> {
         let frame = Frame {
             bucket_hour: sms.event_at.hour(),
             sequence: 1,
@@ -123,7 +126,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tap-schemas");
         let variants = Arc::new(Variants::load(&folder).unwrap());
         let rates = BTreeMap::from([("USD".to_owned(), rust_decimal::Decimal::from(70))]);
-        let encoding = Encoding { variants: variants.clone(), rates };
+        let encoding = TrialEncoder { variants: variants.clone(), rates };
         for variant in variants.iter() {
             assert_eq!(encode(&encoding, &variant.name, sms()), Ok(()), "{}", variant.name);
             let dollars = Sms { charge_currency: Some("USD"), ..sms() };
