@@ -307,8 +307,8 @@ fn records(
     let hours = format!(
         "operatorId={}&bucketHourFrom={}&bucketHourTo={}",
         field("/operatorId"),
-        field("/cut/fromBucket"),
-        field("/cut/uptoBucket")
+        field("/fromBucket"),
+        field("/uptoBucket")
     );
     let mut cursor = None;
     loop {

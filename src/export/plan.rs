@@ -150,9 +150,14 @@ fn is_due(
     if !is_sealed(day_end) || !on_time {
         return Ok(false);
     }
-    // An adjustment never goes before its original's file.
+    if key.export_type == ExportType::Tap {
+        return Ok(true);
+    }
+    // An adjustment never goes before its original's file; and which records that could not list is known only once it
+    // is encoded.
     let tap = SeriesKey { export_type: ExportType::Tap, ..key.clone() };
-    Ok(key.export_type == ExportType::Tap || state.exports.reached(&tap).is_some_and(|cut| cut.day >= day))
+    let encoding = state.exports.open().any(|file| file.content.is_none() && file.series_key() == tap);
+    Ok(!encoding && state.exports.reached(&tap).is_some_and(|cut| cut.day >= day))
 }
 
 /// When a file of `day` has to be delivered.

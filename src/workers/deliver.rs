@@ -4,7 +4,7 @@
 //! takes over goes on where the last one was. A file that arrived without anybody hearing of it is found there.
 
 use super::EndsTerm;
-use super::export::{ExportError, append};
+use super::export::{ExportError, Failures, append};
 use crate::delivery::{ChannelKind, Channels, DeliveryError, ErrorClass, FileSource, Item, Parcel, policy};
 use crate::export::{ExportFiles, FilesError};
 use crate::metrics::Metrics;
@@ -69,12 +69,15 @@ impl EndsTerm for DeliverError {
 /// # Errors
 /// [`DeliverError`].
 pub async fn run(deliveries: Option<&Deliveries>, proposer: &Proposer) -> Result<(), DeliverError> {
-    let mut told = HashSet::new();
+    let (mut told, mut failed) = (HashSet::new(), Failures::default());
     loop {
         let mut busy = false;
         if let Some(deliveries) = deliveries {
             for export in first_of_each(proposer) {
-                busy |= deliveries.attend(proposer, &export, &mut told).await?;
+                if !failed.rests(&export.name()) {
+                    let outcome = deliveries.attend(proposer, &export, &mut told).await;
+                    busy |= failed.note(export.name(), outcome)?.unwrap_or(false);
+                }
             }
         }
         if !busy {
@@ -206,7 +209,7 @@ pub fn sidecar(export: &Export) -> Option<String> {
 /// The attempts since the file was last put up for delivery.
 fn attempts(export: &Export) -> Vec<policy::Attempt> {
     let since = export.due_since.unwrap_or(Millis(0));
-    let known = export.attempts.iter().filter(|attempt| attempt.at > since);
+    let known = export.attempts.iter().filter(|attempt| attempt.at >= since);
     known
         .filter_map(|attempt| {
             let outcome = match &attempt.outcome {

@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Rejection, Reply};
-use cdr_core::export::quarantine::{QuarantineStep, Unfit};
+use cdr_core::export::quarantine::{QuarantineStep, Quarantined, Unfit};
 use cdr_core::export::step::ExportStep;
 use cdr_core::export::{Cut, Delivery, Export, ExportType, FileSignature};
 use cdr_core::export_signature::ExportSignature;
@@ -121,17 +121,22 @@ pub async fn sign(exports: &Exports, proposer: &Proposer) -> Result<(), ExportEr
     }
 }
 
-/// What failed a moment ago, and is left alone until then.
+/// What failed a moment ago, and is left alone until then, so that nothing else waits for it.
 #[derive(Default)]
-struct Failures(HashMap<String, Instant>);
+pub(super) struct Failures(HashMap<String, Instant>);
 
 impl Failures {
-    fn rests(&self, what: &str) -> bool {
+    /// True while it is left alone.
+    pub(super) fn rests(&self, what: &str) -> bool {
         self.0.get(what).is_some_and(|until| Instant::now() < *until)
     }
 
     /// Notes the outcome; an error that does not end the term waits while others go on.
-    fn note<T>(&mut self, what: String, outcome: Result<T, ExportError>) -> Result<Option<T>, ExportError> {
+    pub(super) fn note<T, E: EndsTerm>(
+        &mut self,
+        what: String,
+        outcome: Result<T, E>,
+    ) -> Result<Option<T>, E> {
         match outcome {
             Ok(value) => {
                 self.0.remove(&what);
@@ -329,7 +334,7 @@ fn returns_anything(
     Ok(found)
 }
 
-/// Those of them that do not wait in quarantine already: a file may be made more than once.
+/// Those of them that this file did not put into quarantine before: it may be made more than once.
 fn still_unknown(store: &Store, unfit: Vec<Unfit>) -> Result<Vec<Unfit>, StoreError> {
     let mut unknown = Vec::new();
     for record in unfit {
@@ -337,7 +342,9 @@ fn still_unknown(store: &Store, unfit: Vec<Unfit>) -> Result<Vec<Unfit>, StoreEr
             Some(id) => store.quarantine_of(&record.series, id)?,
             None => Vec::new(),
         };
-        if entries.iter().all(|entry| entry.resolved.is_some()) {
+        let is_known =
+            |entry: &Quarantined| entry.resolved.is_none() || entry.unfit.export_id == record.export_id;
+        if !entries.iter().any(is_known) {
             unknown.push(record);
         }
     }
