@@ -92,13 +92,14 @@ impl Dev {
     }
 }
 
-fn free_ports() -> (u16, u16) {
+/// Ports for the test with this number: tests run side by side.
+fn free_ports(test: u16) -> (u16, u16) {
     let free = |first: &u16| {
         (*first..first + 3).map(|port| TcpListener::bind(("127.0.0.1", port))).all(|port| port.is_ok())
     };
-    let from = 23_500 + (std::process::id() % 500) as u16 * 3;
-    let api = (from..from + 3_000).step_by(3).find(free).unwrap();
-    let raft = (api + 3..api + 4_000).step_by(3).find(free).unwrap();
+    let from = 21_000 + test * 1_000 + (std::process::id() % 100) as u16 * 3;
+    let api = (from..from + 300).step_by(3).find(free).unwrap();
+    let raft = (api + 400..api + 700).step_by(3).find(free).unwrap();
     (api, raft)
 }
 
@@ -176,7 +177,7 @@ fn records(dev: &Dev) -> u64 {
 fn a_day_ends_with_signed_files_that_a_regulator_can_check() {
     let dir = tempfile::tempdir().unwrap();
     let (day, data) = (day(dir.path()), dir.path().join("dev"));
-    let mut dev = Dev::start(&data, Some(&day), free_ports());
+    let mut dev = Dev::start(&data, Some(&day), free_ports(0));
     dev.wait_until_serving();
     let count = records(&dev);
     assert!(count > 0 && count <= messages(&day).len() as u64);
@@ -235,7 +236,7 @@ fn refuses_what_was_changed(dev: &Dev, name: &str, dir: &Path) {
 fn replicas_killed_at_any_step_deliver_every_file_once() {
     let dir = tempfile::tempdir().unwrap();
     let (day, data) = (day(dir.path()), dir.path().join("dev"));
-    let ports = free_ports();
+    let ports = free_ports(1);
     // Killed as soon as the first file is there to be seen, in whatever step the others are.
     let first = Dev::start(&data, Some(&day), ports);
     let deadline = Instant::now() + Duration::from_secs(120);

@@ -29,7 +29,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("russh", &["src/delivery/sftp/"]),
     ("russh_sftp", &["src/delivery/sftp/"]),
     ("reqwest", &["src/delivery/rest/", "src/commands/remote.rs"]),
-    ("tokio_rustls", &["src/delivery/rest/", "tests/delivery/"]),
+    ("tokio_rustls", &["src/delivery/rest/", "src/commands/remote.rs", "tests/delivery/"]),
     ("hyper", &["tests/delivery/"]),
     ("rasn", &["src/tap/"]),
     ("rasn_compiler", &["src/tap/"]),
