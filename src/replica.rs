@@ -86,11 +86,11 @@ impl Replica {
             .context("prices can't be taken from where the configuration says")?;
         let Sources { pricing, entities, background } = sources;
         let relaying = Arc::new(());
-        let sources = (pricing.clone(), entities.clone());
         let channels = Channels::open(&parts.config.delivery, metrics.clone())
-            .context("files can't be delivered as the configuration says")?;
-        let settling = (files, channels.map(Arc::new));
-        let leadership = leadership(parts, &store, &node, &metrics, sources, settling, desk, &relaying);
+            .context("files can't be delivered as the configuration says")?
+            .map(Arc::new);
+        let outside = Outside { pricing: pricing.clone(), entities: entities.clone(), files, channels };
+        let leadership = leadership(parts, &store, &node, &metrics, outside, desk, &relaying);
         let mut tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
         tasks.extend(background.into_iter().map(tokio::spawn));
         Ok(Self { node, store, metrics, tokens, pricing, entities, tasks, relaying, _raft: raft })
@@ -266,16 +266,24 @@ fn store_options(storage: &config::Storage) -> StoreOptions {
     }
 }
 
+/// What the leader's work needs of the outside world, beyond bus and signer.
+struct Outside {
+    pricing: Arc<dyn Pricing>,
+    entities: Arc<dyn EntitySource>,
+    files: Option<ExportFiles>,
+    channels: Option<Arc<Channels>>,
+}
+
 fn leadership(
     parts: ReplicaParts,
     store: &Store,
     node: &Node,
     metrics: &Arc<Metrics>,
-    (pricing, entities): (Arc<dyn Pricing>, Arc<dyn EntitySource>),
-    (files, channels): (Option<ExportFiles>, Option<Arc<Channels>>),
+    outside: Outside,
     desk: Desk,
     relaying: &Arc<()>,
 ) -> Leadership {
+    let Outside { pricing, entities, files, channels } = outside;
     let config = parts.config;
     let signing = Signing::new(parts.signer, metrics.clone());
     let settings = export::settings(&config);

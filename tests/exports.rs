@@ -183,7 +183,10 @@ fn a_day_ends_with_signed_files_that_a_regulator_can_check() {
     assert!(count > 0 && count <= messages(&day).len() as u64);
     check_files(&dev, count);
     any_replica_gives_the_same_bytes(&dev);
-    let name = names(&dev.drop_dir()).into_iter().find(|name| name.ends_with(".tap")).unwrap();
+    let name = names(&dev.drop_dir())
+        .into_iter()
+        .find(|name| Path::new(name).extension().is_some_and(|end| end == "tap"))
+        .unwrap();
     refuses_what_was_changed(&dev, &name, dir.path());
 }
 
@@ -216,7 +219,7 @@ fn refuses_what_was_changed(dev: &Dev, name: &str, dir: &Path) {
     let flip = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
     assert_eq!(
         copied(&|suffix, bytes| if suffix.is_empty() {
-            flip(300)(bytes)
+            flip(300)(bytes);
         }),
         Some(1)
     );
@@ -226,7 +229,7 @@ fn refuses_what_was_changed(dev: &Dev, name: &str, dir: &Path) {
     };
     assert_eq!(
         copied(&|suffix, bytes| if suffix == ".sig" {
-            last_of_signature(bytes)
+            last_of_signature(bytes);
         }),
         Some(1)
     );

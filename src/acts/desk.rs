@@ -138,11 +138,8 @@ impl Desk {
                 Reply::Repeated { answer } => {
                     return CdrId::parse(&answer).ok_or_else(|| unconfirmed("its answer has no id"));
                 }
-                Reply::Rejected(rejection) => match refusal(rejection, &act.wish) {
-                    Some(error) => return Err(error),
-                    // Something else came first: this one follows it.
-                    None => continue,
-                },
+                // Without an answer something else came first: this one follows it.
+                Reply::Rejected(rejection) => refusal(rejection, &act.wish).map_or(Ok(()), Err)?,
                 other => return Err(unconfirmed(format!("{other:?}"))),
             }
         }

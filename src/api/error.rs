@@ -230,7 +230,9 @@ impl ApiError {
             Self::Validation { field, message } => format!("{field}: {message}"),
             Self::Unauthenticated(why) => why.to_string(),
             Self::InsufficientScope { required } => format!("this needs the scope {required}"),
-            Self::RecordNotFound { what } => format!("{what} does not exist"),
+            Self::RecordNotFound { what } | Self::ExportNotFound { what } => {
+                format!("{what} does not exist")
+            }
             Self::JobNotFound { job } => {
                 format!("job {job} does not exist, or ended so long ago that only its rows tell of it")
             }
@@ -243,7 +245,6 @@ impl ApiError {
                 format!("{impact} records are concerned, more than {limit} need a second person: {why}")
             }
             Self::SecondPersonRequired { why } => format!("a second person has to approve this: {why}"),
-            Self::ExportNotFound { what } => format!("{what} does not exist"),
             Self::ExportAlreadyAcked { export_id } => {
                 format!("the regulator has answered for export {export_id} already")
             }
@@ -279,14 +280,13 @@ impl ApiError {
             Self::Validation { field, .. } => json!({ "field": field }),
             Self::TooLarge { limit_bytes } => json!({ "field": "body", "limitBytes": limit_bytes }),
             Self::InsufficientScope { required } => json!({ "requiredScope": required }),
-            Self::RecordNotFound { what } => json!({ "what": what }),
+            Self::RecordNotFound { what } | Self::ExportNotFound { what } => json!({ "what": what }),
             Self::JobNotFound { job } => json!({ "jobId": job }),
             Self::TicketRequired => json!({ "field": "ticketId" }),
             Self::AlreadyVoided { cdr_id } => json!({ "cdrId": cdr_id }),
             Self::FourEyesRequired { impact, limit, .. } => {
                 json!({ "estimatedImpact": impact, "approvalAbove": limit })
             }
-            Self::ExportNotFound { what } => json!({ "what": what }),
             Self::ExportAlreadyAcked { export_id } | Self::ExportNotReady { export_id, .. } => {
                 json!({ "exportId": export_id })
             }

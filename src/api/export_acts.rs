@@ -176,7 +176,7 @@ impl Asked {
             return Err(ApiError::invalid("settlementDay", "the day is not over in the settlement zone"));
         }
         if !self.is_variant_named {
-            file.schema_variant = schemas.active(&state).to_owned();
+            schemas.active(&state).clone_into(&mut file.schema_variant);
         }
         for series in &schemas.series {
             file.series.clone_from(&series.name);

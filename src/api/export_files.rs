@@ -9,7 +9,7 @@ use super::answer::CDR_APPLIED_INDEX;
 use super::error::ApiError;
 use super::exports::{EXPORT_ID, find};
 use super::ledger::Work;
-use crate::auth::SCOPE_PII;
+use crate::auth::{SCOPE_PII, SCOPE_READ};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, Uri, header};
@@ -45,6 +45,7 @@ pub(super) async fn file(
     path: PathInput,
     uri: Uri,
 ) -> Result<Response<Body>, ApiError> {
+    caller.require(SCOPE_READ)?;
     caller.require(SCOPE_PII)?;
     give(service, caller, path, uri, Part::File).await
 }
@@ -66,7 +67,7 @@ async fn give(
     uri: Uri,
     part: Part,
 ) -> Result<Response<Body>, ApiError> {
-    let (_, read) = service.ledger.read(&caller, crate::auth::SCOPE_READ, &uri, &[])?;
+    let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
     let id = path.parsed("exportId", EXPORT_ID, export_id)?;
     let files = service.ledger.files.clone();
     let (path, applied_index) = read

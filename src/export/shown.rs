@@ -105,7 +105,7 @@ mod tests {
         }
     }
 
-    fn encode(encoding: &TrialEncoder, variant: &str, sms: Sms<'_>) -> Result<(), String> {
+    fn encode(encoding: &TrialEncoder, variant: &str, sms: &Sms<'_>) -> Result<(), String> {
         let frame = Frame {
             bucket_hour: sms.event_at.hour(),
             sequence: 1,
@@ -118,7 +118,7 @@ mod tests {
             trace_id: "t",
         };
         let row = Row { frame, record: Record::Sms(sms.clone()) };
-        encoding.encode(variant, &row, &sms)
+        encoding.encode(variant, &row, sms)
     }
 
     #[test]
@@ -128,12 +128,12 @@ mod tests {
         let rates = BTreeMap::from([("USD".to_owned(), rust_decimal::Decimal::from(70))]);
         let encoding = TrialEncoder { variants: variants.clone(), rates };
         for variant in variants.iter() {
-            assert_eq!(encode(&encoding, &variant.name, sms()), Ok(()), "{}", variant.name);
+            assert_eq!(encode(&encoding, &variant.name, &sms()), Ok(()), "{}", variant.name);
             let dollars = Sms { charge_currency: Some("USD"), ..sms() };
-            assert_eq!(encode(&encoding, &variant.name, dollars), Ok(()), "the configuration has a rate");
+            assert_eq!(encode(&encoding, &variant.name, &dollars), Ok(()), "the configuration has a rate");
             let unpriced = Sms { charge_amount: None, ..sms() };
-            assert!(encode(&encoding, &variant.name, unpriced).unwrap_err().contains("price"));
+            assert!(encode(&encoding, &variant.name, &unpriced).unwrap_err().contains("price"));
         }
-        assert!(encode(&encoding, "atra-tap-v9", sms()).unwrap_err().contains("atra-tap-v9"));
+        assert!(encode(&encoding, "atra-tap-v9", &sms()).unwrap_err().contains("atra-tap-v9"));
     }
 }

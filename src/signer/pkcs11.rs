@@ -80,7 +80,9 @@ impl Pkcs11Signer {
         let name = token.name().to_owned();
         let (runs, ended) = sync_channel(0);
         let drive = move || {
-            waiting.iter().for_each(|job| job(&mut token));
+            for job in &waiting {
+                job(&mut token);
+            }
             drop(token);
             drop(runs);
         };

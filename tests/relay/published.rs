@@ -65,8 +65,8 @@ async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
         ("cdr.adjustment.batch.issued.v1", 1),
         // Three adjustments, one verification, one key; the ledger's first key is no rotation.
         ("cdr.audit.v1", 5),
-        // A setting, the price list that came into force, and the name of the first key.
-        ("cdr.config.changed.v1", 3),
+        // A setting, the price list that came into force, the names of the first key and of the schema variant.
+        ("cdr.config.changed.v1", 4),
         // Delivered, refused, exhausted, delivered again, accepted.
         ("cdr.exported.v1", 2),
         ("cdr.export.rejected.v1", 2),

@@ -59,7 +59,7 @@ impl Token {
         if let Some(open) = &mut self.open {
             match open.with_key(&self.settings, &self.name, key_id, &work) {
                 Err(error) => {
-                    tracing::info!(%error, "the session with the token is given up; a new one follows")
+                    tracing::info!(%error, "the session with the token is given up; a new one follows");
                 }
                 done => return done,
             }

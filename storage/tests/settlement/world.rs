@@ -372,7 +372,7 @@ impl World {
             export_type: key.export_type,
             file_name: "f".to_owned(),
             file_sequence_number: number,
-            from_bucket: self.from_bucket(key),
+            from_bucket: self.first_new_bucket(key),
             operator_id: key.operator_id.clone(),
             recipient: "ATRAF".to_owned(),
             recording_entity: OPERATORS[operator].to_owned(),
@@ -388,7 +388,7 @@ impl World {
     }
 
     /// First hour that can hold something new to the next file of a series, as whoever opens files has it.
-    fn from_bucket(&self, key: &SeriesKey) -> Hour {
+    fn first_new_bucket(&self, key: &SeriesKey) -> Hour {
         let state = self.store.state();
         let Some(before) = state.exports.reached(key).copied() else { return FIRST };
         if key.export_type == ExportType::Tap {
@@ -523,7 +523,8 @@ impl World {
         holds.map(|file| self.store.export(file.id).unwrap().unwrap()).collect()
     }
 
-    /// How the last time in quarantine ended: none if it never was there, or when it was resubmitted.
+    /// How the last time in quarantine ended: none if it never was there, else when it was resubmitted, if it was.
+    #[allow(clippy::option_option)]
     fn last_episode(&self, id: CdrId) -> Option<Option<u64>> {
         self.entries.iter().rev().find(|entry| entry.record == id).map(|entry| entry.resubmitted)
     }

@@ -1,6 +1,6 @@
 //! Settlement files (US-CDR-007 to 015): what is known of each, as a fold over `export` and `delivery` rows.
 //!
-//! A file is a pure function of sealed rows and of what its first row pins: which hours count ([`ExportPins::upto`]),
+//! A file is a pure function of sealed rows and of what its first row pins: which hours count ([`ExportPins::upto_bucket`]),
 //! schema variant, header values. Its bytes are never stored in the ledger; their SHA-256 is. A file belongs to a
 //! *series*: the files that one receiver gets, of one kind, for one operator, one after another.
 //!
