@@ -2,7 +2,7 @@
 //! they make, sign and deliver.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -55,6 +55,13 @@ impl Dev {
         request.call().ok()?.body_mut().read_json().ok()
     }
 
+    fn post(&self, path: &str, body: &Value) {
+        let token = std::fs::read_to_string(self.data.join("dev-token")).unwrap();
+        let url = format!("http://127.0.0.1:{}{path}", self.api);
+        let request = ureq::post(&url).header("Authorization", &format!("Bearer {}", token.trim()));
+        request.send_json(body).unwrap();
+    }
+
     /// Bytes that the replica with this number, from 0, gives: it makes a file again that is not at hand there.
     fn bytes(&self, replica: u16, path: &str) -> Vec<u8> {
         let token = std::fs::read_to_string(self.data.join("dev-token")).unwrap();
@@ -103,9 +110,11 @@ fn free_ports(test: u16) -> (u16, u16) {
     (api, raft)
 }
 
-fn day(dir: &Path) -> PathBuf {
-    let file = dir.join("day.ndjson");
-    let arguments = ["generate", "--day", "2026-04-20", "--seed", "11", "--records", &RECORDS.to_string()];
+/// Receipts of a day of April 2026.
+fn day(dir: &Path, number: u8) -> PathBuf {
+    let (file, date) = (dir.join(format!("{number}.ndjson")), format!("2026-04-{number}"));
+    let seed = number.to_string();
+    let arguments = ["generate", "--day", &date, "--seed", &seed, "--records", &RECORDS.to_string()];
     let out = std::fs::File::create(&file).unwrap();
     assert!(Command::new(BINARY).args(arguments).stdout(out).status().unwrap().success());
     file
@@ -176,7 +185,7 @@ fn records(dev: &Dev) -> u64 {
 #[test]
 fn a_day_ends_with_signed_files_that_a_regulator_can_check() {
     let dir = tempfile::tempdir().unwrap();
-    let (day, data) = (day(dir.path()), dir.path().join("dev"));
+    let (day, data) = (day(dir.path(), 20), dir.path().join("dev"));
     let mut dev = Dev::start(&data, Some(&day), free_ports(0));
     dev.wait_until_serving();
     let count = records(&dev);
@@ -235,10 +244,41 @@ fn refuses_what_was_changed(dev: &Dev, name: &str, dir: &Path) {
     );
 }
 
+/// Adjustments of the first day's records, issued after its TAP files, are returned at the next cut-off; operators
+/// without any get no RAP file.
+#[test]
+fn adjustments_are_returned_in_a_rap_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, ports) = (dir.path().join("dev"), free_ports(2));
+    let mut first = Dev::start(&data, Some(&day(dir.path(), 20)), ports);
+    first.wait_until_serving();
+    let list = first.get("/v1/cdr/records?operatorId=AWCC&limit=3").unwrap();
+    let ids: Vec<&str> =
+        list["items"].as_array().unwrap().iter().map(|item| item["cdrId"].as_str().unwrap()).collect();
+    for (id, act) in ids.iter().zip([
+        json!({"type": "VOID", "voidReason": "DUPLICATE_DLR", "reason": "sent twice", "ticketId": "T-1"}),
+        json!({"type": "CORRECTION", "correctedFields": {"chargeAmount": "0.100000"}, "reason": "r", "ticketId": "T-2"}),
+        json!({"type": "CORRECTION", "correctedFields": {"chargeAmount": "9.900000"}, "reason": "r", "ticketId": "T-3"}),
+    ]) {
+        first.post(&format!("/v1/cdr/{id}/adjustments"), &act);
+    }
+    drop(first);
+    let mut second = Dev::start(&data, Some(&day(dir.path(), 21)), ports);
+    second.wait_until_serving();
+    let exports = second.exports();
+    let of = |kind: &str| exports.iter().filter(|export| export["exportType"] == kind).collect::<Vec<_>>();
+    assert_eq!(of("TAP_3_12").len(), 2 * OPERATORS);
+    let [rap] = of("RAP_1_5")[..] else { panic!("{exports:#?}") };
+    assert_eq!((&rap["operatorId"], &rap["settlementDay"]), (&json!("AWCC"), &json!("2026-04-20")), "{rap}");
+    assert_eq!((&rap["recordsIncluded"], &rap["deliveryStatus"]), (&json!(3), &json!("DELIVERED_DIRECTORY")));
+    let output = second.verify(&second.drop_dir().join(rap["filename"].as_str().unwrap()));
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn replicas_killed_at_any_step_deliver_every_file_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (day, data) = (day(dir.path()), dir.path().join("dev"));
+    let (day, data) = (day(dir.path(), 20), dir.path().join("dev"));
     let ports = free_ports(1);
     // Killed as soon as the first file is there to be seen, in whatever step the others are.
     let first = Dev::start(&data, Some(&day), ports);
