@@ -2,6 +2,7 @@
 
 use crate::error::{StoreError, database};
 use crate::keys::{self, CF_WORK, TAG_EXPORT, TAG_QUARANTINE};
+use crate::meta::decode;
 use crate::schema::{Db, column};
 use crate::store::Store;
 use bincode::{Decode, Encode};
@@ -72,18 +73,6 @@ pub(crate) fn of_record(db: &Db, series: &str, record: CdrId) -> Result<Vec<Quar
 fn get<T: Decode<()>>(db: &Db, key: &[u8], what: &'static str) -> Result<Option<T>, StoreError> {
     let value = db.get_cf(column(db, CF_WORK)?, key).map_err(database("reading settlement files"))?;
     value.map(|bytes| decode(what, &bytes)).transpose()
-}
-
-/// [`codec::decode`] for values that own what they hold.
-fn decode<T: Decode<()>>(what: &'static str, bytes: &[u8]) -> Result<T, StoreError> {
-    let Some((&codec::FORMAT_VERSION, rest)) = bytes.split_first() else {
-        return Err(damaged(what, "its encoding version is unknown"));
-    };
-    match bincode::decode_from_slice(rest, bincode::config::standard()) {
-        Ok((value, used)) if used == rest.len() => Ok(value),
-        Ok(_) => Err(damaged(what, "bytes behind its end")),
-        Err(error) => Err(damaged(what, &error.to_string())),
-    }
 }
 
 fn damaged(what: &str, why: &str) -> StoreError {

@@ -14,6 +14,9 @@ use cdr_core::state::{Partition, Stream};
 use rocksdb::{ColumnFamily, Direction, IteratorMode, WriteBatch};
 use std::collections::BTreeSet;
 
+/// What damage to the pieces of the state is called.
+const STATE: &str = "the ledger state";
+
 /// Pieces of the state that a write has to contain.
 #[derive(Debug, Default)]
 pub(crate) struct Dirty {
@@ -144,7 +147,7 @@ pub(crate) fn read_state(db: &Db) -> Result<LedgerState, StoreError> {
 
 fn read<T: bincode::Decode<()>>(db: &Db, meta: &ColumnFamily, key: &[u8]) -> Result<Option<T>, StoreError> {
     let value = db.get_cf(meta, key).map_err(database("reading the ledger state"))?;
-    value.map(|bytes| decode(&bytes)).transpose()
+    value.map(|bytes| decode(STATE, &bytes)).transpose()
 }
 
 fn read_tagged<T: bincode::Decode<()>>(db: &Db, meta: &ColumnFamily, tag: u8) -> Result<Vec<T>, StoreError> {
@@ -154,14 +157,14 @@ fn read_tagged<T: bincode::Decode<()>>(db: &Db, meta: &ColumnFamily, tag: u8) ->
         if key.first() != Some(&tag) {
             break;
         }
-        values.push(decode(&value)?);
+        values.push(decode(STATE, &value)?);
     }
     Ok(values)
 }
 
 /// [`codec::decode`] for values that own what they hold.
-fn decode<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, StoreError> {
-    let damaged = |why: String| StoreError::Damaged { what: "the ledger state".to_owned(), why };
+pub(crate) fn decode<T: bincode::Decode<()>>(what: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    let damaged = |why: String| StoreError::Damaged { what: what.to_owned(), why };
     let Some((&codec::FORMAT_VERSION, rest)) = bytes.split_first() else {
         return Err(damaged(format!("its encoding version is not {}", codec::FORMAT_VERSION)));
     };
