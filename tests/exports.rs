@@ -2,121 +2,21 @@
 //! they make, sign and deliver.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
+use common::dev::{BINARY, Dev, free_ports, receipts};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_cdr-mediation");
-const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tap-schemas");
 const OPERATORS: usize = 7;
 const RECORDS: u64 = 4_000;
 
-/// Three replicas of `dev`, killed when they are dropped.
-struct Dev {
-    process: Child,
-    api: u16,
-    data: PathBuf,
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-impl Dev {
-    fn start(data: &Path, replay: Option<&Path>, ports: (u16, u16)) -> Self {
-        let mut command = Command::new(BINARY);
-        command.args(["dev", "--data", data.to_str().unwrap()]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        command.args(["--api-port", &ports.0.to_string(), "--raft-port", &ports.1.to_string()]);
-        if let Some(file) = replay {
-            command.args(["--replay", file.to_str().unwrap()]);
-        }
-        let process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-        Self { process, api: ports.0, data: data.to_owned() }
-    }
-
-    /// Waits until everything that was to be replayed is.
-    fn wait_until_serving(&mut self) {
-        let out = self.process.stdout.take().unwrap();
-        let served = BufReader::new(out).lines().map_while(Result::ok).any(|line| line.contains("REST on"));
-        assert!(served, "the replicas stopped");
-    }
-
-    fn get(&self, path: &str) -> Option<Value> {
-        let token = std::fs::read_to_string(self.data.join("dev-token")).ok()?;
-        let url = format!("http://127.0.0.1:{}{path}", self.api);
-        let request = ureq::get(&url).header("Authorization", &format!("Bearer {}", token.trim()));
-        request.call().ok()?.body_mut().read_json().ok()
-    }
-
-    fn post(&self, path: &str, body: &Value) {
-        let token = std::fs::read_to_string(self.data.join("dev-token")).unwrap();
-        let url = format!("http://127.0.0.1:{}{path}", self.api);
-        let request = ureq::post(&url).header("Authorization", &format!("Bearer {}", token.trim()));
-        request.send_json(body).unwrap();
-    }
-
-    /// Bytes that the replica with this number, from 0, gives: it makes a file again that is not at hand there.
-    fn bytes(&self, replica: u16, path: &str) -> Vec<u8> {
-        let token = std::fs::read_to_string(self.data.join("dev-token")).unwrap();
-        let url = format!("http://127.0.0.1:{}{path}", self.api + replica);
-        let request = ureq::get(&url).header("Authorization", &format!("Bearer {}", token.trim()));
-        request.call().unwrap().body_mut().with_config().limit(1 << 30).read_to_vec().unwrap()
-    }
-
-    fn exports(&self) -> Vec<Value> {
-        let list = self.get("/v1/cdr/exports?limit=500").unwrap_or_default();
-        list["items"].as_array().cloned().unwrap_or_default()
-    }
-
-    fn verify(&self, file: &Path) -> Output {
-        let url = format!("http://127.0.0.1:{}", self.api);
-        let token = self.data.join("dev-token");
-        let root = self.data.join("root.pub");
-        Command::new(BINARY)
-            .args([
-                "verify-export",
-                "--schemas",
-                SCHEMAS,
-                "--cluster",
-                "dev",
-                "--trust",
-                root.to_str().unwrap(),
-            ])
-            .args(["--against", &url, "--token-file", token.to_str().unwrap(), file.to_str().unwrap()])
-            .output()
-            .unwrap()
-    }
-
-    fn drop_dir(&self) -> PathBuf {
-        self.data.join("drop")
-    }
-}
-
-/// Ports for the test with this number: tests run side by side.
-fn free_ports(test: u16) -> (u16, u16) {
-    let free = |first: &u16| {
-        (*first..first + 3).map(|port| TcpListener::bind(("127.0.0.1", port))).all(|port| port.is_ok())
-    };
-    let from = 21_000 + test * 1_000 + (std::process::id() % 100) as u16 * 3;
-    let api = (from..from + 300).step_by(3).find(free).unwrap();
-    let raft = (api + 400..api + 700).step_by(3).find(free).unwrap();
-    (api, raft)
-}
-
 /// Receipts of a day of April 2026.
 fn day(dir: &Path, number: u8) -> PathBuf {
-    let (file, date) = (dir.join(format!("{number}.ndjson")), format!("2026-04-{number}"));
-    let seed = number.to_string();
-    let arguments = ["generate", "--day", &date, "--seed", &seed, "--records", &RECORDS.to_string()];
-    let out = std::fs::File::create(&file).unwrap();
-    assert!(Command::new(BINARY).args(arguments).stdout(out).status().unwrap().success());
+    let file = dir.join(format!("{number}.ndjson"));
+    receipts(&file, &format!("2026-04-{number}"), RECORDS, u64::from(number));
     file
 }
 

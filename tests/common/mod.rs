@@ -3,4 +3,5 @@
 
 pub mod audit;
 pub mod cluster;
+pub mod dev;
 pub mod nats;

@@ -1,0 +1,116 @@
+//! `dev`: three replicas in one process of the program, which can be killed and started again.
+
+use serde_json::Value;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// The program.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_cdr-mediation");
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Three replicas, killed when they are dropped.
+pub struct Dev {
+    process: Child,
+    api: u16,
+    data: PathBuf,
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Dev {
+    /// Starts them on `ports`, for the API and for Raft, to replay a file if there is one.
+    pub fn start(data: &Path, replay: Option<&Path>, ports: (u16, u16)) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(["dev", "--data", data.to_str().unwrap()]).current_dir(HERE);
+        command.args(["--api-port", &ports.0.to_string(), "--raft-port", &ports.1.to_string()]);
+        if let Some(file) = replay {
+            command.args(["--replay", file.to_str().unwrap()]);
+        }
+        let process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        Self { process, api: ports.0, data: data.to_owned() }
+    }
+
+    /// Waits until everything that was to be replayed is.
+    pub fn wait_until_serving(&mut self) {
+        let out = self.process.stdout.take().unwrap();
+        let served = BufReader::new(out).lines().map_while(Result::ok).any(|line| line.contains("REST on"));
+        assert!(served, "the replicas stopped");
+    }
+
+    /// The process of all three.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What the first replica answers; none if it does not answer with success.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let token = std::fs::read_to_string(self.data.join("dev-token")).ok()?;
+        let url = format!("http://127.0.0.1:{}{path}", self.api);
+        let request = ureq::get(&url).header("Authorization", &format!("Bearer {}", token.trim()));
+        request.call().ok()?.body_mut().read_json().ok()
+    }
+
+    /// Asks the first replica for something that must succeed.
+    pub fn post(&self, path: &str, body: &Value) {
+        let token = std::fs::read_to_string(self.data.join("dev-token")).unwrap();
+        let url = format!("http://127.0.0.1:{}{path}", self.api);
+        let request = ureq::post(&url).header("Authorization", &format!("Bearer {}", token.trim()));
+        request.send_json(body).unwrap();
+    }
+
+    /// Bytes that the replica with this number, from 0, gives: it makes a file again that is not at hand there.
+    pub fn bytes(&self, replica: u16, path: &str) -> Vec<u8> {
+        let token = std::fs::read_to_string(self.data.join("dev-token")).unwrap();
+        let url = format!("http://127.0.0.1:{}{path}", self.api + replica);
+        let request = ureq::get(&url).header("Authorization", &format!("Bearer {}", token.trim()));
+        request.call().unwrap().body_mut().with_config().limit(1 << 30).read_to_vec().unwrap()
+    }
+
+    /// The settlement files that there are.
+    pub fn exports(&self) -> Vec<Value> {
+        let list = self.get("/v1/cdr/exports?limit=500").unwrap_or_default();
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// `verify-export` of a file, against the API of the first replica.
+    pub fn verify(&self, file: &Path) -> Output {
+        let (token, root) = (self.data.join("dev-token"), self.data.join("root.pub"));
+        let url = format!("http://127.0.0.1:{}", self.api);
+        let mut command = Command::new(BINARY);
+        command.args(["verify-export", "--cluster", "dev", "--against", &url, "--token-file"]);
+        command.arg(token).arg("--schemas").arg(Path::new(HERE).join("tap-schemas"));
+        command.arg("--trust").arg(root).arg(file).output().unwrap()
+    }
+
+    /// Where files are delivered.
+    pub fn drop_dir(&self) -> PathBuf {
+        self.data.join("drop")
+    }
+}
+
+/// Ports for the test with this number: tests run side by side.
+pub fn free_ports(test: u16) -> (u16, u16) {
+    let free = |first: &u16| {
+        (*first..first + 3).map(|port| TcpListener::bind(("127.0.0.1", port))).all(|port| port.is_ok())
+    };
+    let from = 21_000 + test * 1_000 + (std::process::id() % 100) as u16 * 3;
+    let api = (from..from + 300).step_by(3).find(free).unwrap();
+    let raft = (api + 400..api + 700).step_by(3).find(free).unwrap();
+    (api, raft)
+}
+
+/// Writes generated receipts of a day, such as `2026-04-20`.
+pub fn receipts(file: &Path, day: &str, records: u64, seed: u64) {
+    let (records, seed) = (records.to_string(), seed.to_string());
+    let arguments = ["generate", "--day", day, "--seed", &seed, "--records", &records];
+    let out = File::create(file).unwrap();
+    assert!(Command::new(BINARY).args(arguments).stdout(out).status().unwrap().success());
+}
