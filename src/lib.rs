@@ -8,9 +8,9 @@
 //! | [`pricing`] | what a message costs: price lists of the configuration, or services over gRPC |
 //! | [`acts`] | what people ask for: adjustments, bulk jobs, notes; taken in by any replica |
 //! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
-//! | [`export`], [`tap`] | settlement files: which are due and what they hold; TAP and RAP by schema |
+//! | [`export`] | settlement files: which are due and what they hold |
 //! | [`signer`] | who signs seals |
-//! | [`delivery`] | files on their way to the regulator: SFTP, its REST interface, or a directory |
+//! | [`delivery`], [`tls`] | files on their way to the regulator: SFTP, its REST interface, or a directory |
 //! | [`proposer`] | the way into the log, in the name of one term |
 //! | [`tap`] | TAP and RAP files by schema variants that are loaded at run time |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
@@ -46,5 +46,6 @@ pub mod tap;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod test_node;
+pub mod tls;
 pub mod workers;
 pub mod zone;

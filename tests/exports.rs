@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::dev::{BINARY, Dev, free_ports, receipts};
+use common::dev::{Dev, free_ports, receipts};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,12 +1,11 @@
 //! A node's API, as commands ask it. Blocks.
 
+use crate::tls;
 use anyhow::{Context, bail};
 use reqwest::blocking::Client;
 use serde_json::Value;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,8 +28,9 @@ impl Remote {
                 Some(text.trim().to_owned())
             }
         };
+        let tls = tls::client(tls::system_roots()).context("TLS can't be used")?.with_no_client_auth();
         let client = Client::builder()
-            .tls_backend_preconfigured(tls()?)
+            .tls_backend_preconfigured(tls)
             .timeout(PATIENCE)
             .build()
             .context("no HTTP client")?;
@@ -52,14 +52,4 @@ impl Remote {
         }
         serde_json::from_slice(&body).with_context(|| format!("{url} does not answer in JSON"))
     }
-}
-
-/// TLS with this system's root certificates.
-fn tls() -> anyhow::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let builder = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .context("TLS can't be used")?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

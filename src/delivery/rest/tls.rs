@@ -1,8 +1,8 @@
-//! Mutual TLS: what is read from files, and what refusals mean. The provider is named here, because another part of the
-//! product brings one of its own.
+//! Mutual TLS: what is read from files, and what refusals mean.
 
 use crate::delivery::error::{DeliveryError, ErrorClass, Place, chain};
 use crate::delivery::keys;
+use crate::tls;
 use reqwest::Url;
 use std::error::Error;
 use std::io;
@@ -13,7 +13,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 pub(super) use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::crypto;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{self, AlertDescription, RootCertStore};
@@ -39,27 +38,22 @@ impl TlsFiles {
         // The parser's words could hold a part of the key.
         let key = PrivateKeyDer::from_pem_slice(secret.as_bytes())
             .map_err(|_| unusable(&self.key, "it holds no private key in PEM".to_owned()))?;
-        let builder = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
+        let builder = tls::client(roots)
             .map_err(|e| place.error(ErrorClass::Setup, format!("TLS can't be used: {e}")))?;
-        let config = builder.with_root_certificates(roots).with_client_auth_cert(chain_of, key);
+        let config = builder.with_client_auth_cert(chain_of, key);
         config.map_err(|e| unusable(&self.cert, format!("with its key: {e}")))
     }
 
     fn roots(&self, place: &Place) -> Result<RootCertStore, DeliveryError> {
-        let mut roots = RootCertStore::empty();
-        if let Some(path) = &self.ca {
-            for certificate in certificates(place, path)? {
-                roots.add(certificate).map_err(|e| keys::unusable(place, path, &e.to_string()))?;
-            }
-            return Ok(roots);
-        }
-        let found = rustls_native_certs::load_native_certs();
-        let (usable, _) = roots.add_parsable_certificates(found.certs);
-        if usable == 0 {
+        let Some(path) = &self.ca else {
+            let roots = tls::system_roots();
             let what =
                 "this system has no root certificates: install ca-certificates, or set delivery.rest_ca_file";
-            return Err(place.error(ErrorClass::Setup, what));
+            return if roots.is_empty() { Err(place.error(ErrorClass::Setup, what)) } else { Ok(roots) };
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(place, path)? {
+            roots.add(certificate).map_err(|e| keys::unusable(place, path, &e.to_string()))?;
         }
         Ok(roots)
     }
