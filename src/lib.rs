@@ -10,12 +10,13 @@
 //! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
 //! | [`export`] | settlement files: which are due and what they hold |
 //! | [`signer`] | who signs seals |
-//! | [`delivery`], [`tls`] | files on their way to the regulator: SFTP, its REST interface, or a directory |
+//! | [`delivery`] | files on their way to the regulator: SFTP, its REST interface, or a directory |
 //! | [`proposer`] | the way into the log, in the name of one term |
 //! | [`tap`] | TAP and RAP files by schema variants that are loaded at run time |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
 //! | [`outbox`] | events read out of the store, for relay and live feed |
 //! | [`api`], [`auth`] | the HTTP interface and who may use it |
+//! | [`key_files`], [`tls`] | keys and certificates, and the connections that they secure |
 //! | [`config`], [`clock`], [`zone`], [`metrics`] | settings, time, the settlement zone, figures |
 //! | [`replica`] | one replica put together |
 //! | [`generate`], [`publish`], [`commands`] | sample days, sending them, the subcommands |
@@ -35,6 +36,7 @@ pub mod events;
 pub mod export;
 pub mod generate;
 pub mod ingest;
+pub mod key_files;
 pub mod metrics;
 pub mod outbox;
 pub mod pricing;

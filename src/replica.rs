@@ -1,8 +1,8 @@
 //! One replica: store, Raft, leader's work and API, put together.
 
 use crate::acts::Desk;
-use crate::api;
-use crate::auth::{KeySetError, TokenVerifier};
+use crate::api::{self, Doors, MutualTls};
+use crate::auth::{Authenticator, KeySetError};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -10,10 +10,12 @@ use crate::delivery::Channels;
 use crate::events::signing_key::SigningKey;
 use crate::export::{self, ExportFiles};
 use crate::ingest::{Ingest, IngestSettings};
+use crate::key_files::KeyFileError;
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing, Sources};
 use crate::signer::{Signer, Signing, Voucher};
 use crate::tap::Variants;
+use crate::tls;
 use crate::workers::{
     ConsumerSettings, Deliveries, Exports, Leadership, LedgerSettings, Relay, lead_when_elected,
 };
@@ -50,7 +52,8 @@ pub struct Replica {
     node: Node,
     store: Store,
     metrics: Arc<Metrics>,
-    tokens: Arc<TokenVerifier>,
+    auth: Arc<Authenticator>,
+    mutual_tls: Option<Arc<tls::Server>>,
     pricing: Arc<dyn Pricing>,
     entities: Arc<dyn EntitySource>,
     tasks: Vec<JoinHandle<()>>,
@@ -78,10 +81,12 @@ impl Replica {
         refuse_foreign_ledger(&store, &parts)?;
         let (raft, node) = start_raft(config, &parts.clock, &store).await?;
         let metrics = Arc::new(Metrics::new()?);
-        let tokens = Arc::new(TokenVerifier::from_config(&config.auth)?);
+        let auth = Arc::new(Authenticator::from_config(&config.auth, &config.api)?);
+        let mutual_tls = mutual_tls(&config.api)?;
         let files = export_files(config, &store)?;
         let desk = Desk::new(node.clone(), store.clone());
-        let api = Self::start_api(&parts, &store, &node, &metrics, &tokens, &desk, files.as_ref()).await?;
+        let ledger = Self::api_ledger(&parts, &store, &node, &metrics, &desk, files.as_ref());
+        let api = serve(doors(&config.api, mutual_tls.as_ref()).await?, ledger, auth.clone());
         let sources = Sources::new(&parts.config, &parts.clock, &metrics)
             .context("prices can't be taken from where the configuration says")?;
         let Sources { pricing, entities, background } = sources;
@@ -93,23 +98,17 @@ impl Replica {
         let leadership = leadership(parts, &store, &node, &metrics, outside, desk, &relaying);
         let mut tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
         tasks.extend(background.into_iter().map(tokio::spawn));
-        Ok(Self { node, store, metrics, tokens, pricing, entities, tasks, relaying, _raft: raft })
+        Ok(Self { node, store, metrics, auth, mutual_tls, pricing, entities, tasks, relaying, _raft: raft })
     }
 
-    async fn start_api(
+    fn api_ledger(
         parts: &ReplicaParts,
         store: &Store,
         node: &Node,
         metrics: &Arc<Metrics>,
-        tokens: &Arc<TokenVerifier>,
         desk: &Desk,
         files: Option<&ExportFiles>,
-    ) -> anyhow::Result<JoinHandle<()>> {
-        let address = &parts.config.api.listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("the API can't listen on {address}: is another process there?"))?;
-        let auth = tokens.clone();
+    ) -> api::Ledger {
         let ledger = api::Ledger::new(
             store.clone(),
             node.clone(),
@@ -119,17 +118,12 @@ impl Replica {
             &parts.config,
         )
         .with_event_key(parts.event_key.as_deref());
-        let ledger = match (files, export::settings(&parts.config)) {
+        match (files, export::settings(&parts.config)) {
             (Some(files), Some(settings)) => {
                 ledger.with_schemas(Arc::new(files.schemas(&settings))).with_files(Arc::new(files.clone()))
             }
             _ => ledger,
-        };
-        Ok(tokio::spawn(async move {
-            if let Err(error) = api::serve(listener, ledger, auth).await {
-                tracing::error!(%error, "the API has stopped");
-            }
-        }))
+        }
     }
 
     /// The Raft node.
@@ -147,7 +141,15 @@ impl Replica {
     /// # Errors
     /// [`KeySetError`].
     pub fn reload_token_keys(&self) -> Result<(), KeySetError> {
-        self.tokens.reload()
+        self.auth.reload()
+    }
+
+    /// Reads certificates and key of the API's TLS again, where there is any; if that fails, those in use stay.
+    ///
+    /// # Errors
+    /// [`KeyFileError`].
+    pub fn reload_api_certificates(&self) -> Result<(), KeyFileError> {
+        self.mutual_tls.as_ref().map_or(Ok(()), |server| server.reload())
     }
 
     /// What counts.
@@ -183,6 +185,36 @@ impl Drop for Replica {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// What secures connections with client certificates, where there are any.
+fn mutual_tls(api: &config::Api) -> anyhow::Result<Option<Arc<tls::Server>>> {
+    let files = (&api.mtls_cert_file, &api.mtls_key_file, &api.mtls_client_ca_file);
+    let (Some(cert), Some(key), Some(client_ca)) = files else { return Ok(None) };
+    let files = tls::ServerFiles { cert: cert.clone(), key: key.clone(), client_ca: client_ca.clone() };
+    Ok(Some(Arc::new(tls::Server::open(files).context("the API's TLS can't be set up")?)))
+}
+
+/// Listens where the API is served.
+async fn doors(api: &config::Api, mutual_tls: Option<&Arc<tls::Server>>) -> anyhow::Result<Doors> {
+    let listener = async |address: &str| {
+        let bound = TcpListener::bind(address).await;
+        bound.with_context(|| format!("the API can't listen on {address}: is another process there?"))
+    };
+    let plain = listener(&api.listen).await?;
+    let mutual_tls = match (&api.mtls_listen, mutual_tls) {
+        (Some(address), Some(server)) => Some(MutualTls::new(listener(address).await?, server.clone())?),
+        _ => None,
+    };
+    Ok(Doors { plain, mutual_tls })
+}
+
+fn serve(doors: Doors, ledger: api::Ledger, auth: Arc<Authenticator>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = api::serve(doors, ledger, auth).await {
+            tracing::error!(%error, "the API has stopped");
+        }
+    })
 }
 
 /// Raft's own runtime; it may be dropped inside another one.

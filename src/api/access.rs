@@ -2,10 +2,30 @@
 
 use super::Service;
 use super::error::ApiError;
-use crate::auth::Identity;
+use super::mtls::MutualTls;
+use crate::auth::{AuthError, Identity};
+use crate::tls::ClientCertificate;
+use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::header;
 use axum::http::request::Parts;
+use axum::serve::IncomingStream;
+use std::net::SocketAddr;
+
+/// What a connection over TLS showed of who is at its other end.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Its address.
+    pub(super) from: SocketAddr,
+    /// Its certificate; none if that has no usable name, which is nobody's.
+    pub(super) certificate: Option<ClientCertificate>,
+}
+
+impl Connected<IncomingStream<'_, MutualTls>> for Shown {
+    fn connect_info(stream: IncomingStream<'_, MutualTls>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
 
 /// A caller that has proved who they are.
 #[derive(Clone, Debug)]
@@ -36,7 +56,15 @@ impl FromRequestParts<Service> for Caller {
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
         let authorization =
             parts.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-        Ok(Self(service.tokens.authenticate(authorization)?))
+        let Some(ConnectInfo(shown)) = parts.extensions.get::<ConnectInfo<Shown>>() else {
+            return Ok(Self(service.auth.authenticate(authorization)?));
+        };
+        let certificate = shown.certificate.as_ref().ok_or(AuthError::UnknownClient);
+        let identity = certificate.and_then(|shown| service.auth.authenticate_client(shown, authorization));
+        identity.map(Self).map_err(|error| {
+            tracing::info!(from = %shown.from, name = ?shown.certificate, %error, "a client is refused");
+            error.into()
+        })
     }
 }
 

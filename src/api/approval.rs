@@ -20,7 +20,7 @@ pub(super) fn approver(
     scope: &str,
 ) -> Result<Result<Option<String>, String>, ApiError> {
     let token = headers.text(APPROVER)?;
-    let who = token.map(|token| service.tokens.authenticate(Some(&format!("Bearer {token}"))));
+    let who = token.map(|token| service.auth.authenticate(Some(&format!("Bearer {token}"))));
     Ok(approved(&caller.0.subject, scope, who))
 }
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `ledger` | what handlers read from, and the bounds on how many do at once |
 //! | `layer` | around every request: trace id, time, panics, the error envelope |
-//! | `access` | who asks, with which scopes |
+//! | `access`, `mtls` | who asks, with which scopes; connections with client certificates |
 //! | `input`, `body`, `cursor` | parameters, fields, cursors |
 //! | `answer`, `error`, `record` | what is written |
 //! | `paths`, `openapi` | which paths there are, and the document that describes them |
@@ -35,6 +35,7 @@ mod hours;
 mod input;
 mod layer;
 mod ledger;
+mod mtls;
 mod openapi;
 mod paths;
 mod proof;
@@ -50,9 +51,11 @@ mod verify;
 
 pub use export_files::FilesAtHand;
 pub use ledger::Ledger;
+pub use mtls::MutualTls;
 pub use schemas::{SchemaSeries, SchemaVariant, Schemas, Trial};
 
-use crate::auth::TokenVerifier;
+use crate::auth::Authenticator;
+use access::Shown;
 use axum::Router;
 use error::ApiError;
 use paths::{Paths, get, post};
@@ -63,15 +66,28 @@ use tokio::net::TcpListener;
 #[derive(Clone)]
 struct Service {
     ledger: Arc<Ledger>,
-    tokens: Arc<TokenVerifier>,
+    auth: Arc<Authenticator>,
 }
 
-/// Serves the API on `listener` until the task is aborted.
+/// Where the API is served.
+pub struct Doors {
+    /// To who sends a bearer token.
+    pub plain: TcpListener,
+    /// To services that show a client certificate.
+    pub mutual_tls: Option<MutualTls>,
+}
+
+/// Serves the API until the task is aborted.
 ///
 /// # Errors
-/// If the listener fails for good.
-pub async fn serve(listener: TcpListener, ledger: Ledger, tokens: Arc<TokenVerifier>) -> std::io::Result<()> {
-    axum::serve(listener, router(ledger, tokens)).await
+/// If a listener fails for good.
+pub async fn serve(doors: Doors, ledger: Ledger, auth: Arc<Authenticator>) -> std::io::Result<()> {
+    let router = router(ledger, auth);
+    let plain = axum::serve(doors.plain, router.clone()).into_future();
+    let Some(mutual_tls) = doors.mutual_tls else { return plain.await };
+    let service = router.into_make_service_with_connect_info::<Shown>();
+    let mutual_tls = axum::serve(mutual_tls, service).into_future();
+    tokio::try_join!(plain, mutual_tls).map(|_| ())
 }
 
 /// Every path. What is added here belongs into `docs/openapi.json`, too.
@@ -120,8 +136,8 @@ fn paths() -> Paths {
 }
 
 /// Every path, with what is around every request.
-fn router(ledger: Ledger, tokens: Arc<TokenVerifier>) -> Router {
-    let service = Service { ledger: Arc::new(ledger), tokens };
+fn router(ledger: Ledger, auth: Arc<Authenticator>) -> Router {
+    let service = Service { ledger: Arc::new(ledger), auth };
     paths()
         .into_router()
         .fallback(|| async { ApiError::UnknownPath })

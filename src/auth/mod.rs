@@ -1,8 +1,10 @@
-//! Who asks: bearer tokens (JWT, RS256) checked against a JSON Web Key Set, and the scopes that they carry.
+//! Who asks: bearer tokens (JWT, RS256) checked against a JSON Web Key Set, client certificates by their common name, and
+//! the scopes that they carry.
 //!
-//! An [`Identity`] says who and by what means, so that client certificates can join later without changing a handler.
-//! Scopes are explicit: none implies another.
+//! An [`Identity`] says who and by what means; handlers ask it for scopes only. Scopes are explicit: none implies
+//! another.
 
+mod clients;
 pub mod dev;
 mod jwks;
 mod token;
@@ -13,6 +15,8 @@ mod tests;
 pub use jwks::KeySetError;
 
 use crate::config;
+use crate::tls::ClientCertificate;
+use clients::Clients;
 use jwks::KeySetFile;
 use std::collections::BTreeSet;
 
@@ -50,6 +54,8 @@ pub struct Identity {
 pub enum Via {
     /// By a bearer token (RFC 6750).
     BearerToken,
+    /// By a client certificate, with or without a bearer token.
+    ClientCertificate,
 }
 
 impl Identity {
@@ -86,30 +92,36 @@ pub enum AuthError {
     /// `iss` or `aud` is not the required one.
     #[error("the bearer token is of another issuer or for another audience")]
     Foreign,
+    /// A certificate of nobody that the configuration names.
+    #[error("the client certificate's common name is not known here: it must be that of one of api.clients")]
+    UnknownClient,
     /// `exp` or `sub` is absent, or a claim has the wrong form.
     #[error("the bearer token lacks exp or sub, or a claim has the wrong form")]
     Claims,
 }
 
-/// Checks bearer tokens.
+/// Finds out who asks.
 #[derive(Debug)]
-pub struct TokenVerifier {
+pub struct Authenticator {
     keys: KeySetFile,
     rules: token::Rules,
+    /// None where nobody can show a certificate.
+    clients: Option<Clients>,
 }
 
-impl TokenVerifier {
+impl Authenticator {
     /// Reads the key set that the configuration names.
     ///
     /// # Errors
     /// [`KeySetError`] if there is no usable key in it.
-    pub fn from_config(settings: &config::Auth) -> Result<Self, KeySetError> {
+    pub fn from_config(settings: &config::Auth, api: &config::Api) -> Result<Self, KeySetError> {
         let rules = token::Rules {
             issuer: settings.issuer.clone(),
             audience: settings.audience.clone(),
             leeway_seconds: settings.leeway_seconds,
         };
-        Ok(Self { keys: KeySetFile::open(&settings.jwks_file)?, rules })
+        let clients = api.mtls_listen.as_ref().map(|_| Clients::from_config(&api.clients));
+        Ok(Self { keys: KeySetFile::open(&settings.jwks_file)?, rules, clients })
     }
 
     /// The identity of who sent `authorization`, the value of the header of that name.
@@ -117,9 +129,31 @@ impl TokenVerifier {
     /// # Errors
     /// [`AuthError`].
     pub fn authenticate(&self, authorization: Option<&str>) -> Result<Identity, AuthError> {
-        let token = authorization.and_then(bearer).ok_or(AuthError::Missing)?;
+        self.token(authorization.ok_or(AuthError::Missing)?)
+    }
+
+    /// The identity of a service that showed a certificate, and sent `authorization` or nothing.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub fn authenticate_client(
+        &self,
+        certificate: &ClientCertificate,
+        authorization: Option<&str>,
+    ) -> Result<Identity, AuthError> {
+        let clients = self.clients.as_ref().ok_or(AuthError::UnknownClient)?;
+        clients.identify(certificate, authorization.map(|text| self.token(text)))
+    }
+
+    fn token(&self, authorization: &str) -> Result<Identity, AuthError> {
+        let token = bearer(authorization).ok_or(AuthError::Missing)?;
         self.keys.refresh();
-        token::verify(token, &self.keys, &self.rules)
+        let mut identity = token::verify(token, &self.keys, &self.rules)?;
+        // The regulator speaks for itself, by its certificate, wherever it can show one.
+        if self.clients.is_some() {
+            identity.scopes.remove(SCOPE_REGULATOR_ACK);
+        }
+        Ok(identity)
     }
 
     /// Reads the key set again now. If that fails, the keys in use stay.

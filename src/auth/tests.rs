@@ -23,14 +23,15 @@ fn now() -> i64 {
 }
 
 /// A directory, its issuer, and who checks its tokens.
-fn house() -> (tempfile::TempDir, DevIssuer, TokenVerifier) {
+fn house() -> (tempfile::TempDir, DevIssuer, Authenticator) {
     let dir = tempfile::tempdir().unwrap();
     let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
-    let verifier = TokenVerifier::from_config(&settings(issuer.jwks_path())).unwrap();
+    let verifier =
+        Authenticator::from_config(&settings(issuer.jwks_path()), &config::Api::default()).unwrap();
     (dir, issuer, verifier)
 }
 
-fn ask(verifier: &TokenVerifier, token: &str) -> Result<Identity, AuthError> {
+fn ask(verifier: &Authenticator, token: &str) -> Result<Identity, AuthError> {
     verifier.authenticate(Some(&format!("Bearer {token}")))
 }
 

@@ -1,4 +1,5 @@
-//! What a running replica reads again at SIGHUP: the configuration's log filter, and the key set of bearer tokens.
+//! What a running replica reads again at SIGHUP: the configuration's log filter, the key set of bearer tokens, and the
+//! certificates of the API.
 
 use crate::config::{self, Config};
 use crate::replica::Replica;
@@ -22,6 +23,9 @@ pub fn reload(file: &Path, running: &mut Config, replica: &Replica, set_log_filt
         Err(error) => {
             tracing::error!(%error, "SIGHUP: the key set of bearer tokens can't be used; the keys in use stay");
         }
+    }
+    if let Err(error) = replica.reload_api_certificates() {
+        tracing::error!(%error, "SIGHUP: the API's certificates can't be used; those in use stay");
     }
 }
 

@@ -4,6 +4,7 @@
 //! sections and keys are refused with the nearest known one, so that a slip never means a silent default. Secrets are
 //! given by file path or environment only, and never printed.
 
+mod api;
 mod delivery;
 mod pricing;
 mod reader;
@@ -19,8 +20,8 @@ pub use cdr_core::key::Algorithm;
 pub use cdr_core::tariff::{Tariff, TariffTable};
 pub use pricing::{Pricing, PricingSource};
 pub use sections::{
-    Api, Auth, BusKind, Cluster, Consumers, Delivery, DeliveryKind, Events, Export, Ingest, LogFormat,
-    Observability, Peers, Settlement, Signer, SignerKind, Storage,
+    Api, ApiClient, Auth, BusKind, Cluster, Consumers, Delivery, DeliveryKind, Events, Export, Ingest,
+    LogFormat, Observability, Peers, Settlement, Signer, SignerKind, Storage,
 };
 pub use tariff::{Operator, Operators};
 pub use wait::Wait;

@@ -215,8 +215,18 @@ section! {
 section! {
     /// `[api]`: the HTTP interface.
     Api {
-        /// Address on which the API is served.
+        /// Address on which the API is served, to who sends a bearer token.
         listen: String = "0.0.0.0:3018".to_owned(),
+        /// Address on which it is served over TLS to services that show a client certificate; nowhere if absent.
+        mtls_listen: Option<String> = None,
+        /// This node's certificate there, PEM.
+        mtls_cert_file: Option<PathBuf> = None,
+        /// Private key of `mtls_cert_file`, PEM, with mode 0600.
+        mtls_key_file: Option<PathBuf> = None,
+        /// Certificates that the services' certificates must descend from, PEM.
+        mtls_client_ca_file: Option<PathBuf> = None,
+        /// The services.
+        clients: Vec<ApiClient> = Vec::new(),
         /// Most queries that read the store at once; more wait.
         max_concurrent_reads: u32 = 32,
         /// Most chain verifications at once; more wait.
@@ -233,6 +243,20 @@ section! {
         /// Most live feeds at once; more are refused.
         max_live_feeds: u32 = 32,
     }
+}
+
+/// `[[api.clients]]`: a service that proves itself by a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiClient {
+    /// Common name of its certificate.
+    pub name: String,
+    /// What it may do on the strength of the certificate alone; a bearer token adds to it.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// True if it must send a bearer token, too.
+    #[serde(default)]
+    pub requires_token: bool,
 }
 
 section! {

@@ -1,7 +1,7 @@
 //! What values must satisfy before a node starts with them.
 
 use super::wait::Wait;
-use super::{BusKind, Config, Problem, Signer, SignerKind, delivery, pricing};
+use super::{BusKind, Config, Problem, Signer, SignerKind, api, delivery, pricing};
 use cdr_core::export_signature::is_key_id;
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
@@ -39,7 +39,7 @@ impl Check {
         self.that(plain, key, "1 to 64 of A-Z a-z 0-9 _ -");
     }
 
-    fn listens(&mut self, key: &str, address: &str) {
+    pub(super) fn listens(&mut self, key: &str, address: &str) {
         let why = format!("{address:?} is not IP:PORT, such as 127.0.0.1:3018");
         self.that(address.parse::<SocketAddr>().is_ok(), key, &why);
     }
@@ -62,14 +62,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     check.that(jiff::tz::TimeZone::get(zone).is_ok(), "settlement.zone", &why);
     settlement(config, &mut check);
     export(config, &mut check);
-    check.listens("api.listen", &config.api.listen);
-    check.range("api.max_concurrent_reads", config.api.max_concurrent_reads, 1, 1024);
-    check.range("api.max_concurrent_verifications", config.api.max_concurrent_verifications, 1, 64);
-    check.range("api.request_timeout_ms", config.api.request_timeout_ms, 100, 600_000);
-    check.range("api.scan_budget_ms", config.api.scan_budget_ms, 1, config.api.request_timeout_ms / 2);
-    check.range("api.verification_timeout_ms", config.api.verification_timeout_ms, 100, 3_600_000);
-    check.range("api.max_body_bytes", config.api.max_body_bytes, 1024, 16 << 20);
-    check.range("api.max_live_feeds", config.api.max_live_feeds, 1, 1024);
+    api::check(&config.api, &mut check);
     let jwks = &config.auth.jwks_file;
     check.that(
         *jwks != PathBuf::new(),

@@ -9,7 +9,6 @@
 mod directory;
 mod drop;
 mod error;
-mod keys;
 mod parcel;
 pub mod policy;
 mod rest;

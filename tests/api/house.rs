@@ -13,8 +13,8 @@ use cdr_core::seal::signed_message;
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::{CdrId, Hour, Millis, Money, Row, Uuid};
 use cdr_mediation::acts::{Desk, OpenDesk};
-use cdr_mediation::api::{self, Ledger, SchemaSeries, SchemaVariant, Schemas, Trial};
-use cdr_mediation::auth::TokenVerifier;
+use cdr_mediation::api::{self, Doors, Ledger, SchemaSeries, SchemaVariant, Schemas, Trial};
+use cdr_mediation::auth::Authenticator;
 use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
 use cdr_mediation::clock::Clock;
 use cdr_mediation::config::Config;
@@ -309,14 +309,14 @@ pub async fn start_replica(
     config.auth.leeway_seconds = 0;
     config.api.max_body_bytes = 4096;
     config.api.scan_budget_ms = bounds.scan_budget_ms;
-    let tokens = Arc::new(TokenVerifier::from_config(&config.auth).unwrap());
+    let tokens = Arc::new(Authenticator::from_config(&config.auth, &config.api).unwrap());
     let desk = Desk::new(node.clone(), store.clone());
     let metrics = Arc::new(Metrics::new().unwrap());
     let ledger = Ledger::new(store.clone(), node.clone(), clock.clone(), metrics, desk.clone(), &config)
         .with_schemas(Arc::new(schemas()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api = listener.local_addr().unwrap();
-    tokio::spawn(api::serve(listener, ledger, tokens));
+    tokio::spawn(api::serve(Doors { plain: listener, mutual_tls: None }, ledger, tokens));
     Started { node, store, clock, desk, api }
 }
 

@@ -3,6 +3,7 @@
 //! somebody is told why not.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../common/certificates.rs"]
 mod certificates;
 mod fallback;
 mod parcels;

@@ -2,6 +2,7 @@
 //! kept while the services are away, refused where they make no sense.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../common/certificates.rs"]
 mod certificates;
 mod entities;
 mod node;
@@ -16,8 +17,9 @@ use cdr_mediation::metrics::Metrics;
 use cdr_mediation::pricing::{
     BreakerSettings, CallSettings, GrpcPricing, GrpcSettings, PriceQuery, TlsFiles,
 };
-use certificates::{Authority, Pair, write_client};
+use certificates::{Authority, ClientFiles, Pair};
 use service::{Service, Shared, v1};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -80,6 +82,12 @@ impl House {
     fn dependency(&self, name: &str) -> Result<(), String> {
         self.metrics.dependencies()[name].clone()
     }
+}
+
+/// Writes what a client needs into `dir`: whom it trusts, and what it shows.
+fn write_client(dir: &Path, trusted: &Authority, shown: &Pair) -> TlsFiles {
+    let files = ClientFiles::write(dir, trusted, shown);
+    TlsFiles { ca_file: files.ca, cert_file: files.cert, key_file: files.key }
 }
 
 fn line(per_segment: &str) -> v1::Tariff {

@@ -1,7 +1,8 @@
 //! Snapshots that are fetched, exchanged and refused.
 
-use crate::certificates::{Authority, write_client};
+use crate::certificates::Authority;
 use crate::service::v1;
+use crate::write_client;
 use crate::{House, NOW, eventually, line, query, table};
 use cdr_core::Millis;
 use cdr_core::row::{Encoding, FinalState, Sms};

@@ -1,21 +1,20 @@
 //! Mutual TLS: what is read from files, and what refusals mean.
 
 use crate::delivery::error::{DeliveryError, ErrorClass, Place, chain};
-use crate::delivery::keys;
+use crate::key_files::KeyFileError;
 use crate::tls;
 use reqwest::Url;
 use std::error::Error;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 pub(super) use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{self, AlertDescription, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{self, AlertDescription};
 
 /// Longest time in which a receiver that refuses a certificate says so.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
@@ -31,41 +30,22 @@ pub(super) struct TlsFiles {
 impl TlsFiles {
     /// Reads the files as they are now.
     pub(super) fn load(&self, place: &Place) -> Result<ClientConfig, DeliveryError> {
-        let unusable = |path: &Path, why: String| keys::unusable(place, path, &why);
-        let roots = self.roots(place)?;
-        let chain_of = certificates(place, &self.cert)?;
-        let secret = keys::read_secret(place, &self.key)?;
-        // The parser's words could hold a part of the key.
-        let key = PrivateKeyDer::from_pem_slice(secret.as_bytes())
-            .map_err(|_| unusable(&self.key, "it holds no private key in PEM".to_owned()))?;
-        let builder = tls::client(roots)
-            .map_err(|e| place.error(ErrorClass::Setup, format!("TLS can't be used: {e}")))?;
-        let config = builder.with_client_auth_cert(chain_of, key);
-        config.map_err(|e| unusable(&self.cert, format!("with its key: {e}")))
-    }
-
-    fn roots(&self, place: &Place) -> Result<RootCertStore, DeliveryError> {
-        let Some(path) = &self.ca else {
-            let roots = tls::system_roots();
+        let setup = |what: String| place.error(ErrorClass::Setup, what);
+        let unusable = |error: KeyFileError| setup(error.to_string());
+        let roots = match &self.ca {
+            Some(path) => tls::roots(path).map_err(unusable)?,
+            None => tls::system_roots(),
+        };
+        if roots.is_empty() {
             let what =
                 "this system has no root certificates: install ca-certificates, or set delivery.rest_ca_file";
-            return if roots.is_empty() { Err(place.error(ErrorClass::Setup, what)) } else { Ok(roots) };
-        };
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(place, path)? {
-            roots.add(certificate).map_err(|e| keys::unusable(place, path, &e.to_string()))?;
+            return Err(setup(what.to_owned()));
         }
-        Ok(roots)
-    }
-}
-
-fn certificates(place: &Place, path: &Path) -> Result<Vec<CertificateDer<'static>>, DeliveryError> {
-    let text = keys::read_public(place, path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(keys::unusable(place, path, "it holds no certificate in PEM")),
-        Err(e) => Err(keys::unusable(place, path, &e.to_string())),
+        let chain = tls::certificates(&self.cert).map_err(unusable)?;
+        let key = tls::private_key(&self.key).map_err(unusable)?;
+        let builder = tls::client(roots).map_err(|e| setup(format!("TLS can't be used: {e}")))?;
+        let config = builder.with_client_auth_cert(chain, key);
+        config.map_err(|e| unusable(KeyFileError::new(&self.cert, &format!("with its key: {e}"))))
     }
 }
 

@@ -4,7 +4,7 @@ use super::SftpOptions;
 use super::session::Session;
 use crate::delivery::Timeouts;
 use crate::delivery::error::{DeliveryError, ErrorClass, Place, chain};
-use crate::delivery::keys;
+use crate::key_files::{KeyFileError, read_secret};
 use russh::client::{self, AuthResult, Handle};
 use russh::keys::{
     Algorithm, EcdsaCurve, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate,
@@ -152,8 +152,9 @@ pub(super) async fn within<T>(
 
 /// Reads a private key; RSA is not supported.
 pub(super) fn read_key(place: &Place, path: &Path) -> Result<PrivateKey, DeliveryError> {
-    let text = keys::read_secret(place, path)?;
-    let unusable = |why: String| keys::unusable(place, path, &why);
+    let setup = |error: KeyFileError| place.error(ErrorClass::Setup, error.to_string());
+    let unusable = |why: String| setup(KeyFileError::new(path, &why));
+    let text = read_secret(path).map_err(setup)?;
     let key = decode_secret_key(&text, None).map_err(|e| unusable(chain(&e)))?;
     match key.algorithm() {
         Algorithm::Ed25519 | Algorithm::Ecdsa { .. } => Ok(key),

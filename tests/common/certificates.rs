@@ -1,4 +1,5 @@
 //! Certificates for both sides, made for one test.
+#![allow(dead_code)]
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::fs;

@@ -1,0 +1,219 @@
+//! The API over mutual TLS: who gets in, what a certificate allows, and how certificates are exchanged at run time.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use cdr_core::CdrId;
+use cdr_mediation::auth::dev::DevIssuer;
+use cdr_mediation::tls;
+use common::certificates::{Authority, ClientFiles, Pair};
+use common::cluster::wait_until;
+use common::single::Single;
+use reqwest::blocking::Client;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const CLIENTS: &str = r#"
+[[api.clients]]
+name = "billing-service"
+scopes = ["cdr:read"]
+
+[[api.clients]]
+name = "regulator-portal-service"
+requires_token = true
+
+[[api.clients]]
+name = "atra"
+scopes = ["cdr:regulator-ack"]
+"#;
+
+/// A replica with both doors, and who vouches for certificates on either side of the second one.
+struct House {
+    replica: Single,
+    issuer: DevIssuer,
+    servers: Authority,
+    clients: Authority,
+    files: ClientFiles,
+    dir: TempDir,
+}
+
+impl House {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
+        let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+        let own = dir.path().join("own");
+        std::fs::create_dir(&own).unwrap();
+        let files = ClientFiles::write(&own, &clients, &servers.issue("cdr-mediation"));
+        let mut replica = Single::new(dir.path(), issuer.jwks_path());
+        let port = replica.spare_port();
+        replica.edit(|text| {
+            format!(
+                "{text}mtls_listen = \"127.0.0.1:{port}\"\nmtls_cert_file = {:?}\nmtls_key_file = {:?}\n\
+                 mtls_client_ca_file = {:?}\n{CLIENTS}",
+                files.cert, files.key, files.ca
+            )
+        });
+        replica.start();
+        let house = Self { replica, issuer, servers, clients, files, dir };
+        let url = house.replica.url("/health/live");
+        wait_until("the API", 60, || ureq::get(&url).call().is_ok());
+        house
+    }
+
+    fn token(&self, scopes: &[&str]) -> String {
+        self.issuer.token("inspector", scopes, 600).unwrap()
+    }
+
+    /// A client that shows this certificate, or none.
+    fn client(&self, shown: Option<&Pair>) -> Client {
+        let builder = tls::client(tls::roots(&write(self.dir.path(), &self.servers)).unwrap()).unwrap();
+        let config = match shown {
+            None => builder.with_no_client_auth(),
+            Some(shown) => {
+                let dir = tempfile::tempdir().unwrap();
+                let files = ClientFiles::write(dir.path(), &self.servers, shown);
+                let chain = tls::certificates(&files.cert).unwrap();
+                builder.with_client_auth_cert(chain, tls::private_key(&files.key).unwrap()).unwrap()
+            }
+        };
+        let builder = Client::builder().tls_backend_preconfigured(config);
+        builder.timeout(Duration::from_secs(20)).build().unwrap()
+    }
+
+    /// A client with a certificate for `name`.
+    fn named(&self, name: &str) -> Client {
+        self.client(Some(&self.clients.issue(name)))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.replica.spare_port())
+    }
+
+    /// Status and code of the answer to a question; none if there was no connection.
+    fn get(&self, client: &Client, path: &str, token: Option<&str>) -> Option<(u16, Value)> {
+        let mut request = client.get(self.url(path));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        answer(request)
+    }
+
+    fn acknowledge(&self, client: &Client, token: Option<&str>) -> Option<(u16, Value)> {
+        let name = CdrId([1; 16]).with_prefix("exp_");
+        let body = json!({"atraReceiptId": "R-1", "status": "VERIFIED"}).to_string();
+        let mut request = client.post(self.url(&format!("/v1/cdr/exports/{name}/mark-acked"))).body(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        answer(request)
+    }
+}
+
+fn write(dir: &Path, authority: &Authority) -> std::path::PathBuf {
+    let path = dir.join("servers-ca.pem");
+    std::fs::write(&path, &authority.cert).unwrap();
+    path
+}
+
+fn answer(request: reqwest::blocking::RequestBuilder) -> Option<(u16, Value)> {
+    let response = request.send().ok()?;
+    let status = response.status().as_u16();
+    let body: Value = serde_json::from_slice(&response.bytes().unwrap()).unwrap();
+    Some((status, body["error"]["code"].clone()))
+}
+
+const KEYS: &str = "/v1/cdr/keys?consistency=stale";
+const SCHEMAS: &str = "/v1/cdr/regulator-schemas";
+
+fn ok() -> Option<(u16, Value)> {
+    Some((200, Value::Null))
+}
+
+fn refused(status: u16, code: &str) -> Option<(u16, Value)> {
+    Some((status, json!(code)))
+}
+
+#[test]
+fn a_certificate_allows_what_the_configuration_says_and_no_more() {
+    let house = House::start();
+    let billing = house.named("billing-service");
+    assert_eq!(house.get(&billing, KEYS, None), ok());
+    assert_eq!(house.get(&billing, SCHEMAS, None), refused(403, "INSUFFICIENT_SCOPE"));
+    // A token adds to it.
+    let admin = house.token(&["cdr:admin"]);
+    assert_eq!(house.get(&billing, KEYS, Some(&admin)), ok());
+    assert_ne!(house.get(&billing, SCHEMAS, Some(&admin)), refused(403, "INSUFFICIENT_SCOPE"));
+    // One that does not count is not passed over.
+    assert_eq!(house.get(&billing, KEYS, Some("nonsense")), refused(401, "UNAUTHENTICATED"));
+
+    let portal = house.named("regulator-portal-service");
+    assert_eq!(house.get(&portal, KEYS, None), refused(401, "UNAUTHENTICATED"), "a token is required");
+    assert_eq!(house.get(&portal, KEYS, Some(&house.token(&["cdr:read"]))), ok());
+    assert_eq!(house.get(&portal, KEYS, Some(&house.token(&[]))), refused(403, "INSUFFICIENT_SCOPE"));
+
+    let stranger = house.named("analytics-service");
+    assert_eq!(house.get(&stranger, KEYS, None), refused(401, "UNAUTHENTICATED"), "nobody named it");
+    let read = house.token(&["cdr:read"]);
+    assert_eq!(house.get(&stranger, KEYS, Some(&read)), refused(401, "UNAUTHENTICATED"));
+    assert_eq!(house.get(&stranger, "/health/live", None), ok());
+}
+
+#[test]
+fn only_the_regulators_certificate_acknowledges_a_file() {
+    let house = House::start();
+    // That it may shows in its being told that there is no such file.
+    assert_eq!(house.acknowledge(&house.named("atra"), None), refused(404, "EXPORT_NOT_FOUND"));
+    let token = house.token(&["cdr:regulator-ack"]);
+    let billing = house.named("billing-service");
+    assert_eq!(house.acknowledge(&billing, Some(&token)), refused(403, "INSUFFICIENT_SCOPE"));
+    let name = CdrId([1; 16]).with_prefix("exp_");
+    let plain = ureq::post(house.replica.url(&format!("/v1/cdr/exports/{name}/mark-acked")))
+        .header("Authorization", format!("Bearer {token}"))
+        .send("{}");
+    assert!(matches!(plain, Err(ureq::Error::StatusCode(403))), "{plain:?}");
+}
+
+#[test]
+fn nobody_gets_in_without_a_certificate_of_the_right_authority() {
+    let house = House::start();
+    let token = house.token(&["cdr:read"]);
+    let ask = |client: &Client| house.get(client, KEYS, Some(&token));
+    assert_eq!(ask(&house.client(None)), None);
+    let foreign = Authority::new("clients").issue("billing-service");
+    assert_eq!(ask(&house.client(Some(&foreign))), None, "another authority of the same name");
+    let expired = house.clients.issue_expired("billing-service");
+    assert_eq!(ask(&house.client(Some(&expired))), None);
+    // Whoever connects and says nothing holds nobody up.
+    let silent: Vec<_> = (0..100)
+        .map(|_| std::net::TcpStream::connect(("127.0.0.1", house.replica.spare_port())).unwrap())
+        .collect();
+    drop(silent.into_iter().take(50).collect::<Vec<_>>());
+    assert_eq!(ask(&house.named("billing-service")), ok());
+}
+
+#[test]
+fn certificates_are_exchanged_at_run_time() {
+    let mut house = House::start();
+    assert_eq!(house.get(&house.named("billing-service"), KEYS, None), ok());
+    // Both authorities are exchanged.
+    let (servers, clients) = (Authority::new("servers-2"), Authority::new("clients-2"));
+    house.files.show(&servers.issue("cdr-mediation"));
+    std::fs::write(&house.files.ca, &clients.cert).unwrap();
+    let before = house.named("billing-service");
+    assert_eq!(house.get(&before, KEYS, None), ok(), "the files alone change nothing");
+    house.replica.hang_up();
+    let (old_servers, old_clients) =
+        (std::mem::replace(&mut house.servers, servers), std::mem::replace(&mut house.clients, clients));
+    wait_until("the new certificates", 10, || house.get(&house.named("billing-service"), KEYS, None) == ok());
+    let of_before = house.client(Some(&old_clients.issue("billing-service")));
+    assert_eq!(house.get(&of_before, KEYS, None), None);
+    // What can't be used is not.
+    std::fs::write(&house.files.cert, &old_servers.cert).unwrap();
+    house.replica.hang_up();
+    wait_until("the complaint", 10, || house.replica.log().contains("the API's certificates can't be used"));
+    assert_eq!(house.get(&house.named("billing-service"), KEYS, None), ok());
+    assert!(house.replica.runs());
+}
