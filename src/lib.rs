@@ -27,6 +27,7 @@ pub mod acts;
 pub mod api;
 pub mod auth;
 pub mod bus;
+mod causes;
 pub mod clock;
 pub mod commands;
 pub mod config;

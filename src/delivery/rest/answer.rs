@@ -1,7 +1,8 @@
 //! What the receiver's answer means.
 
+use crate::causes::chain;
 use crate::delivery::Receipt;
-use crate::delivery::error::{Answer, ChannelKind, DeliveryError, ErrorClass, Place, chain};
+use crate::delivery::error::{Answer, ChannelKind, DeliveryError, ErrorClass, Place};
 use crate::delivery::parcel::Parcel;
 use cdr_core::Hash;
 use cdr_core::hash::{from_hex, to_hex};

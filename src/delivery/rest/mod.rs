@@ -10,9 +10,10 @@ mod answer;
 mod body;
 mod tls;
 
-use super::error::{ChannelKind, DeliveryError, ErrorClass, Place, chain};
+use super::error::{ChannelKind, DeliveryError, ErrorClass, Place};
 use super::parcel::Parcel;
 use super::{Channel, Receipt, Timeouts};
+use crate::causes::chain;
 use crate::config;
 use body::Upload;
 use cdr_core::hash::to_hex;

@@ -1,6 +1,7 @@
 //! Mutual TLS: what is read from files, and what refusals mean.
 
-use crate::delivery::error::{DeliveryError, ErrorClass, Place, chain};
+use crate::causes::chain;
+use crate::delivery::error::{DeliveryError, ErrorClass, Place};
 use crate::key_files::KeyFileError;
 use crate::tls;
 use reqwest::Url;

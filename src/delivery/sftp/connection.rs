@@ -2,8 +2,9 @@
 
 use super::SftpOptions;
 use super::session::Session;
+use crate::causes::chain;
 use crate::delivery::Timeouts;
-use crate::delivery::error::{DeliveryError, ErrorClass, Place, chain};
+use crate::delivery::error::{DeliveryError, ErrorClass, Place};
 use crate::key_files::{KeyFileError, read_secret};
 use russh::client::{self, AuthResult, Handle};
 use russh::keys::{

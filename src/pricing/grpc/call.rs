@@ -2,7 +2,8 @@
 
 use super::backoff::{pause, random};
 use super::breaker::{Breaker, BreakerSettings, BreakerState};
-use super::channel::{Connector, TlsFiles, chain};
+use super::channel::{Connector, TlsFiles};
+use crate::causes::chain;
 use crate::metrics::Metrics;
 use crate::pricing::PricingError;
 use std::future::Future;

@@ -1,5 +1,6 @@
 //! The encrypted channel to a service, on which both sides show certificates.
 
+use crate::causes::chain;
 use crate::pricing::PricingError;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -89,19 +90,4 @@ fn connect(endpoint: &str, files: &TlsFiles, deadline: Duration) -> Result<Chann
         .keep_alive_timeout(deadline)
         .keep_alive_while_idle(true)
         .connect_lazy())
-}
-
-/// An error with everything that caused it; the outermost alone says little ("transport error").
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
