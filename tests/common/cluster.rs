@@ -304,10 +304,24 @@ impl Cluster {
         (response.status().as_u16(), node, response.body_mut().read_json().unwrap())
     }
 
+    /// A node's process.
+    pub fn process_id(&self, id: usize) -> u32 {
+        self.nodes[id - 1].process.as_ref().unwrap().id()
+    }
+
+    /// Bytes that a node answers with success.
+    pub fn bytes(&self, id: usize, path: &str) -> Vec<u8> {
+        let url = format!("http://127.0.0.1:{}{path}", self.nodes[id - 1].api_port);
+        let request = self.agent.get(&url).header("Authorization", format!("Bearer {}", self.token));
+        let mut response = request.call().unwrap_or_else(|e| panic!("GET {path} on node {id}: {e}"));
+        let bytes = response.body_mut().with_config().limit(4 << 30).read_to_vec().unwrap();
+        assert_eq!(response.status().as_u16(), 200, "GET {path}: {}", String::from_utf8_lossy(&bytes));
+        bytes
+    }
+
     /// The largest resident size that a node's process ever had, in bytes.
     pub fn peak_bytes(&self, id: usize) -> u64 {
-        let process = self.nodes[id - 1].process.as_ref().unwrap();
-        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process_id(id))).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }

@@ -45,11 +45,6 @@ impl Dev {
         assert!(served, "the replicas stopped");
     }
 
-    /// The process of all three.
-    pub fn process_id(&self) -> u32 {
-        self.process.id()
-    }
-
     /// What the first replica answers; none if it does not answer with success.
     pub fn get(&self, path: &str) -> Option<Value> {
         let token = std::fs::read_to_string(self.data.join("dev-token")).ok()?;
