@@ -10,4 +10,5 @@ mod receiver;
 mod rest;
 mod sftp;
 mod sftp_faults;
+mod small_disk;
 mod sshd;
