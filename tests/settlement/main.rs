@@ -19,5 +19,6 @@ mod softhsm;
 #[path = "../delivery/sshd.rs"]
 mod sshd;
 mod steps;
+mod uploads;
 #[path = "../hsm/vouching.rs"]
 mod vouching;
