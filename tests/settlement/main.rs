@@ -14,6 +14,9 @@ mod line;
 mod parcels;
 #[path = "../delivery/receiver.rs"]
 mod receiver;
+mod receivers;
+#[path = "../delivery/small_disk.rs"]
+mod small_disk;
 #[path = "../hsm/softhsm.rs"]
 mod softhsm;
 #[path = "../delivery/sshd.rs"]
