@@ -8,6 +8,7 @@ mod certificates;
 mod checks;
 #[path = "../common/mod.rs"]
 mod common;
+mod fallback;
 mod house;
 mod line;
 #[path = "../delivery/parcels.rs"]
