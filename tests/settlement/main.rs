@@ -16,6 +16,7 @@ mod parcels;
 #[path = "../delivery/receiver.rs"]
 mod receiver;
 mod receivers;
+mod rotation;
 #[path = "../delivery/small_disk.rs"]
 mod small_disk;
 #[path = "../hsm/softhsm.rs"]
