@@ -107,23 +107,24 @@ impl House {
         let events = self.dir.join("events.pem");
         SigningKey::load_or_create(&events).unwrap();
         let (sftp, rest) = (self.sshd.options(PATIENT), self.receiver.options(PATIENT));
-        format!(
-            "[events]\nsigning_key_file = {events:?}\nreplicas = 1\n\
-             [export]\nschema_dir = {SCHEMAS:?}\nschema_variant = \"atra-tap-v2\"\n\
-             [delivery]\nkind = \"regulator\"\nsftp_host = {:?}\nsftp_port = {}\nsftp_user = {:?}\n\
-             sftp_directory = {:?}\nsftp_host_fingerprints = {:?}\nsftp_key_files = {:?}\n\
-             rest_url = {:?}\nrest_ca_file = {:?}\nrest_client_cert_file = {:?}\nrest_client_key_file = {:?}\n",
-            sftp.host,
-            self.line.port(),
-            sftp.user,
-            sftp.directory,
-            sftp.host_fingerprints,
-            sftp.key_files,
-            rest.url,
-            rest.ca_file.unwrap(),
-            rest.client_cert_file,
-            rest.client_key_file,
-        )
+        let sections = json!({
+            "events": { "signing_key_file": events, "replicas": 1 },
+            "export": { "schema_dir": SCHEMAS, "schema_variant": "atra-tap-v2" },
+            "delivery": {
+                "kind": "regulator",
+                "sftp_host": sftp.host,
+                "sftp_port": self.line.port(),
+                "sftp_user": sftp.user,
+                "sftp_directory": sftp.directory,
+                "sftp_host_fingerprints": sftp.host_fingerprints,
+                "sftp_key_files": sftp.key_files,
+                "rest_url": rest.url,
+                "rest_ca_file": rest.ca_file,
+                "rest_client_cert_file": rest.client_cert_file,
+                "rest_client_key_file": rest.client_key_file,
+            },
+        });
+        toml::to_string(&sections).unwrap()
     }
 
     /// Has the root key vouch for the key of the configuration, from an hour on.

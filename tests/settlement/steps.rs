@@ -11,7 +11,9 @@ fn opened_and_not_encoded() {
     let Some(hsm) = SoftHsm::for_test("steps::opened_and_not_encoded") else { return };
     let mut house = House::start(hsm);
     let in_the_way = [1, 2, 3].map(|id| house.cluster.data_dir(id).join("exports"));
-    in_the_way.iter().for_each(|path| std::fs::write(path, "no directory").unwrap());
+    for path in &in_the_way {
+        std::fs::write(path, "no directory").unwrap();
+    }
     house.end_day(0);
     house.wait_for_files("opened", 1, |file| file["sha256"].is_null());
     wait_until("files that can't be made", 30, || {

@@ -44,7 +44,9 @@ fn delivered_and_not_committed() {
     let name = house.wait_for_half_a_file(1);
     let leader = house.cluster.leader();
     let followers: Vec<usize> = (1..=3).filter(|id| *id != leader).collect();
-    followers.iter().for_each(|id| house.cluster.kill(*id));
+    for id in &followers {
+        house.cluster.kill(*id);
+    }
     house.line.release();
     let of_file = ["", ".sig", ".trace.json.zst"].map(|suffix| format!("{name}{suffix}"));
     wait_until("an upload without a quorum", 20, || {
@@ -60,7 +62,9 @@ fn delivered_and_not_committed() {
     };
     let before = stamps(&house);
     // The dead leader's log may hold the row: the others have a quorum without it.
-    followers.iter().for_each(|id| house.cluster.restart(*id));
+    for id in &followers {
+        house.cluster.restart(*id);
+    }
     let next = house.cluster.leader();
     house.wait_until_delivered(1, "SFTP");
     house.bring_back(leader);
