@@ -157,6 +157,11 @@ impl Cluster {
         self.dir.join(format!("clock-{id}"))
     }
 
+    /// Where a node's API is.
+    pub fn api_url(&self, id: usize) -> String {
+        format!("http://127.0.0.1:{}", self.nodes[id - 1].api_port)
+    }
+
     /// Directory of a node's data.
     pub fn data_dir(&self, id: usize) -> PathBuf {
         self.dir.join(format!("node-{id}"))

@@ -11,4 +11,5 @@ mod receiver;
 mod rest;
 mod sftp;
 mod sftp_faults;
+mod small_disk;
 mod sshd;

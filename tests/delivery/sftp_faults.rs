@@ -1,12 +1,11 @@
 //! SFTP when something is wrong: the server dies, is full, is another one, or lets nobody in.
 
 use crate::parcels::{BRIEF, Gate, NAME, PATIENT, SIGNATURE, content, parcel};
+use crate::small_disk::SmallDisk;
 use crate::sshd::{Sshd, is_root};
 use cdr_mediation::delivery::{Channel, ErrorClass, Sftp};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Command;
 
 #[tokio::test]
 async fn a_server_that_dies_during_the_upload_gets_the_file_from_its_successor() {
@@ -49,30 +48,12 @@ async fn an_attempt_that_is_given_up_leaves_nothing_that_hurts() {
     assert_eq!(server.names(), [NAME, SIGNATURE]);
 }
 
-/// A file system of 4 MiB over a directory; unmounted when dropped.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(over: PathBuf) -> Self {
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&over).status();
-        assert!(mounted.unwrap().success(), "a small file system can't be mounted");
-        Self(over)
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_is_told_apart_and_left_as_it_was() {
     let server = Sshd::start();
     let bytes = content(6 << 20);
     let full = if is_root() {
-        let small = Small::mount(server.drop());
+        let small = SmallDisk::mount(server.drop());
         server.give_to_user(&server.drop());
         Some(small)
     } else {

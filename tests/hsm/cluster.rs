@@ -3,13 +3,13 @@
 
 use super::common::cluster::{ClockOffset, Cluster, wait_until};
 use super::common::nats::NatsServer;
-use super::softhsm::{ED25519_SEED, P256_SCALAR, PIN, SoftHsm, TOKEN};
+use super::softhsm::{ED25519_SEED, P256_SCALAR, PIN, SoftHsm};
+use super::vouching::RootKey;
 use cdr_core::Hour;
 use cdr_core::key::Algorithm::{EcdsaP256, Ed25519};
 use cdr_mediation::bus::{JetStream, NatsOptions};
 use cdr_mediation::generate::{GenerateOptions, generate};
 use cdr_mediation::publish::{PublishOptions, publish_file};
-use ed25519_dalek::{Signer, SigningKey};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -34,7 +34,7 @@ struct House {
     hsm: SoftHsm,
     dir: PathBuf,
     nats: NatsServer,
-    root: SigningKey,
+    root: RootKey,
     /// Everything that commands printed.
     said: Vec<u8>,
 }
@@ -43,8 +43,7 @@ impl House {
     fn new(hsm: SoftHsm) -> Self {
         let dir = hsm.dir().join("cluster");
         std::fs::create_dir(&dir).unwrap();
-        let root = SigningKey::from_bytes(&[77; 32]);
-        std::fs::write(dir.join("root.pub"), hex::encode(root.verifying_key().as_bytes())).unwrap();
+        let root = RootKey::new(&dir);
         Self { hsm, dir, nats: NatsServer::start(), root, said: Vec::new() }
     }
 
@@ -61,35 +60,13 @@ impl House {
 
     /// Names the keys of a configuration.
     fn with_key(&self, text: &str, key_id: &str, algorithm: &str, previous: &[&str]) -> String {
-        let (before, rest) = text.split_once("[signer]\n").unwrap();
-        let (_, after) = rest.split_once("[api]").unwrap();
-        format!(
-            "{before}[signer]\nkind = \"pkcs11\"\nmodule = \"{}\"\ntoken_label = \"{TOKEN}\"\npin_file = \"{}\"\n\
-             key_id = \"{key_id}\"\nalgorithm = \"{algorithm}\"\nprevious_key_ids = {previous:?}\n\
-             key_record_file = \"{}\"\n[api]{after}",
-            SoftHsm::module().display(),
-            self.hsm.pin_file().display(),
-            self.file(&format!("{key_id}.json")),
-        )
+        self.root.with_key(&self.hsm, text, key_id, algorithm, previous)
     }
 
     /// Has the root key sign the record of the configured key, as an operator does.
     fn vouch(&mut self, cluster: &Cluster, key_id: &str, from: Hour) {
-        let (config, from) = (cluster.configuration(1).to_str().unwrap().to_owned(), from.to_string());
-        let (message, signature) = (self.file("to-sign.bin"), self.file("root-signature.bin"));
-        let record = ["signer", "record", "--config", &config, "--from", &from];
-        let unsigned = self.run(&[&record[..], &["--message", &message]].concat());
-        assert!(unsigned.status.success(), "{unsigned:?}");
-        let signed = self.root.sign(&std::fs::read(&message).unwrap()).to_bytes();
-        std::fs::write(&signature, signed).unwrap();
-        let trust = self.file("root.pub");
-        let with_root = [&record[..], &["--root-signature", &signature, "--trust", &trust]].concat();
-        let vouched = self.run(&with_root);
-        assert!(vouched.status.success(), "{vouched:?}");
-        std::fs::write(self.file(&format!("{key_id}.json")), &vouched.stdout).unwrap();
-        // A signature over something else is no record.
-        let other = [&with_root[..], &["--to", "2099-01-01T00:00:00Z"]].concat();
-        assert!(!self.run(&other).status.success());
+        let root = self.root.clone();
+        root.vouch(&cluster.configuration(1), key_id, from, |arguments| self.run(arguments));
     }
 
     fn publish(&self, cluster: &Cluster, seed: u64) {
@@ -111,7 +88,7 @@ impl House {
         let page = cluster.get_ok(1, &path);
         let cdr_id = page["items"][0]["cdrId"].as_str().unwrap_or_else(|| panic!("{page}"));
         let proof = cluster.get_ok(1, &format!("/v1/cdr/records/{cdr_id}/proof"));
-        let (file, trust) = (self.file("proof.json"), self.file("root.pub"));
+        let (file, trust) = (self.file("proof.json"), self.root.public_key_file());
         std::fs::write(&file, proof.to_string()).unwrap();
         let checked = self.run(&["verify-record", "--cluster", "test", "--trust", &trust, &file]);
         assert!(checked.status.success(), "{checked:?}");

@@ -1,0 +1,57 @@
+//! The leader alone is killed between every two steps of a file's way; another one goes on from there.
+
+use crate::checks::everything_is_settled;
+use crate::common::cluster::wait_until;
+use crate::house::House;
+use crate::receiver::Act;
+use crate::softhsm::SoftHsm;
+
+#[test]
+fn opened_and_not_encoded() {
+    let Some(hsm) = SoftHsm::for_test("steps::opened_and_not_encoded") else { return };
+    let mut house = House::start(hsm);
+    let in_the_way = [1, 2, 3].map(|id| house.cluster.data_dir(id).join("exports"));
+    for path in &in_the_way {
+        std::fs::write(path, "no directory").unwrap();
+    }
+    house.end_day(0);
+    house.wait_for_files("opened", 1, |file| file["sha256"].is_null());
+    wait_until("files that can't be made", 30, || {
+        house.cluster.log(house.cluster.leader()).contains("is held up")
+    });
+    house.fail_over(0, |_| in_the_way.iter().for_each(|path| std::fs::remove_file(path).unwrap()));
+    everything_is_settled(&house, 1);
+}
+
+#[test]
+fn encoded_and_not_signed() {
+    let Some(hsm) = SoftHsm::for_test("steps::encoded_and_not_signed") else { return };
+    let mut house = House::start(hsm);
+    house.hsm.take_away();
+    house.end_day(0);
+    house.wait_for_files("encoded", 1, |file| file["sha256"].is_string());
+    house.fail_over(0, |house| {
+        house.cluster.leader();
+        assert!(house.files().iter().all(|file| file["signedAt"].is_null()), "{:#?}", house.files());
+        house.hsm.bring_back();
+    });
+    everything_is_settled(&house, 1);
+}
+
+#[test]
+fn signed_and_not_delivered() {
+    let Some(hsm) = SoftHsm::for_test("steps::signed_and_not_delivered") else { return };
+    let mut house = House::start(hsm);
+    house.sshd.kill();
+    house.receiver.will(&vec![Act::Refuse(503); 200]);
+    house.end_day(0);
+    house.wait_for_failures(1, "UNREACHABLE");
+    assert!(house.files().iter().all(|file| file["signedAt"].is_string()), "{:#?}", house.files());
+    for minutes in [1, 2] {
+        house.fail_over(minutes * 60, |_| ());
+        house.wait_for_failures(minutes as u64 + 1, "UNREACHABLE");
+    }
+    house.wait_for_files("refused by the fallback, too", 1, |file| file["lastError"]["channel"] == "API");
+    house.fail_over(15 * 60, |house| house.sshd.restart("host"));
+    everything_is_settled(&house, 1);
+}
