@@ -3,8 +3,6 @@
 //! from outside; in the end every file is at its receiver once, whole and signed.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
-#[path = "../common/certificates.rs"]
-mod certificates;
 mod checks;
 #[path = "../common/mod.rs"]
 mod common;
@@ -27,3 +25,5 @@ mod steps;
 mod uploads;
 #[path = "../hsm/vouching.rs"]
 mod vouching;
+
+use common::certificates;
