@@ -3,25 +3,27 @@
 //! Apply, replay and restore share this one path: [`LedgerState::append`] takes each row in, and
 //! [`LedgerState::close_hour`] seals. Its size follows operators, streams and keys, never history.
 
-use crate::canonical::{MAX_INTEGER, to_jcs};
+mod fold;
+mod stream;
+
+pub use crate::tally::Tally;
+pub use stream::{Stream, StreamRecord, stream_epoch};
+
 use crate::chain;
 use crate::command::{ClockKind, OutboxPlace, Rejection, Source};
 use crate::export::books::Books;
-use crate::export::fold::{Exports, RowPlace};
+use crate::export::fold::Exports;
 use crate::hash::{Hash, sha256};
-use crate::job::{JobStep, Jobs, Place};
-use crate::key::{self, Algorithm, KeyRecord};
+use crate::job::Jobs;
+use crate::key::{self, KeyRecord};
 use crate::merkle::Frontier;
-use crate::row::{Frame, Record, Row, SYSTEM_OPERATOR, System, SystemKind};
-use crate::seal::{OperatorSeal, Seal, StreamStatement};
+use crate::row::{Record, Row, SYSTEM_OPERATOR};
+use crate::seal::{OperatorSeal, Seal};
 use crate::setting::Settings;
 use crate::time::{Hour, Millis};
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::sync::Arc;
-
-pub use crate::tally::Tally;
 
 /// Everything that the next command needs to know, besides earlier rows.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
@@ -119,45 +121,6 @@ pub struct Partition {
     pub tally: Tally,
 }
 
-/// The body of a `stream` row: an inbound stream or a new epoch of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct StreamRecord {
-    /// When the bus says the stream was created, RFC 3339 with the precision the bus gives.
-    pub created: String,
-    /// First sequence of the epoch.
-    pub first_sequence: u64,
-    /// Why the epoch was opened.
-    pub reason: String,
-    /// `NAME`, or `NAME#2` for a second epoch.
-    pub stream: String,
-}
-
-/// Position and counters of a stream epoch.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
-pub struct Stream {
-    /// Name of the epoch.
-    pub name: String,
-    /// When the bus says the stream was created.
-    pub created: String,
-    /// Last sequence that is accounted for.
-    pub position: u64,
-    /// SHA-256 of the message at `position`.
-    pub digest: Hash,
-    /// Position when the open hour began.
-    pub hour_start: u64,
-    /// Rows of the open hour.
-    pub appended: u64,
-    /// Known messages of the open hour.
-    pub duplicate: u64,
-    /// Non-final messages of the open hour.
-    pub ignored: u64,
-    /// Dead letters of the open hour.
-    pub dead_lettered: u64,
-    /// Deleted sequences of the open hour.
-    pub missing: u64,
-}
-
 /// An hour that was just closed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClosedHour {
@@ -188,56 +151,6 @@ pub struct Subtree {
 
 /// Levels between cached subtree roots: one root for 256 leaves, one for 65,536, …
 pub const SUBTREE_LEVELS: u32 = 8;
-
-impl Stream {
-    /// A stream epoch that begins after `position`.
-    pub fn new(name: String, created: String, position: u64) -> Self {
-        Self {
-            name,
-            created,
-            position,
-            digest: [0; 32],
-            hour_start: position,
-            appended: 0,
-            duplicate: 0,
-            ignored: 0,
-            dead_lettered: 0,
-            missing: 0,
-        }
-    }
-
-    /// What became of every sequence in the open hour.
-    pub fn statement(&self) -> StreamStatement {
-        StreamStatement {
-            appended: self.appended,
-            dead_lettered: self.dead_lettered,
-            duplicate: self.duplicate,
-            first_sequence: self.hour_start + 1,
-            ignored: self.ignored,
-            last_sequence: self.position,
-            missing: self.missing,
-            received: self.position - self.hour_start - self.missing,
-            stream: self.name.clone(),
-        }
-    }
-
-    fn next_hour(&mut self) {
-        self.hour_start = self.position;
-        (self.appended, self.duplicate, self.ignored) = (0, 0, 0);
-        (self.dead_lettered, self.missing) = (0, 0);
-    }
-}
-
-/// Name and number of a stream epoch: `NAME` is 1, `NAME#2` is 2.
-pub fn stream_epoch(name: &str) -> Option<(&str, u32)> {
-    match name.split_once('#') {
-        None => (!name.is_empty()).then_some((name, 1)),
-        Some((base, number)) => {
-            let epoch = number.parse().ok()?;
-            (epoch >= 2 && !base.is_empty() && format!("{base}#{epoch}") == name).then_some((base, epoch))
-        }
-    }
-}
 
 /// Hours by which duplicates are recognised for longer than the horizon: one for events ahead of the clock, one for
 /// batches that cross the end of an hour.
@@ -460,107 +373,6 @@ impl LedgerState {
             },
         );
     }
-
-    fn fold_system(
-        &mut self,
-        frame: &Frame<'_>,
-        system: &System<'_>,
-        books: &mut Books,
-    ) -> Result<(), Rejection> {
-        let place =
-            RowPlace { id: frame.cdr_id, ordinal: self.head.row_count, recorded_at: frame.recorded_at };
-        let (kind, body) = (system.kind, system.body);
-        // The body enters the row's canonical bytes as it is.
-        let value: Map<String, Value> = read_body(body)?;
-        if to_jcs(&value).as_deref() != Ok(body.as_bytes()) {
-            return Err(Rejection::Illegal {
-                why: format!("the body of a {} row is not in RFC 8785 form", kind.as_str()),
-            });
-        }
-        match kind {
-            SystemKind::Operator => self.fold_operator(read_body(body)?),
-            SystemKind::Key => self.fold_key(read_body(body)?),
-            SystemKind::Stream => self.fold_stream(read_body(body)?),
-            // A body without a key or a step means nothing to the state.
-            SystemKind::Config if value.contains_key("configKey") => self.settings.fold(read_body(body)?),
-            SystemKind::Job if value.contains_key("step") => self.fold_job(frame, read_body(body)?),
-            SystemKind::Export if value.contains_key("step") => {
-                books.export(&mut self.exports, place, read_body(body)?)
-            }
-            SystemKind::Delivery if value.contains_key("step") => {
-                books.delivery(&mut self.exports, place, read_body(body)?)
-            }
-            SystemKind::Quarantine if value.contains_key("step") => books.quarantine(place, read_body(body)?),
-            SystemKind::Audit => crate::audit::request_of(body)
-                .map(|_| ())
-                .map_err(|why| Rejection::Illegal { why: format!("audit row: {why}") }),
-            _ => Ok(()),
-        }
-    }
-
-    fn fold_operator(&mut self, operator: Operator) -> Result<(), Rejection> {
-        // The first hour's registry is part of its beginning; everyone else joins with an hour of notice.
-        let beginning = self.head.open_hour == self.head.first_hour && !self.has_traffic();
-        let from = operator.effective_from;
-        let legal = crate::id::is_name(&operator.operator_id)
-            && !operator.operator_id.starts_with('_')
-            && self.registry.len() < usize::from(u16::MAX)
-            && (from == self.head.open_hour.next() || beginning && from == self.head.open_hour)
-            && self.registry.iter().all(|known| known.operator_id != operator.operator_id);
-        if !legal {
-            let why = format!(
-                "operator {} can't join from {from}: it needs a new name of [A-Za-z0-9_-]{{1,16}} and the next hour",
-                operator.operator_id
-            );
-            return Err(Rejection::Illegal { why });
-        }
-        self.register(operator);
-        Ok(())
-    }
-
-    /// True once a row of any operator but the system's own is in the ledger.
-    fn has_traffic(&self) -> bool {
-        self.partitions.iter().any(|p| p.operator_id != SYSTEM_OPERATOR && p.frontier.count() > 0)
-    }
-
-    fn fold_key(&mut self, key: KeyRecord) -> Result<(), Rejection> {
-        let cluster = self.cluster.as_ref().map_or("", |c| c.cluster_id.as_str());
-        let known = self.key(&key.key_id).is_some();
-        // The key of a sealed hour never changes: its seal names it.
-        let covers_sealed =
-            key.from_hour < self.head.open_hour && self.head.open_hour != self.head.first_hour;
-        if known || covers_sealed || key.cluster_id != cluster || key.public_key().is_none() {
-            let why = format!(
-                "key {} is known already, covers sealed hours, is of another cluster, or no key of {}",
-                key.key_id,
-                Algorithm::ALL.map(Algorithm::as_str).join(" or ")
-            );
-            return Err(Rejection::Illegal { why });
-        }
-        Arc::make_mut(&mut self.keys).push(key);
-        Ok(())
-    }
-
-    fn fold_job(&mut self, frame: &Frame<'_>, step: JobStep) -> Result<(), Rejection> {
-        let at = Place { bucket_hour: frame.bucket_hour, cdr_sequence: frame.sequence };
-        self.jobs.fold(frame.cdr_id, at, frame.recorded_at, step)
-    }
-
-    fn fold_stream(&mut self, record: StreamRecord) -> Result<(), Rejection> {
-        let illegal = |why: &str| Rejection::Illegal { why: format!("stream {}: {why}", record.stream) };
-        let (base, epoch) = stream_epoch(&record.stream).ok_or_else(|| illegal("no name of an epoch"))?;
-        if [Source::Api, Source::Internal].iter().any(|own| own.as_str() == base) || record.created.is_empty()
-        {
-            return Err(illegal("the name is the system's own, or the creation time is missing"));
-        }
-        let latest = self.latest_epoch(base).and_then(|s| stream_epoch(&s.name)).map_or(0, |(_, n)| n);
-        let at = match self.streams.binary_search_by(|s| s.name.cmp(&record.stream)) {
-            Err(at) if epoch == latest + 1 && (1..=MAX_INTEGER).contains(&record.first_sequence) => at,
-            _ => return Err(illegal("its epoch is not the next one, or its first sequence not in 1..2^53")),
-        };
-        self.streams.insert(at, Stream::new(record.stream, record.created, record.first_sequence - 1));
-        Ok(())
-    }
 }
 
 impl Partition {
@@ -575,8 +387,4 @@ impl Partition {
             prev_chain_hash: self.prev_chain,
         }
     }
-}
-
-fn read_body<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Rejection> {
-    serde_json::from_str(body).map_err(|e| Rejection::Illegal { why: format!("body: {e}") })
 }

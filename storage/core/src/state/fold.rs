@@ -1,0 +1,120 @@
+//! What system rows mean to the state.
+
+use super::{LedgerState, Operator, Stream, StreamRecord, stream_epoch};
+use crate::canonical::{MAX_INTEGER, to_jcs};
+use crate::command::{Rejection, Source};
+use crate::export::books::Books;
+use crate::export::fold::RowPlace;
+use crate::job::{JobStep, Place};
+use crate::key::{Algorithm, KeyRecord};
+use crate::row::{Frame, SYSTEM_OPERATOR, System, SystemKind};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+impl LedgerState {
+    pub(super) fn fold_system(
+        &mut self,
+        frame: &Frame<'_>,
+        system: &System<'_>,
+        books: &mut Books,
+    ) -> Result<(), Rejection> {
+        let place =
+            RowPlace { id: frame.cdr_id, ordinal: self.head.row_count, recorded_at: frame.recorded_at };
+        let (kind, body) = (system.kind, system.body);
+        // The body enters the row's canonical bytes as it is.
+        let value: Map<String, Value> = read_body(body)?;
+        if to_jcs(&value).as_deref() != Ok(body.as_bytes()) {
+            return Err(Rejection::Illegal {
+                why: format!("the body of a {} row is not in RFC 8785 form", kind.as_str()),
+            });
+        }
+        match kind {
+            SystemKind::Operator => self.fold_operator(read_body(body)?),
+            SystemKind::Key => self.fold_key(read_body(body)?),
+            SystemKind::Stream => self.fold_stream(read_body(body)?),
+            // A body without a key or a step means nothing to the state.
+            SystemKind::Config if value.contains_key("configKey") => self.settings.fold(read_body(body)?),
+            SystemKind::Job if value.contains_key("step") => self.fold_job(frame, read_body(body)?),
+            SystemKind::Export if value.contains_key("step") => {
+                books.export(&mut self.exports, place, read_body(body)?)
+            }
+            SystemKind::Delivery if value.contains_key("step") => {
+                books.delivery(&mut self.exports, place, read_body(body)?)
+            }
+            SystemKind::Quarantine if value.contains_key("step") => books.quarantine(place, read_body(body)?),
+            SystemKind::Audit => crate::audit::request_of(body)
+                .map(|_| ())
+                .map_err(|why| Rejection::Illegal { why: format!("audit row: {why}") }),
+            _ => Ok(()),
+        }
+    }
+
+    fn fold_operator(&mut self, operator: Operator) -> Result<(), Rejection> {
+        // The first hour's registry is part of its beginning; everyone else joins with an hour of notice.
+        let beginning = self.head.open_hour == self.head.first_hour && !self.has_traffic();
+        let from = operator.effective_from;
+        let legal = crate::id::is_name(&operator.operator_id)
+            && !operator.operator_id.starts_with('_')
+            && self.registry.len() < usize::from(u16::MAX)
+            && (from == self.head.open_hour.next() || beginning && from == self.head.open_hour)
+            && self.registry.iter().all(|known| known.operator_id != operator.operator_id);
+        if !legal {
+            let why = format!(
+                "operator {} can't join from {from}: it needs a new name of [A-Za-z0-9_-]{{1,16}} and the next hour",
+                operator.operator_id
+            );
+            return Err(Rejection::Illegal { why });
+        }
+        self.register(operator);
+        Ok(())
+    }
+
+    /// True once a row of any operator but the system's own is in the ledger.
+    fn has_traffic(&self) -> bool {
+        self.partitions.iter().any(|p| p.operator_id != SYSTEM_OPERATOR && p.frontier.count() > 0)
+    }
+
+    fn fold_key(&mut self, key: KeyRecord) -> Result<(), Rejection> {
+        let cluster = self.cluster.as_ref().map_or("", |c| c.cluster_id.as_str());
+        let known = self.key(&key.key_id).is_some();
+        // The key of a sealed hour never changes: its seal names it.
+        let covers_sealed =
+            key.from_hour < self.head.open_hour && self.head.open_hour != self.head.first_hour;
+        if known || covers_sealed || key.cluster_id != cluster || key.public_key().is_none() {
+            let why = format!(
+                "key {} is known already, covers sealed hours, is of another cluster, or no key of {}",
+                key.key_id,
+                Algorithm::ALL.map(Algorithm::as_str).join(" or ")
+            );
+            return Err(Rejection::Illegal { why });
+        }
+        Arc::make_mut(&mut self.keys).push(key);
+        Ok(())
+    }
+
+    fn fold_job(&mut self, frame: &Frame<'_>, step: JobStep) -> Result<(), Rejection> {
+        let at = Place { bucket_hour: frame.bucket_hour, cdr_sequence: frame.sequence };
+        self.jobs.fold(frame.cdr_id, at, frame.recorded_at, step)
+    }
+
+    fn fold_stream(&mut self, record: StreamRecord) -> Result<(), Rejection> {
+        let illegal = |why: &str| Rejection::Illegal { why: format!("stream {}: {why}", record.stream) };
+        let (base, epoch) = stream_epoch(&record.stream).ok_or_else(|| illegal("no name of an epoch"))?;
+        if [Source::Api, Source::Internal].iter().any(|own| own.as_str() == base) || record.created.is_empty()
+        {
+            return Err(illegal("the name is the system's own, or the creation time is missing"));
+        }
+        let latest = self.latest_epoch(base).and_then(|s| stream_epoch(&s.name)).map_or(0, |(_, n)| n);
+        let at = match self.streams.binary_search_by(|s| s.name.cmp(&record.stream)) {
+            Err(at) if epoch == latest + 1 && (1..=MAX_INTEGER).contains(&record.first_sequence) => at,
+            _ => return Err(illegal("its epoch is not the next one, or its first sequence not in 1..2^53")),
+        };
+        self.streams.insert(at, Stream::new(record.stream, record.created, record.first_sequence - 1));
+        Ok(())
+    }
+}
+
+fn read_body<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Rejection> {
+    serde_json::from_str(body).map_err(|e| Rejection::Illegal { why: format!("body: {e}") })
+}
