@@ -45,14 +45,15 @@ pub(super) async fn list(
             unresolved.is_none_or(|unresolved| unresolved == entry.resolved.is_none())
                 && operator.as_ref().is_none_or(|operator| *operator == entry.unfit.operator_id)
         };
-        page(store, fits, after, limit, budget)
+        page(store, unresolved == Some(true), fits, after, limit, budget)
     })
     .await
 }
 
-/// A page: full, unless nothing is left or `budget` is used up.
+/// A page: full, unless nothing is left or `budget` is used up. What is resolved is not even read if `open_only`.
 fn page(
     store: &Store,
+    open_only: bool,
     fits: impl Fn(&Quarantined) -> bool,
     after: Option<CdrId>,
     limit: usize,
@@ -60,7 +61,7 @@ fn page(
 ) -> Result<Vec<u8>, ApiError> {
     let started = Instant::now();
     let (mut found, mut looked_at, mut more) = (Vec::new(), None, false);
-    store.quarantine(after, |entry| {
+    let each = |entry: Quarantined| {
         more = found.len() == limit || started.elapsed() >= budget && looked_at.is_some();
         if !more {
             looked_at = Some(entry.id);
@@ -69,7 +70,12 @@ fn page(
             }
         }
         !more
-    })?;
+    };
+    if open_only {
+        store.unresolved_quarantine(after, each)?
+    } else {
+        store.quarantine(after, each)?
+    }
     let mut list = ListWriter::new();
     for entry in &found {
         list.item(|out| serde_json::to_writer(out, &view(entry)).map_err(ApiError::internal))?;

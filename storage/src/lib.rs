@@ -12,7 +12,7 @@
 //! | `seals`, `meta` | seals and signatures; the ledger state in pieces |
 //! | `commit` | the write path |
 //! | `following`, `outbox` | which row adjusts which, what waits for a price; what every entry made happen |
-//! | `exports`, `settlement` | settlement files and quarantine; which records a file lists |
+//! | `exports`, `quarantine`, `settlement` | settlement files; what is kept out of them; which records a file lists |
 //! | [`index`] | look-up by id, message, subscriber, tenant, operator, event time; the filter of known messages |
 //! | `query`, [`verify`] | filtered reading; comparing everything stored with the seals |
 //!
@@ -34,6 +34,7 @@ mod metrics;
 mod options;
 mod outbox;
 mod page;
+mod quarantine;
 mod query;
 mod reconcile;
 mod rows;

@@ -8,7 +8,9 @@ use crate::exports::SeriesFile;
 use crate::index::{PostingKey, kind};
 use crate::leaves::LeafCursor;
 use crate::page::StoredRow;
+use crate::quarantine::{Episodes, resubmitted};
 use crate::rows::RowReader;
+use crate::schema::Db;
 use crate::store::{Store, registry_number};
 use cdr_core::adjust::is_unpriced;
 use cdr_core::export::quarantine::{Episode, Quarantined};
@@ -16,7 +18,7 @@ use cdr_core::export::selection::{AdjustmentFacts, RecordFacts, rap_takes, tap_f
 use cdr_core::export::{Cut, Export, ExportType, SeriesKey};
 use cdr_core::time::Day;
 use cdr_core::{CdrId, Hash, Hour};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
 
 /// A record that a TAP file lists.
@@ -87,64 +89,53 @@ impl Line {
 struct Selection<'a> {
     store: &'a Store,
     export: &'a Export,
-    /// Resubmitted records and what is in quarantine, by record: few, and in memory while a file is made.
-    episodes: HashMap<CdrId, Vec<Episode>>,
+    /// Times in quarantine of the file's records, looked up in the order of the log.
+    episodes: Episodes<'a>,
+    /// Those of originals whose adjustments are in that order.
+    of_originals: Episodes<'a>,
     /// Originals and adjustments that were resubmitted since the file before, each once.
     resubmitted: Vec<CdrId>,
 }
 
 impl<'a> Selection<'a> {
-    fn new(store: &'a Store, export: &'a Export) -> Result<Self, StoreError> {
-        let mut entries: Vec<Quarantined> = Vec::new();
-        store.quarantine(None, |entry| {
-            let (pins, unfit) = (&export.pins, &entry.unfit);
-            if unfit.series == pins.series && unfit.operator_id == pins.operator_id {
-                entries.push(entry);
-            }
-            true
-        })?;
-        entries.sort_by_key(|entry| entry.ordinal);
-        let (mut episodes, mut resubmitted) = (HashMap::<_, Vec<Episode>>::new(), Vec::new());
-        let (new, mut known) = (since(store, export)?..export.cut.ordinal, HashSet::new());
-        for entry in &entries {
-            let Some(record) = CdrId::parse(&entry.unfit.cdr_id) else { continue };
-            let episode = entry.episode();
-            if episode.resubmitted.is_some_and(|at| new.contains(&at)) && known.insert(record) {
-                resubmitted.push(record);
-            }
-            episodes.entry(record).or_default().push(episode);
-        }
-        Ok(Self { store, export, episodes, resubmitted })
+    fn new(store: &'a Store, db: &'a Db, export: &'a Export) -> Result<Self, StoreError> {
+        let (series, operator) = (&export.pins.series, &export.pins.operator_id);
+        let new = since(store, export)?..export.cut.ordinal;
+        Ok(Self {
+            store,
+            export,
+            episodes: Episodes::new(db, series, operator)?,
+            of_originals: Episodes::new(db, series, operator)?,
+            resubmitted: resubmitted(db, series, operator, new)?,
+        })
     }
 
-    fn episodes(&self, record: CdrId) -> &[Episode] {
-        self.episodes.get(&record).map_or(&[], Vec::as_slice)
-    }
-
-    fn takes(&self, record: CdrId, facts: &RecordFacts) -> bool {
-        tap_takes(self.export.before.as_ref(), &self.export.cut, facts, self.episodes(record))
+    fn takes(&mut self, record: CdrId, facts: &RecordFacts) -> Result<bool, StoreError> {
+        let episodes = self.episodes.of(record)?;
+        Ok(tap_takes(self.export.before.as_ref(), &self.export.cut, facts, &episodes))
     }
 
     fn hours(&self) -> (Hour, Hour) {
         (self.export.pins.from_bucket, self.export.cut.upto)
     }
 
-    fn call(&self, each: Each<'_, Listed>) -> Result<(), StoreError> {
-        let from = self.hours().0;
-        let stopped = self.store.each_of_operator(self.export, false, &mut |stored, row_hash| {
+    fn call(&mut self, each: Each<'_, Listed>) -> Result<(), StoreError> {
+        let (from, store, export) = (self.hours().0, self.store, self.export);
+        let stopped = store.each_of_operator(export, false, &mut |stored, row_hash| {
             let row = stored.row()?;
             let Some(sms) = row.sms() else { return Ok(ControlFlow::Continue(())) };
             let listed = if sms.adjustment.is_some() {
                 self.priced_now(&stored, from)?
             } else if is_unpriced(sms) {
-                let line = Line::new(self.store.line(&stored)?)?;
-                line.listed(self.store)?.filter(|_| self.takes(row.frame.cdr_id, &line.facts))
+                let line = Line::new(store.line(&stored)?)?;
+                let takes = self.takes(row.frame.cdr_id, &line.facts)?;
+                if takes { line.listed(store)? } else { None }
             } else {
                 let facts = RecordFacts {
                     day: Day::local(sms.event_at, sms.local_offset_minutes),
                     priced_in: Some(stored.hour()),
                 };
-                let takes = self.takes(row.frame.cdr_id, &facts);
+                let takes = self.takes(row.frame.cdr_id, &facts)?;
                 takes.then(|| Listed { original: stored.clone(), row_hash, priced: None })
             };
             Ok(listed.map_or(ControlFlow::Continue(()), &mut *each))
@@ -152,18 +143,18 @@ impl<'a> Selection<'a> {
         if stopped.is_break() {
             return Ok(());
         }
-        for record in &self.resubmitted {
-            let Some(stored) = self.store.row_by_id(*record)? else { continue };
+        for record in self.resubmitted.clone() {
+            let Some(stored) = store.row_by_id(record)? else { continue };
             // An adjustment that was resubmitted is a RAP file's.
             if stored.row()?.sms().is_none_or(|sms| sms.adjustment.is_some()) {
                 continue;
             }
-            let line = Line::new(self.store.line(&stored)?)?;
+            let line = Line::new(store.line(&stored)?)?;
             let is_new = stored.hour() < from && line.facts.priced_in.is_none_or(|hour| hour < from);
-            if !is_new || !self.takes(*record, &line.facts) {
+            if !is_new || !self.takes(record, &line.facts)? {
                 continue;
             }
-            if line.listed(self.store)?.is_some_and(|listed| each(listed).is_break()) {
+            if line.listed(store)?.is_some_and(|listed| each(listed).is_break()) {
                 break;
             }
         }
@@ -171,7 +162,7 @@ impl<'a> Selection<'a> {
     }
 
     /// The record that this adjustment gives its first price, unless the record itself is looked at anyway.
-    fn priced_now(&self, stored: &StoredRow, from: Hour) -> Result<Option<Listed>, StoreError> {
+    fn priced_now(&mut self, stored: &StoredRow, from: Hour) -> Result<Option<Listed>, StoreError> {
         let line = Line::new(self.store.line(stored)?)?;
         let Some(listed) = line.listed(self.store)? else { return Ok(None) };
         let is_this = listed.priced.as_ref().is_some_and(|priced| priced.ordinal() == stored.ordinal());
@@ -179,13 +170,14 @@ impl<'a> Selection<'a> {
             return Ok(None);
         }
         let record = listed.original.row()?.frame.cdr_id;
-        Ok(self.takes(record, &line.facts).then_some(listed))
+        Ok(self.takes(record, &line.facts)?.then_some(listed))
     }
 
-    fn returns(&self, each: Each<'_, Returned>) -> Result<(), StoreError> {
+    fn returns(&mut self, each: Each<'_, Returned>) -> Result<(), StoreError> {
         let key = SeriesKey { export_type: ExportType::Tap, ..self.export.series_key() };
-        let tap_files = self.store.series(&key)?;
-        let stopped = self.store.each_of_operator(self.export, true, &mut |stored, _| {
+        let (store, export) = (self.store, self.export);
+        let tap_files = store.series(&key)?;
+        let stopped = store.each_of_operator(export, true, &mut |stored, _| {
             let returned = self.returned(&tap_files, stored)?;
             Ok(returned.map_or(ControlFlow::Continue(()), &mut *each))
         })?;
@@ -220,7 +212,7 @@ impl<'a> Selection<'a> {
     }
 
     fn returned(
-        &self,
+        &mut self,
         tap_files: &[SeriesFile],
         adjustment: StoredRow,
     ) -> Result<Option<Returned>, StoreError> {
@@ -228,11 +220,13 @@ impl<'a> Selection<'a> {
         let Some(listed) = line.listed(self.store)? else { return Ok(None) };
         let (original, own) = (listed.original.row()?.frame.cdr_id, adjustment.row()?.frame.cdr_id);
         let cuts: Vec<Cut> = tap_files.iter().map(|file| file.cut).collect();
-        let tap_file = tap_file_of(&cuts, &line.facts, self.episodes(original)).map(|at| tap_files[at]);
+        let of_original = self.of_originals.of(original)?;
+        let tap_file = tap_file_of(&cuts, &line.facts, &of_original).map(|at| tap_files[at]);
         let is_listed = listed.carried().ordinal() >= adjustment.ordinal();
         let listed_at = tap_file.map(|file| file.cut.ordinal);
         let facts = AdjustmentFacts { bucket: adjustment.hour(), listed_at, is_listed };
-        let takes = rap_takes(self.export.before.as_ref(), &self.export.cut, &facts, self.episodes(own));
+        let episodes = self.episodes.of(own)?;
+        let takes = rap_takes(self.export.before.as_ref(), &self.export.cut, &facts, &episodes);
         Ok(tap_file.filter(|_| takes).map(|file| Returned { adjustment, listed, tap_file: file.id }))
     }
 }
@@ -256,7 +250,8 @@ impl Store {
     /// # Errors
     /// If rows can't be read.
     pub fn tap_records(&self, export: &Export, each: Each<'_, Listed>) -> Result<(), StoreError> {
-        Selection::new(self, export)?.call(each)
+        let generation = self.generation();
+        Selection::new(self, &generation.db, export)?.call(each)
     }
 
     /// The adjustments that a RAP file returns, in its order, until `each` breaks off.
@@ -264,7 +259,8 @@ impl Store {
     /// # Errors
     /// If rows can't be read.
     pub fn rap_adjustments(&self, export: &Export, each: Each<'_, Returned>) -> Result<(), StoreError> {
-        Selection::new(self, export)?.returns(each)
+        let generation = self.generation();
+        Selection::new(self, &generation.db, export)?.returns(each)
     }
 
     /// Which TAP file of a series lists the record that this row belongs to, if one does.

@@ -78,7 +78,7 @@ pub struct Resolved {
 }
 
 /// A record's time in quarantine, as [`super::selection`] needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Episode {
     /// Number of the row that began it.
     pub opened: u64,
