@@ -20,6 +20,7 @@ mod adjustments;
 mod answer;
 mod approval;
 mod audit;
+mod batching;
 mod body;
 mod chain;
 mod cursor;

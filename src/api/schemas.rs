@@ -95,6 +95,11 @@ impl Schemas {
         series.variant.as_deref().unwrap_or_else(|| self.active(state))
     }
 
+    /// The regulator's series: the one that gets the variant in force.
+    pub(super) fn regulator(&self) -> Option<&str> {
+        self.series.iter().find(|series| series.variant.is_none()).map(|series| series.name.as_str())
+    }
+
     /// The series of this name.
     pub(super) fn series(&self, name: &str) -> Option<&SchemaSeries> {
         self.series.iter().find(|series| series.name == name)

@@ -173,8 +173,8 @@ impl Work<'_> {
         returned: &cdr_storage::Returned,
     ) -> Result<ControlFlow<()>, MakeError> {
         let adjustment = returned.adjustment.row()?;
-        let original = returned.listed.original.row()?;
-        let carried = returned.listed.carried().row()?;
+        let original = returned.original.row()?;
+        let carried = returned.carried().row()?;
         let Some(listed) = carried.sms() else { return Ok(ControlFlow::Continue(())) };
         let (tap_header, tap_variant) = self.tap_file(returned.tap_file)?;
         let outcome = writer.push(&Returned {
@@ -185,10 +185,7 @@ impl Work<'_> {
             tap_header: &tap_header,
         });
         match outcome {
-            Ok(entry) => {
-                let hash = self.store.stored_row_hash(&returned.adjustment)?;
-                self.trace(&original, &adjustment, hash, &entry)?;
-            }
+            Ok(entry) => self.trace(&original, &adjustment, returned.row_hash, &entry)?,
             Err(PushError::Record(error)) => self.set_aside(&adjustment, &error)?,
             Err(PushError::File(error)) => return Err(error.into()),
         }

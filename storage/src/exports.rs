@@ -6,6 +6,7 @@ use crate::meta::decode;
 use crate::schema::{Db, column};
 use crate::store::Store;
 use bincode::{Decode, Encode};
+use cdr_core::export::selection::Reach;
 use cdr_core::export::{Cut, Export, SeriesKey};
 use cdr_core::{CdrId, codec};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
@@ -15,15 +16,24 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 pub struct SeriesFile {
     /// How far it reaches.
     pub cut: Cut,
+    /// How far the series was before it.
+    pub before: Option<Cut>,
     /// Its id.
     pub id: CdrId,
+}
+
+impl SeriesFile {
+    /// How far it reaches, and its series did before it.
+    pub(crate) fn reach(&self) -> Reach {
+        Reach { before: self.before, cut: self.cut }
+    }
 }
 
 /// Puts a file into the batch.
 pub(crate) fn put(db: &Db, export: &Export, batch: &mut WriteBatch) -> Result<(), StoreError> {
     let work = column(db, CF_WORK)?;
     batch.put_cf(work, keys::export(export.id), codec::encode("settlement file", export)?);
-    let file = SeriesFile { cut: export.cut, id: export.id };
+    let file = SeriesFile { cut: export.cut, before: export.before, id: export.id };
     let key = keys::in_series(&export.series_key(), export.cut.ordinal);
     batch.put_cf(work, key, codec::encode("settlement file of a series", &file)?);
     Ok(())

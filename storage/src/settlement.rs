@@ -1,11 +1,12 @@
 //! Which records a settlement file lists, read from rows: the rules are [`cdr_core::export::selection`]'s.
 //!
 //! A file's rows are looked at once, in the order of the log, from the first hour that can hold something new to it.
-//! What was resubmitted from quarantine follows behind them.
+//! What was resubmitted from quarantine follows behind them. Adjustments are looked at some thousands at a time, so that
+//! what they follow is read in the order in which it is stored.
 
 use crate::error::StoreError;
 use crate::exports::SeriesFile;
-use crate::index::{PostingKey, kind};
+use crate::index::{InBoth, PostingKey, kind};
 use crate::leaves::LeafCursor;
 use crate::page::StoredRow;
 use crate::quarantine::{Episodes, resubmitted};
@@ -13,9 +14,8 @@ use crate::rows::RowReader;
 use crate::schema::Db;
 use crate::store::{Store, registry_number};
 use cdr_core::adjust::is_unpriced;
-use cdr_core::export::quarantine::{Episode, Quarantined};
-use cdr_core::export::selection::{AdjustmentFacts, RecordFacts, rap_takes, tap_file_of, tap_takes};
-use cdr_core::export::{Cut, Export, ExportType, SeriesKey};
+use cdr_core::export::selection::{AdjustmentFacts, Reach, RecordFacts, rap_takes, tap_file_of, tap_takes};
+use cdr_core::export::{Export, ExportType, SeriesKey};
 use cdr_core::time::Day;
 use cdr_core::{CdrId, Hash, Hour};
 use std::collections::HashSet;
@@ -37,11 +37,18 @@ pub struct Listed {
 pub struct Returned {
     /// The adjustment.
     pub adjustment: StoredRow,
-    /// What the TAP file listed.
-    pub listed: Listed,
+    /// Its hash.
+    pub row_hash: Hash,
+    /// The original.
+    pub original: StoredRow,
+    /// The adjustment that gave it its first price, if it had none itself: the TAP file lists this one's values.
+    pub priced: Option<StoredRow>,
     /// The TAP file.
     pub tap_file: CdrId,
 }
+
+/// Adjustments that are looked at together at first, so that whoever wants one does not wait for thousands.
+const FIRST_BATCH: usize = 64;
 
 /// What a reader does with each: goes on, or stops.
 pub type Each<'a, T> = &'a mut dyn FnMut(T) -> ControlFlow<()>;
@@ -53,16 +60,23 @@ impl Listed {
     }
 }
 
+impl Returned {
+    /// The row whose values the TAP file lists.
+    pub fn carried(&self) -> &StoredRow {
+        self.priced.as_ref().unwrap_or(&self.original)
+    }
+}
+
 /// A line of rows that follow one another, and what decides where its original is listed.
-struct Line {
-    rows: Vec<StoredRow>,
+pub(crate) struct Line {
+    pub rows: Vec<StoredRow>,
     /// Position of the first row with a price.
     priced: Option<usize>,
-    facts: RecordFacts,
+    pub facts: RecordFacts,
 }
 
 impl Line {
-    fn new(rows: Vec<StoredRow>) -> Result<Self, StoreError> {
+    pub fn new(rows: Vec<StoredRow>) -> Result<Self, StoreError> {
         let mut line = Self { priced: None, facts: RecordFacts { day: Day(0), priced_in: None }, rows };
         for (at, stored) in line.rows.iter().enumerate() {
             let row = stored.row()?;
@@ -78,9 +92,14 @@ impl Line {
         Ok(line)
     }
 
-    fn listed(&self, store: &Store) -> Result<Option<Listed>, StoreError> {
-        let Some(original) = self.rows.first().cloned() else { return Ok(None) };
+    /// The original, and the adjustment that gave it its first price if it had none itself.
+    pub fn carried(&self) -> Option<(StoredRow, Option<StoredRow>)> {
         let priced = self.priced.filter(|at| *at > 0).map(|at| self.rows[at].clone());
+        Some((self.rows.first()?.clone(), priced))
+    }
+
+    fn listed(&self, store: &Store) -> Result<Option<Listed>, StoreError> {
+        let Some((original, priced)) = self.carried() else { return Ok(None) };
         Ok(Some(Listed { row_hash: store.stored_row_hash(&original)?, original, priced }))
     }
 }
@@ -177,20 +196,90 @@ impl<'a> Selection<'a> {
         let key = SeriesKey { export_type: ExportType::Tap, ..self.export.series_key() };
         let (store, export) = (self.store, self.export);
         let tap_files = store.series(&key)?;
-        let stopped = store.each_of_operator(export, true, &mut |stored, _| {
-            let returned = self.returned(&tap_files, stored)?;
-            Ok(returned.map_or(ControlFlow::Continue(()), &mut *each))
+        let most = store.options().adjustment_batch.max(1);
+        let (mut batch, mut size) = (Vec::new(), FIRST_BATCH.min(most));
+        let stopped = store.each_of_operator(export, true, &mut |stored, row_hash| {
+            batch.push((stored.alone()?, row_hash));
+            if batch.len() < size {
+                return Ok(ControlFlow::Continue(()));
+            }
+            size = (4 * size).min(most);
+            self.return_some(&tap_files, &mut batch, each)
         })?;
-        if stopped.is_break() {
+        if stopped.is_break() || self.return_some(&tap_files, &mut batch, each)?.is_break() {
             return Ok(());
         }
         for adjustment in self.resubmitted_adjustments()? {
-            let returned = self.returned(&tap_files, adjustment)?;
-            if returned.is_some_and(|returned| each(returned).is_break()) {
-                break;
+            let row_hash = store.stored_row_hash(&adjustment)?;
+            batch.push((adjustment, row_hash));
+            if batch.len() >= most && self.return_some(&tap_files, &mut batch, each)?.is_break() {
+                return Ok(());
             }
         }
-        Ok(())
+        self.return_some(&tap_files, &mut batch, each).map(|_| ())
+    }
+
+    /// Hands on those of these adjustments that the file returns.
+    fn return_some(
+        &mut self,
+        tap_files: &[SeriesFile],
+        batch: &mut Vec<(StoredRow, Hash)>,
+        each: Each<'_, Returned>,
+    ) -> Result<ControlFlow<()>, StoreError> {
+        let (rows, hashes): (Vec<StoredRow>, Vec<Hash>) = batch.drain(..).unzip();
+        let lines = self.store.lines(&rows)?.into_iter().map(Line::new);
+        let lines = lines.collect::<Result<Vec<Line>, StoreError>>()?;
+        let listed_by = self.listed_by(tap_files, &lines)?;
+        for (((adjustment, row_hash), line), tap_file) in
+            rows.into_iter().zip(hashes).zip(lines).zip(listed_by)
+        {
+            let Some((tap_file, (original, priced))) = tap_file.zip(line.carried()) else { continue };
+            if self.takes_adjustment(&adjustment, priced.as_ref().unwrap_or(&original), &tap_file)? {
+                let returned = Returned { adjustment, row_hash, original, priced, tap_file: tap_file.id };
+                if each(returned).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// The TAP file that lists each line's original, if one does. Quarantine is read in the order of the originals.
+    fn listed_by(
+        &mut self,
+        tap_files: &[SeriesFile],
+        lines: &[Line],
+    ) -> Result<Vec<Option<SeriesFile>>, StoreError> {
+        let reaches: Vec<Reach> = tap_files.iter().map(SeriesFile::reach).collect();
+        let mut originals = Vec::with_capacity(lines.len());
+        for (at, line) in lines.iter().enumerate() {
+            if let Some(original) = line.rows.first() {
+                originals.push((original.row()?.frame.cdr_id, at));
+            }
+        }
+        originals.sort_unstable();
+        let mut files = vec![None; lines.len()];
+        for (original, at) in originals {
+            let episodes = self.of_originals.of(original)?;
+            files[at] = tap_file_of(&reaches, &lines[at].facts, &episodes).map(|file| tap_files[file]);
+        }
+        Ok(files)
+    }
+
+    /// True if the file returns an adjustment of what `tap_file` lists, with the values of `carried`.
+    fn takes_adjustment(
+        &mut self,
+        adjustment: &StoredRow,
+        carried: &StoredRow,
+        tap_file: &SeriesFile,
+    ) -> Result<bool, StoreError> {
+        let facts = AdjustmentFacts {
+            bucket: adjustment.hour(),
+            listed_at: Some(tap_file.cut.ordinal),
+            is_listed: carried.ordinal() >= adjustment.ordinal(),
+        };
+        let episodes = self.episodes.of(adjustment.row()?.frame.cdr_id)?;
+        Ok(rap_takes(self.export.before.as_ref(), &self.export.cut, &facts, &episodes))
     }
 
     /// Adjustments of earlier hours that a resubmission may have made new: they themselves were resubmitted, or their
@@ -209,25 +298,6 @@ impl<'a> Selection<'a> {
             }
         }
         Ok(rows)
-    }
-
-    fn returned(
-        &mut self,
-        tap_files: &[SeriesFile],
-        adjustment: StoredRow,
-    ) -> Result<Option<Returned>, StoreError> {
-        let line = Line::new(self.store.line(&adjustment)?)?;
-        let Some(listed) = line.listed(self.store)? else { return Ok(None) };
-        let (original, own) = (listed.original.row()?.frame.cdr_id, adjustment.row()?.frame.cdr_id);
-        let cuts: Vec<Cut> = tap_files.iter().map(|file| file.cut).collect();
-        let of_original = self.of_originals.of(original)?;
-        let tap_file = tap_file_of(&cuts, &line.facts, &of_original).map(|at| tap_files[at]);
-        let is_listed = listed.carried().ordinal() >= adjustment.ordinal();
-        let listed_at = tap_file.map(|file| file.cut.ordinal);
-        let facts = AdjustmentFacts { bucket: adjustment.hour(), listed_at, is_listed };
-        let episodes = self.episodes.of(own)?;
-        let takes = rap_takes(self.export.before.as_ref(), &self.export.cut, &facts, &episodes);
-        Ok(tap_file.filter(|_| takes).map(|file| Returned { adjustment, listed, tap_file: file.id }))
     }
 }
 
@@ -263,21 +333,6 @@ impl Store {
         Selection::new(self, &generation.db, export)?.returns(each)
     }
 
-    /// Which TAP file of a series lists the record that this row belongs to, if one does.
-    ///
-    /// # Errors
-    /// If rows can't be read.
-    pub fn tap_file_of(&self, key: &SeriesKey, row: &StoredRow) -> Result<Option<CdrId>, StoreError> {
-        let line = Line::new(self.line(row)?)?;
-        let Some(original) = line.rows.first() else { return Ok(None) };
-        let record = original.row()?.frame.cdr_id;
-        let entries = self.quarantine_of(&key.series, record)?;
-        let episodes: Vec<Episode> = entries.iter().map(Quarantined::episode).collect();
-        let files = self.series(key)?;
-        let cuts: Vec<Cut> = files.iter().map(|file| file.cut).collect();
-        Ok(tap_file_of(&cuts, &line.facts, &episodes).map(|at| files[at].id))
-    }
-
     /// The rows of a file's operator in its hours, all or adjustments only.
     fn each_of_operator(
         &self,
@@ -292,14 +347,15 @@ impl Store {
         };
         let range: Range<u64> =
             committed.ordinals_between(Some(export.pins.from_bucket), Some(export.cut.upto));
-        let key = if adjustments_only {
-            PostingKey::Kind(kind::ADJUSTMENT)
+        let own = index.postings(PostingKey::Operator(operator), range.clone())?;
+        let ordinals: Box<dyn Iterator<Item = Result<u64, StoreError>>> = if adjustments_only {
+            Box::new(InBoth(own, index.postings(PostingKey::Kind(kind::ADJUSTMENT), range)?))
         } else {
-            PostingKey::Operator(operator)
+            Box::new(own)
         };
         let mut reader = RowReader::new(&generation.db, &committed)?;
         let mut hashes: Option<(Hour, LeafCursor<'_>)> = None;
-        for ordinal in index.postings(key, range)? {
+        for ordinal in ordinals {
             let Some(stored) = reader.by_ordinal(ordinal?)? else { break };
             if stored.operator() != operator {
                 continue;

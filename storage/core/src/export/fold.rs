@@ -103,6 +103,7 @@ impl Exports {
                     return Err(Rejection::ExportMoved { export_id });
                 }
                 export.content = Some(content);
+                export.encoded_at = Some(at.recorded_at);
                 export
             }
             ExportStep::Signed { export_id, signature } => {
