@@ -46,5 +46,8 @@ pub mod tap;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod test_node;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod test_settlement;
 pub mod workers;
 pub mod zone;

@@ -51,7 +51,7 @@ mod verify;
 
 pub use export_files::FilesAtHand;
 pub use ledger::Ledger;
-pub use schemas::{SchemaSeries, SchemaVariant, Schemas, Trial};
+pub use schemas::{SchemaSeries, SchemaVariant, Schemas, Trial, TrialReturn};
 
 use crate::auth::TokenVerifier;
 use axum::Router;

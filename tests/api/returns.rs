@@ -1,6 +1,7 @@
-//! Adjustments on their way into RAP files: when lists show the file.
+//! Adjustments on their way into RAP files: when lists show the file, and what has to be true before one that could not
+//! be returned is tried again.
 
-use crate::exports::{Opened, encode};
+use crate::exports::{Opened, encode, refused};
 use crate::house::{Answer, House, OPEN, cdr_id};
 use crate::openapi::{check, document};
 use cdr_core::row::SystemKind;
@@ -87,4 +88,27 @@ fn an_adjustment_shows_the_rap_file_that_returns_it_once_that_is_encoded() {
     // Records are listed as they are.
     let record = house.get(&format!("/v1/cdr/records/{fit}"));
     assert!(record.body.get("rapFileId").is_none());
+}
+
+#[test]
+fn an_adjustment_is_tried_as_the_return_that_a_file_would_hold() {
+    let house = House::build();
+    let resubmit =
+        |entry: &str| house.post_as(&format!("/v1/cdr/quarantine/{entry}/resubmit"), b"{}", &["cdr:admin"]);
+    // The variant of this series takes numbers as senders, and no failure code in returns.
+    let failure = correct(&house, 4, &json!({"finalState": "FAILED", "failureCode": "E7"}));
+    let fine = correct(&house, 2, &json!({"segmentCount": 3}));
+    let [failure, fine] = [&failure, &fine].map(|id| put_into_quarantine(&house, id, "clearing"));
+    let why = |answer: &Answer| answer.body["error"]["details"]["failures"][0]["error"].to_string();
+    for entry in [&failure, &fine] {
+        let answer = resubmit(entry);
+        refused(&answer, 422, "REGULATOR_SCHEMA_INVALID");
+        assert!(why(&answer).contains("no TAP file lists its original"), "{answer:?}");
+    }
+    Opened { variant: "tap-b", ..Opened::of("clearing", "2026-04-20", 1) }.open(&house);
+    let answer = resubmit(&failure);
+    refused(&answer, 422, "REGULATOR_SCHEMA_INVALID");
+    assert!(why(&answer).contains("E7 is unknown"), "its call event alone could be encoded: {answer:?}");
+    let answer = resubmit(&fine);
+    assert_eq!((answer.status, &answer.body["resolution"]), (200, &json!("RESUBMITTED")), "{answer:?}");
 }

@@ -384,12 +384,17 @@ impl World {
             upto_bucket,
         };
         if self.random.below(2) == 0 && self.has_nothing(&pins) {
+            let rows_looked_at = self.store.state().head.row_count;
+            if self.random.below(2) == 0 {
+                self.resolve(true);
+            }
             let step = ExportStep::Skipped {
                 export_type: pins.export_type,
                 operator_id: pins.operator_id,
                 series: pins.series,
                 settlement_day: day,
                 upto_bucket,
+                rows_looked_at,
             };
             self.append(SystemKind::Export, to_jcs(&step).unwrap());
             return;

@@ -39,7 +39,8 @@ pub struct Unfit {
     pub cdr_id: String,
     /// What the encoder says.
     pub encoder_error: String,
-    /// File that should have listed it; none for one that waited for a price for too long.
+    /// File that should have listed it; none for one that waited for a price for too long, and for an adjustment of a day
+    /// that has no RAP file.
     pub export_id: Option<String>,
     /// Its operator.
     pub operator_id: String,
