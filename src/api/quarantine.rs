@@ -73,9 +73,9 @@ fn page(
         !more
     };
     if open_only {
-        store.unresolved_quarantine(after, each)?
+        store.unresolved_quarantine(after, each)?;
     } else {
-        store.quarantine(after, each)?
+        store.quarantine(after, each)?;
     }
     let mut list = ListWriter::new();
     for entry in &found {

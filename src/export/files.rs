@@ -146,7 +146,9 @@ impl ExportFiles {
         let trace = dir.join(crate::tap::trace_name(&export.pins.file_name));
         let parts = [(&path, content.file_sha256), (&trace, content.trace_sha256)];
         if parts.iter().all(|(path, expected)| is_right(path, *expected)) {
-            parts.iter().for_each(|(path, hash)| self.note(path, *hash));
+            for (path, hash) in parts {
+                self.note(path, hash);
+            }
             return Ok(AtHand { path, trace, made_now: false });
         }
         let made = self.make(export)?;
