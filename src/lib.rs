@@ -49,6 +49,9 @@ pub mod tap;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod test_node;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod test_settlement;
 pub mod tls;
 pub mod workers;
 pub mod zone;

@@ -3,11 +3,12 @@
 use super::Service;
 use super::access::{Caller, PathInput};
 use super::answer::{Answer, ListWriter};
+use super::batching::push_adjustments;
 use super::body::{Body, Headers};
 use super::cursor::List;
 use super::error::ApiError;
 use super::ledger::Work;
-use super::records::{ListRequest, PARAMETERS, push_stored};
+use super::records::{ListRequest, PARAMETERS};
 use crate::acts::{Act, Wish, adjusted};
 use crate::auth::{SCOPE_PII, SCOPE_READ, SCOPE_WRITE};
 use crate::zone;
@@ -76,24 +77,14 @@ pub(super) async fn of_record(
     let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
     let cdr_id = path.parsed("cdrId", RECORD_ID, record_id)?;
     let sees_addresses = caller.has(SCOPE_PII);
+    let schemas = service.ledger.schemas.clone();
     read.raw(move |store| {
         let not_found = || ApiError::RecordNotFound { what: format!("record {cdr_id}") };
         let row = store.row_by_id(cdr_id)?.ok_or_else(not_found)?;
         let rows = store.line(&row)?;
-        let original = rows.first().ok_or_else(not_found)?.row()?.frame.cdr_id;
+        let (_, adjustments) = rows.split_first().ok_or_else(not_found)?;
         let mut list = ListWriter::new();
-        for stored in rows.iter().skip(1) {
-            let adjustment_id = stored.row()?.frame.cdr_id.with_prefix("adj_");
-            list.item(|out| {
-                push_stored(store, stored, sees_addresses, out)?;
-                out.pop();
-                out.extend_from_slice(
-                    format!(",\"adjustmentId\":\"{adjustment_id}\",\"originalCdrId\":\"{original}\"}}")
-                        .as_bytes(),
-                );
-                Ok::<_, ApiError>(())
-            })?;
-        }
+        push_adjustments(store, schemas.regulator(), adjustments, sees_addresses, &mut list)?;
         let total = list.len() as u64;
         Ok(list.finish(None, Some(total)))
     })
@@ -109,8 +100,13 @@ pub(super) async fn list(
     let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, PARAMETERS)?;
     let sees_addresses = caller.has(SCOPE_PII);
     let request = ListRequest::parse(input, sees_addresses, List::Adjustments, Some(RowKind::Adjustment))?;
-    let budget = service.ledger.scan_budget;
-    read.raw(move |store| request.answer(store, budget)).await
+    let (budget, schemas) = (service.ledger.scan_budget, service.ledger.schemas.clone());
+    read.raw(move |store| {
+        request.answer_with(store, budget, |rows, list| {
+            push_adjustments(store, schemas.regulator(), rows, sees_addresses, list)
+        })
+    })
+    .await
 }
 
 /// A record's id, or that of an adjustment as events and answers write it.

@@ -20,6 +20,7 @@ mod adjustments;
 mod answer;
 mod approval;
 mod audit;
+mod batching;
 mod body;
 mod chain;
 mod cursor;
@@ -52,7 +53,7 @@ mod verify;
 pub use export_files::FilesAtHand;
 pub use ledger::Ledger;
 pub use mtls::MutualTls;
-pub use schemas::{SchemaSeries, SchemaVariant, Schemas, Trial};
+pub use schemas::{SchemaSeries, SchemaVariant, Schemas, Trial, TrialReturn};
 
 use crate::auth::Authenticator;
 use access::Shown;

@@ -9,16 +9,17 @@ use super::cursor::{self, List};
 use super::error::ApiError;
 use super::ledger::{Consistency, Work};
 use super::records;
-use super::schemas::Schemas;
+use super::schemas::{Schemas, TrialReturn};
 use crate::acts::{Act, Wish};
 use crate::auth::SCOPE_ADMIN;
 use axum::extract::State;
 use axum::http::Uri;
-use cdr_core::CdrId;
 use cdr_core::adjust::is_unpriced;
 use cdr_core::export::fold::quarantine_id;
-use cdr_core::export::quarantine::{QUARANTINE_PREFIX, Quarantined};
-use cdr_storage::Store;
+use cdr_core::export::quarantine::{QUARANTINE_PREFIX, Quarantined, Unfit};
+use cdr_core::export::{Export, ExportType, SeriesKey};
+use cdr_core::{CdrId, Row};
+use cdr_storage::{Store, StoredRow};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -45,14 +46,15 @@ pub(super) async fn list(
             unresolved.is_none_or(|unresolved| unresolved == entry.resolved.is_none())
                 && operator.as_ref().is_none_or(|operator| *operator == entry.unfit.operator_id)
         };
-        page(store, fits, after, limit, budget)
+        page(store, unresolved == Some(true), fits, after, limit, budget)
     })
     .await
 }
 
-/// A page: full, unless nothing is left or `budget` is used up.
+/// A page: full, unless nothing is left or `budget` is used up. What is resolved is not even read if `open_only`.
 fn page(
     store: &Store,
+    open_only: bool,
     fits: impl Fn(&Quarantined) -> bool,
     after: Option<CdrId>,
     limit: usize,
@@ -60,7 +62,7 @@ fn page(
 ) -> Result<Vec<u8>, ApiError> {
     let started = Instant::now();
     let (mut found, mut looked_at, mut more) = (Vec::new(), None, false);
-    store.quarantine(after, |entry| {
+    let each = |entry: Quarantined| {
         more = found.len() == limit || started.elapsed() >= budget && looked_at.is_some();
         if !more {
             looked_at = Some(entry.id);
@@ -69,7 +71,12 @@ fn page(
             }
         }
         !more
-    })?;
+    };
+    if open_only {
+        store.unresolved_quarantine(after, each)?;
+    } else {
+        store.quarantine(after, each)?;
+    }
     let mut list = ListWriter::new();
     for entry in &found {
         list.item(|out| serde_json::to_writer(out, &view(entry)).map_err(ApiError::internal))?;
@@ -171,17 +178,37 @@ fn encodes(store: &Store, schemas: &Schemas, entry: &Quarantined) -> Result<(), 
     };
     let variant = schemas.variant_of(series, &state);
     let id = CdrId::parse(cdr_id).ok_or_else(|| ApiError::internal(format!("{cdr_id} is no record")))?;
-    let line = store.line(&records::find(store, id)?)?;
+    let record = records::find(store, id)?;
+    let line = store.line(&record)?;
     let original = line.first().ok_or_else(|| ApiError::internal(format!("{cdr_id} has no original")))?;
-    for stored in &line {
-        let row = stored.row()?;
-        if let Some(sms) = row.sms().filter(|sms| !is_unpriced(sms)) {
-            let encoded = schemas.trial.encode(variant, &original.row()?, sms);
-            return encoded
-                .map_err(|error| invalid(format!("{variant} still can't encode it: {error}"), cdr_id));
-        }
-    }
-    Err(invalid("it has no price yet: it can't be listed before it has".to_owned(), cdr_id))
+    let rows = line.iter().map(StoredRow::row).collect::<Result<Vec<_>, _>>()?;
+    // The first row with a price: a TAP file lists its values.
+    let Some(listed) = rows.iter().filter_map(Row::sms).find(|sms| !is_unpriced(sms)) else {
+        return Err(invalid("it has no price yet: it can't be listed before it has".to_owned(), cdr_id));
+    };
+    let encoded = if record.ordinal() == original.ordinal() {
+        schemas.trial.encode(variant, &rows[0], listed)
+    } else {
+        let tap_file = tap_file(store, unfit, &record)?;
+        let (adjustment, original) = (&record.row()?, &rows[0]);
+        let returned = TrialReturn { adjustment, original, listed, tap_file: &tap_file.pins };
+        schemas.trial.encode_return(variant, &returned)
+    };
+    encoded.map_err(|error| invalid(format!("{variant} still can't encode it: {error}"), cdr_id))
+}
+
+/// The TAP file from which the series' RAP file would return an adjustment.
+fn tap_file(store: &Store, unfit: &Unfit, adjustment: &StoredRow) -> Result<Export, ApiError> {
+    let key = SeriesKey {
+        series: unfit.series.clone(),
+        export_type: ExportType::Tap,
+        operator_id: unfit.operator_id.clone(),
+    };
+    let file = store.tap_file_of(&key, adjustment)?.map(|id| store.export(id)).transpose()?.flatten();
+    file.ok_or_else(|| {
+        let why = "no TAP file lists its original: it can't be returned before one does";
+        invalid(why.to_owned(), &unfit.cdr_id)
+    })
 }
 
 fn invalid(why: String, cdr_id: &str) -> ApiError {

@@ -152,13 +152,26 @@ impl ListRequest {
     /// # Errors
     /// 400 for an unknown operator, 503 if the rows can't be read.
     pub(super) fn answer(&self, store: &Store, budget: Duration) -> Result<Vec<u8>, ApiError> {
+        self.answer_with(store, budget, |rows, list| {
+            rows.iter().try_for_each(|row| list.item(|out| push_stored(store, row, self.sees_addresses, out)))
+        })
+    }
+
+    /// The same with items as `write` appends them.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub(super) fn answer_with(
+        &self,
+        store: &Store,
+        budget: Duration,
+        write: impl FnOnce(&[StoredRow], &mut ListWriter) -> Result<(), ApiError>,
+    ) -> Result<Vec<u8>, ApiError> {
         let state = store.state();
         self.input.operator("operatorId", &state)?;
         let page = page(store, &self.filter, self.after, self.limit, budget)?;
         let mut list = ListWriter::new();
-        for stored in &page.rows {
-            list.item(|out| push_stored(store, stored, self.sees_addresses, out))?;
-        }
+        write(&page.rows, &mut list)?;
         let next = page.next.map(|place| cursor::encode(self.list, place));
         let total = match (self.after, &next) {
             (None, None) => Some(list.len() as u64),

@@ -17,6 +17,7 @@ use crate::auth::SCOPE_ADMIN;
 use axum::extract::State;
 use axum::http::Uri;
 use cdr_core::adjust::is_unpriced;
+use cdr_core::export::ExportPins;
 use cdr_core::hash::to_hex;
 use cdr_core::row::Sms;
 use cdr_core::{Hash, Hour, LedgerState, Row};
@@ -67,6 +68,24 @@ pub trait Trial: Send + Sync {
     /// # Errors
     /// What the encoder says.
     fn encode(&self, variant: &str, original: &Row<'_>, priced: &Sms<'_>) -> Result<(), String>;
+
+    /// Encodes the return of an adjustment by a variant.
+    ///
+    /// # Errors
+    /// What the encoder says.
+    fn encode_return(&self, variant: &str, returned: &TrialReturn<'_>) -> Result<(), String>;
+}
+
+/// An adjustment that a RAP file is to return.
+pub struct TrialReturn<'a> {
+    /// The adjusting row.
+    pub adjustment: &'a Row<'a>,
+    /// The original.
+    pub original: &'a Row<'a>,
+    /// The fields with which the TAP file lists it.
+    pub listed: &'a Sms<'a>,
+    /// What that file is pinned to.
+    pub tap_file: &'a ExportPins,
 }
 
 /// Encodes nothing: for a replica without schema variants.
@@ -74,6 +93,10 @@ struct NoTrial;
 
 impl Trial for NoTrial {
     fn encode(&self, variant: &str, _: &Row<'_>, _: &Sms<'_>) -> Result<(), String> {
+        Err(format!("there is no schema variant {variant}"))
+    }
+
+    fn encode_return(&self, variant: &str, _: &TrialReturn<'_>) -> Result<(), String> {
         Err(format!("there is no schema variant {variant}"))
     }
 }
@@ -93,6 +116,11 @@ impl Schemas {
     /// The variant of a series.
     pub(super) fn variant_of<'a>(&'a self, series: &'a SchemaSeries, state: &'a LedgerState) -> &'a str {
         series.variant.as_deref().unwrap_or_else(|| self.active(state))
+    }
+
+    /// The regulator's series: the one that gets the variant in force.
+    pub(super) fn regulator(&self) -> Option<&str> {
+        self.series.iter().find(|series| series.variant.is_none()).map(|series| series.name.as_str())
     }
 
     /// The series of this name.

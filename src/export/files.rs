@@ -1,19 +1,23 @@
 //! The bytes of settlement files: at hand on this node's disk, and made again where they are not.
 //!
 //! Only their SHA-256 is in the ledger. A file that was lost with a node's disk, or is asked for on another replica, is
-//! made again from rows and pins, and must have that hash.
+//! made again from rows and pins, and must have that hash. Whoever gives bytes away that nothing else checks takes
+//! [`ExportFiles::ensure`], which reads all of them; a delivery, which hashes what it sends, takes
+//! [`ExportFiles::ensure_for_sending`] and comes back with [`ExportFiles::ensure`] if the bytes were not right.
 
 use super::make::{Made, MakeError, make};
 use crate::tap::Variants;
 use cdr_core::Hash;
-use cdr_core::export::{Export, FileContent};
+use cdr_core::export::Export;
 use cdr_core::hash::to_hex;
 use cdr_storage::Store;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 /// Files that are kept at hand.
@@ -29,6 +33,23 @@ struct Inner {
     dir: PathBuf,
     /// One file is made at a time: making takes a core and a disk.
     making: Mutex<()>,
+    /// What was found right, with its hash, and how the file looked then.
+    found_right: Mutex<HashMap<PathBuf, (Hash, Stamp)>>,
+}
+
+/// What tells a file that was written since from one that was not; damage of the disk it does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    modified: SystemTime,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::metadata(path)?;
+        Ok(Self { inode: metadata.ino(), length: metadata.len(), modified: metadata.modified()? })
+    }
 }
 
 /// A file that is at hand.
@@ -38,6 +59,8 @@ pub struct AtHand {
     pub path: PathBuf,
     /// Where its trace is.
     pub trace: PathBuf,
+    /// True if it had to be made: it was not there, or not as it should be.
+    pub made_now: bool,
 }
 
 /// A file can't be had.
@@ -70,7 +93,8 @@ pub enum FilesError {
 impl ExportFiles {
     /// Files under `dir`, of `store`'s exports.
     pub fn new(store: Store, variants: Arc<Variants>, dir: PathBuf) -> Self {
-        Self(Arc::new(Inner { store, variants, dir, making: Mutex::default() }))
+        let (making, found_right) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { store, variants, dir, making, found_right }))
     }
 
     /// The schema variants that are loaded.
@@ -86,21 +110,46 @@ impl ExportFiles {
         let _one = self.0.making.lock().unwrap_or_else(PoisonError::into_inner);
         let made = make(&self.0.store, &self.0.variants, export, &self.dir_of(export))?;
         self.drop_oldest();
+        self.note(&made.path, made.content.file_sha256);
+        self.note(&made.trace, made.content.trace_sha256);
         Ok(made)
     }
 
-    /// The file, as the ledger knows it: from disk, or made again. Blocks.
+    /// The file, as the ledger knows it: from disk, or made again. Reads all of it. Blocks.
     ///
     /// # Errors
     /// [`FilesError`].
     pub fn ensure(&self, export: &Export) -> Result<AtHand, FilesError> {
+        self.ensure_if(export, |path, expected| hash_of(path).is_ok_and(|found| found == expected))
+    }
+
+    /// The same for whoever hashes what it reads: a file that was found right, and not written since, is not read again.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`FilesError`].
+    pub fn ensure_for_sending(&self, export: &Export) -> Result<AtHand, FilesError> {
+        self.ensure_if(export, |path, expected| {
+            self.is_known(path, expected) || hash_of(path).is_ok_and(|found| found == expected)
+        })
+    }
+
+    fn ensure_if(
+        &self,
+        export: &Export,
+        is_right: impl Fn(&Path, Hash) -> bool,
+    ) -> Result<AtHand, FilesError> {
         let content =
             export.content.as_ref().ok_or_else(|| FilesError::NotEncoded { export_id: export.name() })?;
         let dir = self.dir_of(export);
         let path = dir.join(&export.pins.file_name);
-        let at_hand = AtHand { trace: dir.join(crate::tap::trace_name(&export.pins.file_name)), path };
-        if is_intact(&at_hand, content) {
-            return Ok(at_hand);
+        let trace = dir.join(crate::tap::trace_name(&export.pins.file_name));
+        let parts = [(&path, content.file_sha256), (&trace, content.trace_sha256)];
+        if parts.iter().all(|(path, expected)| is_right(path, *expected)) {
+            for (path, hash) in parts {
+                self.note(path, hash);
+            }
+            return Ok(AtHand { path, trace, made_now: false });
         }
         let made = self.make(export)?;
         let found = made.content.file_sha256;
@@ -109,7 +158,23 @@ impl ExportFiles {
             let (found, expected) = (to_hex(&found), to_hex(&content.file_sha256));
             return Err(FilesError::Differs { export_id: export.name(), found, expected });
         }
-        Ok(AtHand { path: made.path, trace: made.trace })
+        Ok(AtHand { path: made.path, trace: made.trace, made_now: true })
+    }
+
+    fn is_known(&self, path: &Path, expected: Hash) -> bool {
+        let known = self.known().get(path).copied();
+        known.is_some_and(|(hash, then)| hash == expected && Stamp::of(path).is_ok_and(|now| now == then))
+    }
+
+    /// Notes that a file was found right.
+    fn note(&self, path: &Path, hash: Hash) {
+        if let Ok(stamp) = Stamp::of(path) {
+            self.known().insert(path.to_owned(), (hash, stamp));
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<PathBuf, (Hash, Stamp)>> {
+        self.0.found_right.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dir_of(&self, export: &Export) -> PathBuf {
@@ -126,16 +191,12 @@ impl ExportFiles {
         dirs.sort();
         let surplus = dirs.len().saturating_sub(KEPT);
         for (_, dir) in dirs.drain(..surplus) {
+            self.known().retain(|path, _| !path.starts_with(&dir));
             if let Err(error) = std::fs::remove_dir_all(&dir) {
                 tracing::warn!(dir = %dir.display(), %error, "an old settlement file can't be removed");
             }
         }
     }
-}
-
-fn is_intact(at_hand: &AtHand, content: &FileContent) -> bool {
-    hash_of(&at_hand.path).is_ok_and(|hash| hash == content.file_sha256)
-        && hash_of(&at_hand.trace).is_ok_and(|hash| hash == content.trace_sha256)
 }
 
 /// SHA-256 of a file.

@@ -1,18 +1,18 @@
 //! Turns the records that a file lists into its bytes and its trace. Blocks.
 
 use super::header;
+use super::returns::TapFiles;
 use crate::tap::{
-    EncodeError, FileError, FileHeader, FileSummary, FileWriter, PushError, RapWriter, Returned, Taken,
-    TraceEvent, TraceHead, TraceWriter, Variant, Variants, trace_name,
+    EncodeError, FileError, FileSummary, FileWriter, PushError, RapWriter, Returned, Taken, TraceEvent,
+    TraceHead, TraceWriter, Variant, Variants, trace_name,
 };
+use cdr_core::Hash;
 use cdr_core::export::quarantine::Unfit;
-use cdr_core::export::{Export, ExportType, FileContent};
+use cdr_core::export::{Export, ExportPins, ExportType, FileContent};
 use cdr_core::hash::to_hex;
 use cdr_core::row::Row;
-use cdr_core::{CdrId, Hash};
 use cdr_storage::{Listed, Store, StoreError};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
@@ -82,16 +82,15 @@ pub enum MakeError {
 /// # Errors
 /// [`MakeError`].
 pub fn make(store: &Store, variants: &Variants, export: &Export, dir: &Path) -> Result<Made, MakeError> {
-    let variant = pinned(variants, export)?;
+    let variant = pinned(variants, &export.pins)?;
     std::fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
     let mut work = Work {
         store,
-        variants,
         export,
         variant,
         trace: TraceWriter::new(dir).map_err(|source| io_error(dir, source))?,
         unfit: Vec::new(),
-        tap_files: HashMap::new(),
+        tap_files: TapFiles::new(store, variants),
     };
     let path = dir.join(&export.pins.file_name);
     let summary = match export.pins.export_type {
@@ -101,9 +100,30 @@ pub fn make(store: &Store, variants: &Variants, export: &Export, dir: &Path) -> 
     work.finish(path, &summary)
 }
 
+/// Notes a record that a file of these pins can't hold.
+pub(super) fn set_aside(
+    unfit: &mut Vec<Unfit>,
+    pins: &ExportPins,
+    export_id: Option<String>,
+    row: &Row<'_>,
+    error: &EncodeError,
+) -> Result<(), MakeError> {
+    if unfit.len() >= MOST_UNFIT {
+        return Err(MakeError::Unfit { variant: pins.schema_variant.clone(), why: error.to_string() });
+    }
+    unfit.push(Unfit {
+        cdr_id: row.frame.cdr_id.to_string(),
+        encoder_error: error.to_string(),
+        export_id,
+        operator_id: pins.operator_id.clone(),
+        schema_variant: pins.schema_variant.clone(),
+        series: pins.series.clone(),
+    });
+    Ok(())
+}
+
 /// The variant that a file is pinned to.
-fn pinned<'v>(variants: &'v Variants, export: &Export) -> Result<&'v Arc<Variant>, MakeError> {
-    let pins = &export.pins;
+pub(super) fn pinned<'v>(variants: &'v Variants, pins: &ExportPins) -> Result<&'v Arc<Variant>, MakeError> {
     let missing =
         || MakeError::Variant { variant: pins.schema_variant.clone(), hash: to_hex(&pins.schema_hash) };
     variants.get(&pins.schema_variant).filter(|variant| variant.hash == pins.schema_hash).ok_or_else(missing)
@@ -111,13 +131,11 @@ fn pinned<'v>(variants: &'v Variants, export: &Export) -> Result<&'v Arc<Variant
 
 struct Work<'a> {
     store: &'a Store,
-    variants: &'a Variants,
     export: &'a Export,
     variant: &'a Arc<Variant>,
     trace: TraceWriter,
     unfit: Vec<Unfit>,
-    /// TAP files of returned records.
-    tap_files: HashMap<CdrId, (FileHeader, Arc<Variant>)>,
+    tap_files: TapFiles<'a>,
 }
 
 impl Work<'_> {
@@ -173,37 +191,23 @@ impl Work<'_> {
         returned: &cdr_storage::Returned,
     ) -> Result<ControlFlow<()>, MakeError> {
         let adjustment = returned.adjustment.row()?;
-        let original = returned.listed.original.row()?;
-        let carried = returned.listed.carried().row()?;
+        let original = returned.original.row()?;
+        let carried = returned.carried().row()?;
         let Some(listed) = carried.sms() else { return Ok(ControlFlow::Continue(())) };
-        let (tap_header, tap_variant) = self.tap_file(returned.tap_file)?;
+        let tap_file = self.tap_files.get(returned.tap_file)?;
         let outcome = writer.push(&Returned {
             adjustment: &adjustment,
             original: &original,
             listed,
-            tap_variant: &tap_variant,
-            tap_header: &tap_header,
+            tap_variant: &tap_file.variant,
+            tap_header: &tap_file.header,
         });
         match outcome {
-            Ok(entry) => {
-                let hash = self.store.stored_row_hash(&returned.adjustment)?;
-                self.trace(&original, &adjustment, hash, &entry)?;
-            }
+            Ok(entry) => self.trace(&original, &adjustment, returned.row_hash, &entry)?,
             Err(PushError::Record(error)) => self.set_aside(&adjustment, &error)?,
             Err(PushError::File(error)) => return Err(error.into()),
         }
         Ok(ControlFlow::Continue(()))
-    }
-
-    fn tap_file(&mut self, id: CdrId) -> Result<(FileHeader, Arc<Variant>), MakeError> {
-        if let Some(known) = self.tap_files.get(&id) {
-            return Ok(known.clone());
-        }
-        let missing = || MakeError::TapFile(id.with_prefix(cdr_core::export::EXPORT_PREFIX));
-        let export = self.store.export(id)?.ok_or_else(missing)?;
-        let found = (header(&export.pins), pinned(self.variants, &export)?.clone());
-        self.tap_files.insert(id, found.clone());
-        Ok(found)
     }
 
     /// Leads from an event in the file to the record and the row, of hash `row_hash`, whose values it carries.
@@ -229,19 +233,7 @@ impl Work<'_> {
     }
 
     fn set_aside(&mut self, row: &Row<'_>, error: &EncodeError) -> Result<(), MakeError> {
-        let pins = &self.export.pins;
-        if self.unfit.len() >= MOST_UNFIT {
-            return Err(MakeError::Unfit { variant: pins.schema_variant.clone(), why: error.to_string() });
-        }
-        self.unfit.push(Unfit {
-            cdr_id: row.frame.cdr_id.to_string(),
-            encoder_error: error.to_string(),
-            export_id: Some(self.export.name()),
-            operator_id: pins.operator_id.clone(),
-            schema_variant: pins.schema_variant.clone(),
-            series: pins.series.clone(),
-        });
-        Ok(())
+        set_aside(&mut self.unfit, &self.export.pins, Some(self.export.name()), row, error)
     }
 
     fn finish(self, path: PathBuf, summary: &FileSummary) -> Result<Made, MakeError> {

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`plan`] | decides from the state and the time which file is opened next, and what it is pinned to |
 //! | [`make`] | turns the records that a file lists into its bytes and its trace |
+//! | [`returns`] | finds out whether a RAP file would hold anything, before it is opened |
 //! | `shown` | tells the API what it has to know |
 //! | [`files`] | keeps the bytes at hand; makes them again where they are not |
 
 pub mod files;
 pub mod make;
 pub mod plan;
+pub mod returns;
 mod shown;
 
 pub use files::{ExportFiles, FilesError};

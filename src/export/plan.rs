@@ -247,7 +247,7 @@ fn from_bucket(store: &Store, state: &LedgerState, zone: &str, due: &Due) -> Res
     let opened: Vec<CdrId> = store
         .series(&tap)?
         .iter()
-        .filter(|file| file.cut.ordinal > before.ordinal)
+        .filter(|file| file.cut.ordinal >= before.ordinal)
         .map(|file| file.id)
         .collect();
     let mut from = next;

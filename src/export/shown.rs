@@ -1,8 +1,9 @@
 //! What the API is told of settlement files: variants, series, bytes, and a dry run of the encoder.
 
+use super::make::pinned;
 use super::{ExportFiles, ExportSettings};
-use crate::api::{FilesAtHand, SchemaSeries, SchemaVariant, Schemas, Trial};
-use crate::tap::{CallEncoder, FileHeader, LocalTime, Variants};
+use crate::api::{FilesAtHand, SchemaSeries, SchemaVariant, Schemas, Trial, TrialReturn};
+use crate::tap::{CallEncoder, FileHeader, Format, LocalTime, ReturnEncoder, Returned, Variant, Variants};
 use cdr_core::export::Export;
 use cdr_core::row::{Row, Sms};
 use std::collections::BTreeMap;
@@ -46,25 +47,50 @@ struct TrialEncoder {
     rates: BTreeMap<String, rust_decimal::Decimal>,
 }
 
-impl Trial for TrialEncoder {
-    fn encode(&self, variant: &str, original: &Row<'_>, priced: &Sms<'_>) -> Result<(), String> {
-        let variant =
-            self.variants.get(variant).ok_or_else(|| format!("there is no schema variant {variant}"))?;
-        let at = LocalTime::new(priced.event_at, priced.local_offset_minutes);
-        let header = FileHeader {
-            recording_entity: priced.recording_entity.to_owned(),
-            sender: variant.tap.sender(priced.recording_entity),
-            recipient: variant.tap.recipient().to_owned(),
-            sequence: variant.tap.numbering().first,
+impl TrialEncoder {
+    fn variant(&self, name: &str) -> Result<&Arc<Variant>, String> {
+        self.variants.get(name).ok_or_else(|| format!("there is no schema variant {name}"))
+    }
+
+    /// The header of a file of one record: what a call event depends on are its exchange rates alone.
+    fn header(&self, format: &Format, sms: &Sms<'_>) -> FileHeader {
+        let at = LocalTime::new(sms.event_at, sms.local_offset_minutes);
+        FileHeader {
+            recording_entity: sms.recording_entity.to_owned(),
+            sender: format.sender(sms.recording_entity),
+            recipient: format.recipient().to_owned(),
+            sequence: format.numbering().first,
             settlement_day: jiff::civil::Date::constant(2000, 1, 1),
             created: at,
             cut_off: at,
             available: at,
             test: false,
             exchange_rates: self.rates.clone(),
-        };
-        let mut encoder = CallEncoder::new(&variant.tap, &header).map_err(|error| error.to_string())?;
+        }
+    }
+}
+
+impl Trial for TrialEncoder {
+    fn encode(&self, variant: &str, original: &Row<'_>, priced: &Sms<'_>) -> Result<(), String> {
+        let format = &self.variant(variant)?.tap;
+        let encoder = CallEncoder::new(format, &self.header(format, priced));
+        let mut encoder = encoder.map_err(|error| error.to_string())?;
         encoder.encode(original, priced).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn encode_return(&self, variant: &str, returned: &TrialReturn<'_>) -> Result<(), String> {
+        let variant = self.variant(variant)?;
+        let tap_variant = pinned(&self.variants, returned.tap_file).map_err(|error| error.to_string())?;
+        let encoder = ReturnEncoder::new(variant.clone(), &self.header(&variant.rap, returned.listed));
+        let mut encoder = encoder.map_err(|error| error.to_string())?;
+        let encoded = encoder.encode(&Returned {
+            adjustment: returned.adjustment,
+            original: returned.original,
+            listed: returned.listed,
+            tap_variant,
+            tap_header: &super::header(returned.tap_file),
+        });
+        encoded.map(|_| ()).map_err(|error| error.to_string())
     }
 }
 

@@ -49,6 +49,6 @@ pub use error::{DecodeError, EncodeError, FileError, PushError, SchemaError, Tra
 pub use file::{FileSummary, FileWriter, Taken};
 pub use header::{FileHeader, LocalTime};
 pub use mapping::{FileKind, Numbering, Per};
-pub use rap::{RapWriter, Returned};
+pub use rap::{RapWriter, ReturnEncoder, Returned};
 pub use trace::{TraceEvent, TraceHead, TraceReader, TraceWriter, trace_name};
 pub use variant::{Format, Variant, Variants};

@@ -1,7 +1,7 @@
 //! RAP files: adjustments return the call event that a TAP file listed (US-CDR-008). The convention is written down in
 //! `tap-schemas/README.md`.
 
-use super::call::Work;
+use super::call::{CallEvent, Work};
 use super::error::{EncodeError, FileError, PushError};
 use super::file::{Body, FileSummary, Taken};
 use super::header::FileHeader;
@@ -16,8 +16,21 @@ use std::sync::Arc;
 /// Writes a RAP file.
 #[derive(Debug)]
 pub struct RapWriter {
-    variant: Arc<Variant>,
+    returning: Returning,
     body: Body,
+}
+
+/// Encodes returned call events as they would stand in a RAP file, without one.
+#[derive(Debug)]
+pub struct ReturnEncoder {
+    returning: Returning,
+    work: Work,
+}
+
+/// What encoding returns needs besides what every file does.
+#[derive(Debug)]
+struct Returning {
+    variant: Arc<Variant>,
     /// How the TAP file of the last adjustment was encoded: most have the same.
     tap: Option<Listing>,
     event: Vec<u8>,
@@ -52,7 +65,7 @@ impl RapWriter {
     /// A header that no file can have, or the spool file can't be made.
     pub fn new(variant: Arc<Variant>, header: &FileHeader, folder: &Path) -> Result<Self, FileError> {
         let body = Body::new(&variant.rap, header, folder)?;
-        Ok(Self { variant, body, tap: None, event: Vec::new() })
+        Ok(Self { returning: Returning::new(variant), body })
     }
 
     /// Takes in an adjustment.
@@ -61,6 +74,53 @@ impl RapWriter {
     /// [`PushError::Record`]: the adjustment belongs into quarantine, and the file is as it was before.
     /// [`PushError::File`]: give the file up.
     pub fn push(&mut self, returned: &Returned<'_>) -> Result<Taken, PushError> {
+        let event = self.returning.encode(&mut self.body.work, returned)?;
+        Ok(self.body.ledger.take(&event)?)
+    }
+
+    /// How many adjustments were taken in.
+    pub fn calls(&self) -> u64 {
+        self.body.ledger.totals.calls
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// [`FileError::Empty`] without adjustments; otherwise what was written is worthless.
+    pub fn finish(self, out: &mut impl Write) -> Result<FileSummary, FileError> {
+        self.body.finish(&self.returning.variant.rap, out)
+    }
+}
+
+impl ReturnEncoder {
+    /// An encoder of returns as they stand in a RAP file with this header.
+    ///
+    /// # Errors
+    /// Header values that no file can have.
+    pub fn new(variant: Arc<Variant>, header: &FileHeader) -> Result<Self, EncodeError> {
+        let work = Work::new(&variant.rap, header)?;
+        Ok(Self { returning: Returning::new(variant), work })
+    }
+
+    /// Encodes the return of an adjustment.
+    ///
+    /// # Errors
+    /// [`EncodeError`] if a file could not hold it.
+    pub fn encode(&mut self, returned: &Returned<'_>) -> Result<CallEvent<'_>, EncodeError> {
+        self.returning.encode(&mut self.work, returned)
+    }
+}
+
+impl Returning {
+    fn new(variant: Arc<Variant>) -> Self {
+        Self { variant, tap: None, event: Vec::new() }
+    }
+
+    fn encode<'w>(
+        &mut self,
+        work: &'w mut Work,
+        returned: &Returned<'_>,
+    ) -> Result<CallEvent<'w>, EncodeError> {
         let not_one = |field, why| EncodeError::new(field, "returned call event", why);
         let sms = returned.adjustment.sms().filter(|sms| sms.adjustment.is_some());
         let sms = sms.ok_or_else(|| not_one("adjustmentType", "the row is no adjustment"))?;
@@ -68,7 +128,7 @@ impl RapWriter {
             != (self.variant.rap.currency(), self.variant.rap.decimal_places())
         {
             let why = "it was listed in another currency or with other decimal places: use that variant for its RAP file";
-            return Err(not_one("chargeAmount", why).into());
+            return Err(not_one("chargeAmount", why));
         }
         let (charge, at) = self.list(returned)?;
         let adjusting = Adjusting {
@@ -79,9 +139,9 @@ impl RapWriter {
             tap_call: &self.event,
         };
         let original = (returned.original, returned.listed);
-        let mut event = self.body.work.returned(&self.variant.rap, original, charge, &adjusting)?;
+        let mut event = work.returned(&self.variant.rap, original, charge, &adjusting)?;
         event.at = at;
-        Ok(self.body.ledger.take(&event)?)
+        Ok(event)
     }
 
     /// Encodes the call event as it stands in its TAP file.
@@ -99,18 +159,5 @@ impl RapWriter {
         self.event.clear();
         self.event.extend_from_slice(event.bytes);
         Ok((event.charge, event.at))
-    }
-
-    /// How many adjustments were taken in.
-    pub fn calls(&self) -> u64 {
-        self.body.ledger.totals.calls
-    }
-
-    /// Writes the file.
-    ///
-    /// # Errors
-    /// [`FileError::Empty`] without adjustments; otherwise what was written is worthless.
-    pub fn finish(self, out: &mut impl Write) -> Result<FileSummary, FileError> {
-        self.body.finish(&self.variant.rap, out)
     }
 }

@@ -139,8 +139,17 @@ impl Deliveries {
         export: &Export,
         channel: ChannelKind,
     ) -> Result<(), DeliverError> {
-        let parcel = self.parcel(export).await?;
-        let outcome = match self.channels.deliver(channel, &parcel).await {
+        let mut delivered = self.channels.deliver(channel, &self.parcel(export).await?).await;
+        if delivered.as_ref().is_err_and(|error| error.class == ErrorClass::IntegrityMismatch)
+            && self.was_damaged(export).await?
+        {
+            tracing::warn!(
+                export = export.name(),
+                "the file on disk was damaged and is made again: sent anew"
+            );
+            delivered = self.channels.deliver(channel, &self.parcel(export).await?).await;
+        }
+        let outcome = match delivered {
             Ok(receipt) => Outcome::Delivered { atra_receipt_id: receipt.receipt_id },
             Err(error) => failed(&error),
         };
@@ -172,10 +181,17 @@ impl Deliveries {
         Ok(append(proposer, vec![(SystemKind::Delivery, to_jcs(&step))]).await?)
     }
 
+    /// True if what is on disk was not the file that was signed; it is made again then.
+    async fn was_damaged(&self, export: &Export) -> Result<bool, DeliverError> {
+        let (files, work) = (self.files.clone(), export.clone());
+        Ok(tokio::task::spawn_blocking(move || files.ensure(&work)).await??.made_now)
+    }
+
+    /// What is sent. The bytes are read and hashed on their way out, so they are not all read before.
     async fn parcel(&self, export: &Export) -> Result<Parcel, DeliverError> {
         let fail = |why: String| DeliverError::Parcel { export_id: export.name(), why };
         let (files, work) = (self.files.clone(), export.clone());
-        let at_hand = tokio::task::spawn_blocking(move || files.ensure(&work)).await??;
+        let at_hand = tokio::task::spawn_blocking(move || files.ensure_for_sending(&work)).await??;
         let Some(content) = &export.content else { return Err(fail("it is not encoded".to_owned())) };
         let name = &export.pins.file_name;
         let sidecar = sidecar(export).ok_or_else(|| fail("its signature can't be read".to_owned()))?;
@@ -232,3 +248,6 @@ fn draw(export: &Export, attempts: usize) -> u64 {
     let hash = cdr_core::hash::sha256(&seed);
     hash.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests;

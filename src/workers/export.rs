@@ -6,6 +6,7 @@
 use super::EndsTerm;
 use crate::export::make::{Made, MakeError};
 use crate::export::plan::{self, Due, ExportSettings, PinError};
+use crate::export::returns::{self, Prospect};
 use crate::export::{ExportFiles, VARIANT_SETTING};
 use crate::metrics::Metrics;
 use crate::proposer::{ProposalError, Proposer, SystemRow};
@@ -16,14 +17,13 @@ use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Rejection, Reply};
 use cdr_core::export::quarantine::{QuarantineStep, Quarantined, Unfit};
 use cdr_core::export::step::ExportStep;
-use cdr_core::export::{Cut, Delivery, Export, ExportType, FileSignature};
+use cdr_core::export::{Cut, Delivery, Export, ExportPins, ExportType, FileSignature};
 use cdr_core::export_signature::ExportSignature;
 use cdr_core::row::SystemKind;
 use cdr_core::setting::SettingChange;
 use cdr_core::{CdrId, LedgerState, Millis};
 use cdr_storage::{Store, StoreError};
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -191,29 +191,20 @@ impl Exports {
     async fn open(&self, proposer: &Proposer, due: &Due) -> Result<(), ExportError> {
         let (own, files, settings, due) =
             (proposer.clone(), self.files.clone(), self.settings.clone(), due.clone());
-        let step = tokio::task::spawn_blocking(move || {
+        let look = move || {
             let pins = plan::pin(own.store(), files.variants(), &settings, &due, own.clock().now())?;
-            let nothing = pins.export_type == ExportType::Rap && !returns_anything(own.store(), &due, &pins)?;
-            Ok::<_, ExportError>(if nothing {
-                ExportStep::Skipped {
-                    export_type: pins.export_type,
-                    operator_id: pins.operator_id,
-                    series: pins.series,
-                    settlement_day: pins.settlement_day,
-                    upto_bucket: pins.upto_bucket,
-                }
-            } else {
-                ExportStep::Opened(pins)
-            })
-        });
-        let step = step.await??;
+            first_step(own.store(), &files, &due, pins)
+        };
+        let (step, unfit) = tokio::task::spawn_blocking(look).await??;
         match &step {
             ExportStep::Opened(pins) => tracing::info!(file = pins.file_name, "a settlement file is opened"),
             ExportStep::Skipped { operator_id, settlement_day, .. } => {
-                tracing::info!(operator_id, %settlement_day, "no adjustments: no RAP file");
+                let unfit = unfit.len();
+                tracing::info!(operator_id, %settlement_day, unfit, "nothing to return: no RAP file");
             }
             _ => {}
         }
+        quarantine(proposer, unfit).await?;
         append(proposer, vec![(SystemKind::Export, to_jcs(&step))]).await
     }
 
@@ -317,21 +308,32 @@ fn past_deadline_ms(state: &LedgerState, settings: &ExportSettings, now: Millis)
     Some(now.0 - deadline.0)
 }
 
-/// True if a RAP file of these pins would return anything, were it opened now.
-fn returns_anything(
+/// Opens the file of these pins, unless it is a RAP file that would hold nothing; then also what kept it from doing so.
+fn first_step(
     store: &Store,
+    files: &ExportFiles,
     due: &Due,
-    pins: &cdr_core::export::ExportPins,
-) -> Result<bool, StoreError> {
-    let ordinal = store.state().head.row_count;
-    let cut = Cut { day: due.day, upto: pins.upto_bucket, ordinal };
-    let mut found = false;
-    let export = Export::opened(CdrId([0; 16]), pins.clone(), cut, due.before);
-    store.rap_adjustments(&export, &mut |_| {
-        found = true;
-        ControlFlow::Break(())
-    })?;
-    Ok(found)
+    pins: ExportPins,
+) -> Result<(ExportStep, Vec<Unfit>), ExportError> {
+    if pins.export_type == ExportType::Tap {
+        return Ok((ExportStep::Opened(pins), Vec::new()));
+    }
+    let rows_looked_at = store.state().head.row_count;
+    let cut = Cut { day: due.day, upto: pins.upto_bucket, ordinal: rows_looked_at };
+    let export = Export::opened(CdrId([0; 16]), pins, cut, due.before);
+    let Prospect::Nothing(unfit) = returns::prospect(store, files.variants(), &export)? else {
+        return Ok((ExportStep::Opened(export.pins), Vec::new()));
+    };
+    let pins = export.pins;
+    let skipped = ExportStep::Skipped {
+        export_type: pins.export_type,
+        operator_id: pins.operator_id,
+        series: pins.series,
+        settlement_day: pins.settlement_day,
+        upto_bucket: pins.upto_bucket,
+        rows_looked_at,
+    };
+    Ok((skipped, unfit))
 }
 
 /// Those of them that this file did not put into quarantine before: it may be made more than once.
@@ -372,3 +374,6 @@ pub(super) async fn append(proposer: &Proposer, rows: Vec<SystemRow>) -> Result<
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use crate::metrics::Counters;
 use crate::options::StoreOptions;
 use crate::outbox::{self, OutboxEntry};
 use crate::page::PageWriter;
+use crate::quarantine;
 use crate::reconcile::{self, Reconciling};
 use crate::schema::{Db, column, write_options};
 use crate::seals;
@@ -214,7 +215,13 @@ impl<'a> Write<'a> {
     }
 
     fn stage_books(&mut self, transition: &mut Transition<'_>) -> Result<(), StoreError> {
-        exports::put(&self.generation.db, &transition.books, &mut self.batch)?;
+        let db = &self.generation.db;
+        for export in transition.books.exports.values() {
+            exports::put(db, export, &mut self.batch)?;
+        }
+        for entry in transition.books.quarantine.values() {
+            quarantine::put(db, entry, &mut self.batch)?;
+        }
         self.books.exports.append(&mut transition.books.exports);
         self.books.quarantine.append(&mut transition.books.quarantine);
         Ok(())
@@ -292,7 +299,7 @@ impl View for Write<'_> {
     fn quarantined(&self, id: CdrId) -> Result<Option<Quarantined>, ViewError> {
         match self.books.quarantine.get(&id) {
             Some(entry) => Ok(Some(entry.clone())),
-            None => Ok(exports::quarantined(&self.generation.db, id)?),
+            None => Ok(quarantine::quarantined(&self.generation.db, id)?),
         }
     }
 
@@ -301,7 +308,7 @@ impl View for Write<'_> {
             return Ok(true);
         }
         let Some(record) = CdrId::parse(cdr_id) else { return Ok(false) };
-        let entries = exports::of_record(&self.generation.db, series, record)?;
+        let entries = quarantine::of_record(&self.generation.db, series, record)?;
         // What this write resolved waits no more.
         let is_resolved = |id| self.books.quarantine.get(&id).is_some_and(|entry| entry.resolved.is_some());
         Ok(entries.iter().any(|entry| entry.resolved.is_none() && !is_resolved(entry.id)))

@@ -235,25 +235,6 @@ pub(crate) fn request(db: &Db, key: &Hash) -> Result<Option<Request>, StoreError
 }
 
 impl Store {
-    /// The rows of a message, oldest first: the original, then its adjustments, the last of which is in effect.
-    ///
-    /// # Errors
-    /// If the index or a row can't be read.
-    pub fn rows_of_message(&self, message: Uuid) -> Result<Vec<StoredRow>, StoreError> {
-        let generation = self.generation();
-        let (committed, index) = (generation.committed(), generation.index());
-        let mut reader = RowReader::new(&generation.db, &committed)?;
-        let mut rows = Vec::new();
-        for ordinal in index.candidates(Lookup::Message(message), 0..committed.state.head.row_count, false)? {
-            if let Some(stored) = reader.by_ordinal(ordinal?)?
-                && stored.row()?.sms().is_some_and(|sms| sms.message_id == message)
-            {
-                rows.push(stored);
-            }
-        }
-        Ok(rows)
-    }
-
     /// What is known of each of these messages within the dedup horizon: what the next batch of receipts meets, unless
     /// something is appended before it.
     ///
@@ -269,32 +250,6 @@ impl Store {
             if maybe { rows.message(*id, from) } else { Ok(Known::Nothing) }
         };
         ids.iter().zip(maybe).map(known).collect()
-    }
-
-    /// The line that a CDR or adjustment belongs to: its original, then the adjustments that follow one another from
-    /// there, the last of which is in effect. That is every row of its message, unless the message came again after
-    /// the dedup horizon and has another original. Empty for a system row.
-    ///
-    /// # Errors
-    /// If the index or a row can't be read.
-    pub fn line(&self, row: &StoredRow) -> Result<Vec<StoredRow>, StoreError> {
-        let Some(message) = row.row()?.sms().map(|sms| sms.message_id) else { return Ok(Vec::new()) };
-        let mut lines: Vec<(CdrId, Vec<StoredRow>)> = Vec::new();
-        for stored in self.rows_of_message(message)? {
-            let (id, follows) = {
-                let row = stored.row()?;
-                (row.frame.cdr_id, row.sms().and_then(predecessor_id))
-            };
-            match lines.iter_mut().find(|(last, _)| follows == Some(*last)) {
-                Some((last, line)) => {
-                    *last = id;
-                    line.push(stored);
-                }
-                None => lines.push((id, vec![stored])),
-            }
-        }
-        let holds = |line: &Vec<StoredRow>| line.iter().any(|stored| stored.ordinal() == row.ordinal());
-        Ok(lines.into_iter().map(|(_, line)| line).find(holds).unwrap_or_default())
     }
 
     /// True if an adjustment follows this row.

@@ -32,6 +32,9 @@
 //! | `work` | `0x39` | series ([`series`]), number of its first row `u64` | how far a file reaches, and its id |
 //! | `work` | `0x3a` | id, 16 bytes | record that was put into quarantine |
 //! | `work` | `0x3b` | name of the series with its length before it, id of the record, id of the entry | nothing |
+//! | `work` | `0x3c` | series and operator, each with its length before it, id of the record, id of the entry | when it was in quarantine ([`crate::quarantine`]) |
+//! | `work` | `0x3d` | series and operator likewise, number `u64` of the row that resubmitted a record | the record, and when it had come there |
+//! | `work` | `0x3e` | id of an entry, 16 bytes, while the record waits there | nothing |
 //!
 //! Operators are registry indexes. The keys of column family `index` are documented in [`crate::index`]; its
 //! tags are `0x20` and above. State values in `meta` use the encoding of [`cdr_core::codec`].
@@ -116,6 +119,12 @@ pub const TAG_SERIES: u8 = 0x39;
 pub const TAG_QUARANTINE: u8 = 0x3a;
 /// Tag of the quarantine entries of a record.
 pub const TAG_QUARANTINED_RECORD: u8 = 0x3b;
+/// Tag of the times in quarantine of an operator's records.
+pub const TAG_EPISODE: u8 = 0x3c;
+/// Tag of what was resubmitted of an operator's records.
+pub const TAG_RESUBMITTED: u8 = 0x3d;
+/// Tag of quarantine entries that nobody has resolved.
+pub const TAG_UNRESOLVED: u8 = 0x3e;
 
 /// Key of a settlement file.
 pub fn export(id: CdrId) -> [u8; 17] {
@@ -125,6 +134,11 @@ pub fn export(id: CdrId) -> [u8; 17] {
 /// Key of a quarantine entry.
 pub fn quarantine(id: CdrId) -> [u8; 17] {
     with_id(TAG_QUARANTINE, id)
+}
+
+/// Key of a quarantine entry that nobody has resolved.
+pub fn unresolved(id: CdrId) -> [u8; 17] {
+    with_id(TAG_UNRESOLVED, id)
 }
 
 /// What the keys of a series' files begin with: kind, then name and operator, each with its length before it.
@@ -147,6 +161,14 @@ pub fn quarantined_record(series: &str, record: CdrId) -> Vec<u8> {
     let mut out = vec![TAG_QUARANTINED_RECORD];
     push_named(&mut out, series);
     out.extend_from_slice(&record.0);
+    out
+}
+
+/// What the keys of an operator's quarantine in a series begin with, under [`TAG_EPISODE`] or [`TAG_RESUBMITTED`].
+pub fn of_operator(tag: u8, series: &str, operator_id: &str) -> Vec<u8> {
+    let mut out = vec![tag];
+    push_named(&mut out, series);
+    push_named(&mut out, operator_id);
     out
 }
 
@@ -341,6 +363,7 @@ mod tests {
         assert_eq!(unmatched(Uuid([9; 16])), [&[0x35][..], &[9; 16]].concat()[..]);
         assert_eq!(unmatched_at(Hour(1), Uuid([9; 16])), [&[0x36, 0, 0, 0, 1][..], &[9; 16]].concat()[..]);
         assert_eq!(reconciled(Hour(1), 2), [0x37, 0, 0, 0, 1, 0, 2]);
+        assert_eq!(of_operator(TAG_EPISODE, "r", "MTN"), b"\x3c\0\x01r\0\x03MTN");
     }
 
     #[test]

@@ -11,8 +11,8 @@
 //! | `leaves` | row hashes, cached subtree roots, proofs |
 //! | `seals`, `meta` | seals and signatures; the ledger state in pieces |
 //! | `commit` | the write path |
-//! | `following`, `outbox` | which row adjusts which, what waits for a price; what every entry made happen |
-//! | `exports`, `settlement` | settlement files and quarantine; which records a file lists |
+//! | `following`, `lines`, `outbox` | which row adjusts which, what waits for a price; what every entry made happen |
+//! | `exports`, `quarantine`, `settlement`, `settled` | settlement files; what is kept out of them; which records a file lists, and which file a record is in |
 //! | [`index`] | look-up by id, message, subscriber, tenant, operator, event time; the filter of known messages |
 //! | `query`, [`verify`] | filtered reading; comparing everything stored with the seals |
 //!
@@ -29,16 +29,19 @@ mod hours;
 pub mod index;
 pub mod keys;
 mod leaves;
+mod lines;
 mod meta;
 mod metrics;
 mod options;
 mod outbox;
 mod page;
+mod quarantine;
 mod query;
 mod reconcile;
 mod rows;
 mod schema;
 mod seals;
+mod settled;
 mod settlement;
 mod store;
 pub mod verify;
@@ -54,6 +57,7 @@ pub use query::{RecordFilter, RecordPage, RowKind};
 pub use reconcile::{HourCounts, Sums};
 pub use schema::DISK_FORMAT;
 pub use seals::StoredSeal;
+pub use settled::RapBatch;
 pub use settlement::{Listed, Returned};
 pub use store::Store;
 pub use verify::{Depth, Fault, HourReport, RangeReport};

@@ -23,6 +23,8 @@ pub struct StoreOptions {
     pub min_free_bytes: u64,
     /// Rows that one query call looks at most, before it answers with a cursor to go on.
     pub query_scan_rows: usize,
+    /// Adjustments that are looked at together for a settlement file at most: each takes about 2 KB of memory meanwhile.
+    pub adjustment_batch: usize,
 }
 
 impl Default for StoreOptions {
@@ -38,6 +40,7 @@ impl Default for StoreOptions {
             page_rows: 50,
             min_free_bytes: 1 << 30,
             query_scan_rows: 50_000,
+            adjustment_batch: 16_384,
         }
     }
 }

@@ -170,18 +170,23 @@ impl PageHeader {
             .map_err(|_| "its source stream is no text".to_owned())
     }
 
-    /// A row's own part.
-    ///
-    /// # Errors
-    /// What does not fit.
-    pub fn raw_row<'a>(&self, page: &'a [u8], position: usize) -> Result<RawRow<'a>, String> {
+    /// The bytes of a row.
+    fn row_bytes<'a>(&self, page: &'a [u8], position: usize) -> Result<&'a [u8], String> {
         if position >= self.count {
             return Err(format!("the page has only {} rows", self.count));
         }
         let end = |i: usize| take(page, self.ends_at + 4 * i).map(|end| u32::from_le_bytes(end) as usize);
         let start = if position == 0 { 0 } else { end(position - 1)? };
-        let bytes =
-            page[self.rows_at..self.rows_end].get(start..end(position)?).ok_or("a row's bounds are wrong")?;
+        let bytes = page[self.rows_at..self.rows_end].get(start..end(position)?);
+        bytes.ok_or_else(|| "a row's bounds are wrong".to_owned())
+    }
+
+    /// A row's own part.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn raw_row<'a>(&self, page: &'a [u8], position: usize) -> Result<RawRow<'a>, String> {
+        let bytes = self.row_bytes(page, position)?;
         let delta = u32::from_le_bytes(take(bytes, 10)?);
         Ok(RawRow {
             operator: u16::from_le_bytes(take(bytes, 0)?),
@@ -235,6 +240,26 @@ impl StoredPage {
         Ok(StoredRow { page: Arc::clone(self), position, operator, leaf_index })
     }
 
+    /// A page of one of the rows alone. It has no checksum: the whole page's was compared.
+    fn cut(&self, position: usize) -> Result<Arc<Self>, StoreError> {
+        let whole = &self.header;
+        let row = whole.row_bytes(&self.bytes, position).map_err(|why| self.damaged(why))?;
+        let rows_at = whole.ends_at + 4;
+        let mut bytes = Vec::with_capacity(rows_at + row.len());
+        bytes.extend_from_slice(&self.bytes[..whole.ends_at]);
+        bytes.extend_from_slice(&(row.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(row);
+        let header = PageHeader {
+            first_sequence: whole.first_sequence + position as u64,
+            first_ordinal: whole.first_ordinal + position as u64,
+            count: 1,
+            rows_at,
+            rows_end: bytes.len(),
+            ..*whole
+        };
+        Ok(Arc::new(Self { header, bytes: bytes.into() }))
+    }
+
     fn damaged(&self, why: String) -> StoreError {
         StoreError::Damaged { what: page_name((self.header.hour, self.header.first_sequence)), why }
     }
@@ -262,6 +287,11 @@ impl StoredRow {
         let (header, bytes) = (&self.page.header, &self.page.bytes);
         let row = header.raw_row(bytes, self.position).and_then(|raw| header.row(bytes, self.position, &raw));
         row.map_err(|why| self.page.damaged(why))
+    }
+
+    /// The same row without the rest of its page: for whoever keeps many.
+    pub(crate) fn alone(&self) -> Result<Self, StoreError> {
+        Ok(Self { page: self.page.cut(self.position)?, position: 0, ..*self })
     }
 
     /// Bucket hour of the row.
@@ -353,6 +383,12 @@ mod tests {
                 assert_eq!(stored.row().unwrap(), Row::from_draft(draft(i as u8, &body), place(i)));
                 assert_eq!((stored.ordinal(), stored.leaf_index(), stored.operator()), (1000 + i, 7 + i, 3));
                 assert_eq!((stored.hour(), stored.sequence()), (Hour(500), 21 + i));
+                let alone = stored.alone().unwrap();
+                assert_eq!(alone.row().unwrap(), stored.row().unwrap());
+                let at = |row: &StoredRow| {
+                    (row.ordinal(), row.leaf_index(), row.operator(), row.hour(), row.sequence())
+                };
+                assert_eq!(at(&alone), at(&stored));
                 i += 1;
             }
         }

@@ -337,6 +337,11 @@ impl Store {
         metrics
     }
 
+    /// Its sizes.
+    pub(crate) fn options(&self) -> &StoreOptions {
+        &self.0.options
+    }
+
     /// What is current.
     pub(crate) fn generation(&self) -> Arc<Generation> {
         self.0.generation()

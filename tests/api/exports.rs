@@ -25,12 +25,13 @@ pub struct Opened {
     pub day: &'static str,
     pub number: u32,
     pub variant: &'static str,
+    pub upto: &'static str,
 }
 
 impl Opened {
     pub fn of(series: &'static str, day: &'static str, number: u32) -> Self {
         let (kind, operator, entity, variant) = ("TAP_3_12", "AWCC", series, "tap-a");
-        Self { series, kind, operator, entity, day, number, variant }
+        Self { series, kind, operator, entity, day, number, variant, upto: SEALED }
     }
 
     /// Opens it; its name.
@@ -42,7 +43,7 @@ impl Opened {
             "fromBucket": SEALED, "operatorId": self.operator, "recipient": "ATRAF",
             "recordingEntity": self.entity, "schemaHash": "aa".repeat(32), "schemaVariant": self.variant,
             "senderRoamingPartner": "AFGAW", "series": self.series, "settlementDay": self.day,
-            "uptoBucket": SEALED,
+            "uptoBucket": self.upto,
         });
         house.append(SystemKind::Export, &body).with_prefix("exp_")
     }

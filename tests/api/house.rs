@@ -13,7 +13,7 @@ use cdr_core::seal::signed_message;
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::{CdrId, Hour, Millis, Money, Row, Uuid};
 use cdr_mediation::acts::{Desk, OpenDesk};
-use cdr_mediation::api::{self, Doors, Ledger, SchemaSeries, SchemaVariant, Schemas, Trial};
+use cdr_mediation::api::{self, Doors, Ledger, SchemaSeries, SchemaVariant, Schemas, Trial, TrialReturn};
 use cdr_mediation::auth::Authenticator;
 use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
 use cdr_mediation::clock::Clock;
@@ -331,6 +331,16 @@ fn schemas() -> Schemas {
                     Err("callingNumber: it is no number".to_owned())
                 }
                 _ => Ok(()),
+            }
+        }
+
+        fn encode_return(&self, variant: &str, returned: &TrialReturn<'_>) -> Result<(), String> {
+            let sms = returned.adjustment.sms().filter(|sms| sms.adjustment.is_some()).unwrap();
+            assert_eq!(returned.tap_file.operator_id, returned.adjustment.frame.operator_id);
+            assert!(returned.original.sms().is_some_and(|sms| sms.adjustment.is_none()));
+            match sms.failure_code {
+                Some(code) if variant == "tap-b" => Err(format!("failureCode: {code} is unknown")),
+                _ => self.encode(variant, returned.original, returned.listed),
             }
         }
     }

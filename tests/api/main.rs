@@ -7,6 +7,7 @@ mod house;
 mod openapi;
 mod quarantine;
 mod quorum;
+mod returns;
 mod schemas;
 mod verify_record;
 

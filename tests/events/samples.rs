@@ -396,6 +396,7 @@ fn file(row: &Sample, export_type: ExportType) -> Export {
         cut: Cut { day: Day(20_563), upto: Hour(493_525), ordinal: 9 },
         before: None,
         content: None,
+        encoded_at: None,
         signature: None,
         signed_at: None,
         delivery: Delivery::Pending,

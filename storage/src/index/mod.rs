@@ -22,6 +22,7 @@
 //! Call order of the apply thread: [`Index::add`], [`Index::commit`], write the batch, [`Index::committed`].
 //! Every other method may be called from any thread at any time.
 
+mod batch;
 mod block;
 mod candidates;
 mod chunk;
@@ -44,11 +45,12 @@ mod worker;
 mod write;
 mod zone;
 
+pub use batch::Match;
 pub use candidates::Candidates;
 pub use events::EventRanges;
 pub use filter::FilterStats;
 pub use options::IndexOptions;
-pub use postings::Postings;
+pub use postings::{InBoth, Postings};
 pub use verify::IndexFault;
 
 use crate::error::StoreError;

@@ -6,6 +6,7 @@ use super::{Index, PostingKey, column, damaged};
 use crate::error::{StoreError, database};
 use crate::keys::CF_INDEX;
 use rocksdb::{DBRawIterator, ReadOptions};
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -105,5 +106,28 @@ impl Iterator for Postings<'_> {
             self.tail.clear();
         }
         step.transpose()
+    }
+}
+
+/// What two ascending lists have in common.
+pub struct InBoth<'a>(pub Postings<'a>, pub Postings<'a>);
+
+impl Iterator for InBoth<'_> {
+    type Item = Result<u64, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Self(lefts, rights) = self;
+        let (mut left, mut right) = (lefts.next()?, rights.next()?);
+        loop {
+            let (at_left, at_right) = match (left, right) {
+                (Ok(left), Ok(right)) => (left, right),
+                (Err(error), _) | (_, Err(error)) => return Some(Err(error)),
+            };
+            match at_left.cmp(&at_right) {
+                Ordering::Equal => return Some(Ok(at_left)),
+                Ordering::Less => (left, right) = (lefts.next()?, Ok(at_right)),
+                Ordering::Greater => (left, right) = (Ok(at_left), rights.next()?),
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use cdr_core::command::{
 };
 use cdr_core::export::quarantine::{QuarantineStep, Unfit};
 use cdr_core::export::step::ExportStep;
-use cdr_core::export::{Export, ExportPins, ExportType, FileContent, SeriesKey};
+use cdr_core::export::{Cut, Export, ExportPins, ExportType, FileContent, SeriesKey};
 use cdr_core::hash::sha256;
 use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record,
@@ -15,7 +15,7 @@ use cdr_core::row::{
 };
 use cdr_core::time::{DAY_MS, Day, HOUR_MS};
 use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
-use cdr_storage::Store;
+use cdr_storage::{RapBatch, Store, StoredRow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use tempfile::TempDir;
@@ -383,8 +383,42 @@ impl World {
             settlement_day: day,
             upto_bucket,
         };
+        if self.random.below(2) == 0 && self.has_nothing(&pins) {
+            let rows_looked_at = self.store.state().head.row_count;
+            if self.random.below(2) == 0 {
+                self.resolve(true);
+            }
+            let step = ExportStep::Skipped {
+                export_type: pins.export_type,
+                operator_id: pins.operator_id,
+                series: pins.series,
+                settlement_day: day,
+                upto_bucket,
+                rows_looked_at,
+            };
+            self.append(SystemKind::Export, to_jcs(&step).unwrap());
+            return;
+        }
         let id = self.append(SystemKind::Export, to_jcs(&ExportStep::Opened(pins)).unwrap());
         self.pending.push(id);
+    }
+
+    /// True for a RAP file that would return nothing.
+    fn has_nothing(&self, pins: &ExportPins) -> bool {
+        if pins.export_type == ExportType::Tap {
+            return false;
+        }
+        let state = self.store.state();
+        let cut = Cut { day: pins.settlement_day, upto: pins.upto_bucket, ordinal: state.head.row_count };
+        let mut export = Export::opened(CdrId([0; 16]), pins.clone(), cut, None);
+        export.before = state.exports.reached(&export.series_key()).copied();
+        let mut nothing = true;
+        let stop = &mut |_| {
+            nothing = false;
+            ControlFlow::Break(())
+        };
+        self.store.rap_adjustments(&export, stop).unwrap();
+        nothing
     }
 
     /// First hour that can hold something new to the next file of a series, as whoever opens files has it.
@@ -397,7 +431,7 @@ impl World {
         }
         let tap = SeriesKey { export_type: ExportType::Tap, ..key.clone() };
         let since =
-            self.store.series(&tap).unwrap().into_iter().filter(|file| file.cut.ordinal > before.ordinal);
+            self.store.series(&tap).unwrap().into_iter().filter(|file| file.cut.ordinal >= before.ordinal);
         let froms = since.map(|file| self.store.export(file.id).unwrap().unwrap().pins.from_bucket);
         froms.min().map_or(before.upto.next(), |from| from.min(before.upto.next()))
     }
@@ -479,7 +513,9 @@ impl World {
             ExportType::Rap => self
                 .store
                 .rap_adjustments(export, &mut |returned| {
-                    let original = returned.listed.original.row().unwrap().frame.cdr_id;
+                    let original = returned.original.row().unwrap().frame.cdr_id;
+                    assert_eq!(returned.row_hash, self.store.stored_row_hash(&returned.adjustment).unwrap());
+                    assert_eq!(Some(returned.carried().ordinal()), self.sent(original).priced_at);
                     let by = self.made.get(&returned.tap_file);
                     assert!(by.is_some_and(|listed| listed.contains(&original)), "it is in that TAP file");
                     ids.push(returned.adjustment.row().unwrap().frame.cdr_id);
@@ -539,7 +575,7 @@ impl World {
         let waits = match episode {
             None => !is_reached,
             Some(None) => true,
-            Some(Some(resubmitted)) => !is_reached || resubmitted > last.ordinal,
+            Some(Some(resubmitted)) => !is_reached || resubmitted >= last.ordinal,
         };
         assert_eq!(files.is_empty(), waits, "{} of {} priced in {:?}", sent.id, sent.day, sent.priced_in);
         let original = self.store.row_by_id(sent.id).unwrap().unwrap();
@@ -563,6 +599,21 @@ impl World {
         }
     }
 
+    /// Asked the other way round, an adjustment is in the file that returns it, from when that was encoded.
+    fn check_batch(&self, id: CdrId, file: Option<&Export>) {
+        let row = self.store.row_by_id(id).unwrap().unwrap();
+        let line = self.store.line(&row).unwrap();
+        let lines = self.store.lines(&[row.clone(), line[0].clone()]).unwrap();
+        for many in &lines {
+            let ordinals = |line: &[StoredRow]| line.iter().map(StoredRow::ordinal).collect::<Vec<_>>();
+            assert_eq!(ordinals(many), ordinals(&line), "one line, however it is read");
+        }
+        let found = self.store.rap_batches(SERIES, &[(&row, &lines[0])]).unwrap();
+        let expected =
+            file.map(|file| RapBatch { file: file.id, batched_at: file.encoded_at.expect("it is made") });
+        assert_eq!(found, [expected], "{id}");
+    }
+
     /// True if a RAP file returns the adjustment.
     fn check_adjustment(
         &self,
@@ -581,8 +632,9 @@ impl World {
             _ if is_carried => true,
             None => !is_reached,
             Some(None) => true,
-            Some(Some(resubmitted)) => !is_reached || resubmitted > last.ordinal,
+            Some(Some(resubmitted)) => !is_reached || resubmitted >= last.ordinal,
         };
+        self.check_batch(id, files.first());
         assert_eq!(files.is_empty(), waits, "{id} of {hour}, {} in {:?}", sent.id, tap_file.cut);
         let before = files.first().is_none_or(|file| tap_file.cut.ordinal < file.cut.ordinal);
         assert!(before, "{id} is returned before its original is listed");

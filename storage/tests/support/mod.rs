@@ -37,6 +37,7 @@ pub fn options() -> StoreOptions {
         block_bytes: 1 << 10,
         page_rows: 7,
         min_free_bytes: 0,
+        adjustment_batch: 3,
         ..StoreOptions::default()
     }
 }

@@ -87,9 +87,17 @@ impl Exports {
                 }
                 return Ok(None);
             }
-            ExportStep::Skipped { export_type, operator_id, series, settlement_day, upto_bucket } => {
+            ExportStep::Skipped {
+                export_type,
+                operator_id,
+                series,
+                settlement_day,
+                upto_bucket,
+                rows_looked_at,
+            } => {
                 let key = SeriesKey { series, export_type, operator_id };
-                let cut = Cut { day: settlement_day, upto: upto_bucket, ordinal: at.ordinal };
+                let ordinal = rows_looked_at.min(at.ordinal);
+                let cut = Cut { day: settlement_day, upto: upto_bucket, ordinal };
                 if export_type == ExportType::Tap || !self.goes_on(&key, &cut) {
                     return Err(Rejection::ExportMoved { export_id: at.id.with_prefix(EXPORT_PREFIX) });
                 }
@@ -103,6 +111,7 @@ impl Exports {
                     return Err(Rejection::ExportMoved { export_id });
                 }
                 export.content = Some(content);
+                export.encoded_at = Some(at.recorded_at);
                 export
             }
             ExportStep::Signed { export_id, signature } => {

@@ -117,7 +117,8 @@ pub struct Cut {
     pub day: Day,
     /// Last hour that counts.
     pub upto: Hour,
-    /// Number, over all hours, of the row that opened the file: rows of quarantine before it count.
+    /// Number, over all hours, of the row that opened the file, or of the first that was not looked at: rows of
+    /// quarantine before it count.
     pub ordinal: u64,
 }
 
@@ -222,6 +223,8 @@ pub struct Export {
     pub before: Option<Cut>,
     /// What it holds, once it is encoded.
     pub content: Option<FileContent>,
+    /// When it was encoded: from then on it is known what it holds.
+    pub encoded_at: Option<Millis>,
     /// Its signature, once it is signed.
     pub signature: Option<FileSignature>,
     /// When it was signed.
@@ -249,6 +252,7 @@ impl Export {
             cut,
             before,
             content: None,
+            encoded_at: None,
             signature: None,
             signed_at: None,
             delivery: Delivery::Pending,

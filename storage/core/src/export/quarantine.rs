@@ -39,7 +39,8 @@ pub struct Unfit {
     pub cdr_id: String,
     /// What the encoder says.
     pub encoder_error: String,
-    /// File that should have listed it; none for one that waited for a price for too long.
+    /// File that should have listed it; none for one that waited for a price for too long, and for an adjustment of a day
+    /// that has no RAP file.
     pub export_id: Option<String>,
     /// Its operator.
     pub operator_id: String,
@@ -78,7 +79,7 @@ pub struct Resolved {
 }
 
 /// A record's time in quarantine, as [`super::selection`] needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Episode {
     /// Number of the row that began it.
     pub opened: u64,

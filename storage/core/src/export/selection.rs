@@ -8,6 +8,7 @@
 use super::Cut;
 use super::quarantine::Episode;
 use crate::time::{Day, Hour};
+use bincode::{Decode, Encode};
 
 /// What decides whether a TAP file lists a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,15 @@ pub struct RecordFacts {
     pub day: Day,
     /// Hour of the first row of its line that has a price; none while there is none.
     pub priced_in: Option<Hour>,
+}
+
+/// How far a file reaches, and how far its series was before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Reach {
+    /// How far the file before it reached, or the day that had nothing for a file.
+    pub before: Option<Cut>,
+    /// How far the file reaches.
+    pub cut: Cut,
 }
 
 impl Cut {
@@ -46,17 +56,23 @@ fn takes(before: Option<&Cut>, cut: &Cut, reached: impl Fn(&Cut) -> bool, episod
     !before.is_some_and(|before| before.ordinal > since && reached(before))
 }
 
-/// Which of a series' TAP files lists the record: its position in `cuts`, which ascend.
-pub fn tap_file_of(cuts: &[Cut], facts: &RecordFacts, episodes: &[Episode]) -> Option<usize> {
+/// Which of a series' TAP files lists the record: its position in `files`, which ascend.
+pub fn tap_file_of(files: &[Reach], facts: &RecordFacts, episodes: &[Episode]) -> Option<usize> {
+    file_of(files, |cut| cut.reaches(facts), episodes)
+}
+
+/// Which of a series' files holds what is reached, if the last one that took it could.
+fn file_of(files: &[Reach], reached: impl Fn(&Cut) -> bool, episodes: &[Episode]) -> Option<usize> {
     // The first file that reaches it, or the first that does so after it was resubmitted for the last time.
     let since = std::iter::once(0).chain(episodes.iter().filter_map(|episode| episode.resubmitted));
-    let candidates = since.map(|at| cuts.partition_point(|cut| cut.ordinal <= at || !cut.reaches(facts)));
-    let taken = candidates.filter(|at| *at < cuts.len()).filter(|at| {
-        let before = at.checked_sub(1).map(|at| &cuts[at]);
-        tap_takes(before, &cuts[*at], facts, episodes)
+    let candidates =
+        since.map(|at| files.partition_point(|file| file.cut.ordinal <= at || !reached(&file.cut)));
+    let taken = candidates.filter(|at| {
+        let file = files.get(*at);
+        file.is_some_and(|file| takes(file.before.as_ref(), &file.cut, &reached, episodes))
     });
     // A file that took it and could not list it put it into quarantine afterwards.
-    taken.max().filter(|at| episodes.iter().all(|episode| episode.opened < cuts[*at].ordinal))
+    taken.max().filter(|at| episodes.iter().all(|episode| episode.opened < files[*at].cut.ordinal))
 }
 
 /// What decides whether a RAP file returns an adjustment.
@@ -73,8 +89,19 @@ pub struct AdjustmentFacts {
 /// True if the RAP file that reaches to `cut`, and follows the one that reached to `before`, returns the adjustment.
 /// `episodes` are its own times in quarantine, oldest first.
 pub fn rap_takes(before: Option<&Cut>, cut: &Cut, facts: &AdjustmentFacts, episodes: &[Episode]) -> bool {
-    let reached = |cut: &Cut| facts.bucket <= cut.upto && facts.listed_at.is_some_and(|at| at < cut.ordinal);
-    !facts.is_listed && takes(before, cut, reached, episodes)
+    takes(before, cut, |cut| facts.reached_by(cut), episodes)
+}
+
+/// Which of a series' RAP files returns the adjustment: its position in `files`, which ascend.
+pub fn rap_file_of(files: &[Reach], facts: &AdjustmentFacts, episodes: &[Episode]) -> Option<usize> {
+    file_of(files, |cut| facts.reached_by(cut), episodes)
+}
+
+impl AdjustmentFacts {
+    /// True if the file of this cut, or one before it, can return the adjustment; quarantine apart.
+    fn reached_by(&self, cut: &Cut) -> bool {
+        !self.is_listed && self.bucket <= cut.upto && self.listed_at.is_some_and(|at| at < cut.ordinal)
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +116,12 @@ mod tests {
 
     fn facts(day: u32, priced_in: Option<u32>) -> RecordFacts {
         RecordFacts { day: Day(day), priced_in: priced_in.map(Hour) }
+    }
+
+    /// Files one behind the other.
+    fn files(cuts: &[Cut]) -> Vec<Reach> {
+        let before = |at: usize| at.checked_sub(1).map(|at| cuts[at]);
+        cuts.iter().enumerate().map(|(at, cut)| Reach { before: before(at), cut: *cut }).collect()
     }
 
     fn takers(cuts: &[Cut], facts: &RecordFacts, episodes: &[Episode]) -> Vec<usize> {
@@ -110,10 +143,13 @@ mod tests {
         assert_eq!(takers(&cuts, &day_one, &[failed(90, None)]), [] as [usize; 0]);
         assert_eq!(takers(&cuts, &day_one, &[failed(120, Some(150))]), [0, 1]);
         assert_eq!(takers(&cuts, &day_one, &[failed(120, Some(150)), failed(210, Some(250))]), [0, 1, 2]);
-        assert_eq!(tap_file_of(&cuts, &day_one, &[failed(120, Some(150)), failed(210, Some(250))]), Some(2));
-        assert_eq!(tap_file_of(&cuts, &day_one, &[failed(120, Some(150))]), Some(1));
-        assert_eq!(tap_file_of(&cuts, &day_one, &[failed(120, None)]), None, "no file could list it");
-        assert_eq!(tap_file_of(&cuts, &facts(4, Some(80)), &[]), None);
+        assert_eq!(
+            tap_file_of(&files(&cuts), &day_one, &[failed(120, Some(150)), failed(210, Some(250))]),
+            Some(2)
+        );
+        assert_eq!(tap_file_of(&files(&cuts), &day_one, &[failed(120, Some(150))]), Some(1));
+        assert_eq!(tap_file_of(&files(&cuts), &day_one, &[failed(120, None)]), None, "no file could list it");
+        assert_eq!(tap_file_of(&files(&cuts), &facts(4, Some(80)), &[]), None);
         // Resubmitted once it had a price, but before the hour of that price counted.
         assert_eq!(takers(&cuts, &facts(1, Some(60)), &[failed(110, Some(150))]), [2]);
     }
@@ -123,15 +159,25 @@ mod tests {
         let cuts = [cut(1, 30, 150), cut(2, 54, 250)];
         let returned = |bucket, listed_at, is_listed| {
             let facts = AdjustmentFacts { bucket: Hour(bucket), listed_at, is_listed };
-            (0usize..2)
+            let takers: Vec<usize> = (0usize..2)
                 .filter(|at| rap_takes(at.checked_sub(1).map(|b: usize| &cuts[b]), &cuts[*at], &facts, &[]))
-                .collect::<Vec<_>>()
+                .collect();
+            assert_eq!(rap_file_of(&files(&cuts), &facts, &[]), takers.first().copied());
+            takers
         };
         assert_eq!(returned(28, Some(100), false), [0]);
         assert_eq!(returned(28, Some(200), false), [1], "its original is in a later TAP file");
         assert_eq!(returned(28, None, false), [] as [usize; 0]);
         assert_eq!(returned(40, Some(100), false), [1]);
         assert_eq!(returned(40, Some(100), true), [] as [usize; 0]);
+        // A day that had nothing for a file moves the series on, too.
+        let facts = AdjustmentFacts { bucket: Hour(28), listed_at: Some(100), is_listed: false };
+        let behind = [Reach { before: Some(cuts[0]), cut: cuts[1] }];
+        assert_eq!(rap_file_of(&behind, &facts, &[]), None);
+        let resubmitted = Episode { opened: 120, resubmitted: Some(200) };
+        assert_eq!(rap_file_of(&behind, &facts, &[resubmitted]), Some(0));
+        let failed_again = Episode { opened: 260, resubmitted: None };
+        assert_eq!(rap_file_of(&behind, &facts, &[resubmitted, failed_again]), None);
     }
 
     proptest! {
@@ -151,7 +197,7 @@ mod tests {
             let takers = takers(&cuts, &facts, &[]);
             let reached = cuts.iter().any(|cut| cut.reaches(&facts));
             prop_assert_eq!(takers.len(), usize::from(reached));
-            prop_assert_eq!(takers.first().copied(), tap_file_of(&cuts, &facts, &[]));
+            prop_assert_eq!(takers.first().copied(), tap_file_of(&files(&cuts), &facts, &[]));
         }
     }
 }

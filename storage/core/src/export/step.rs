@@ -32,6 +32,8 @@ pub enum ExportStep {
         settlement_day: Day,
         /// Last hour that was looked at.
         upto_bucket: Hour,
+        /// How many rows the log had when it was looked at: what was resubmitted later is still to be returned.
+        rows_looked_at: u64,
     },
     /// A file is opened and takes its number; the row's id is the file's.
     Opened(ExportPins),

@@ -1,6 +1,7 @@
 //! Readers beside the apply thread: no run may vanish under them.
 
 use super::*;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[test]
@@ -10,11 +11,13 @@ fn readers_see_every_committed_row_while_runs_merge() {
     let (index, db) = (&fixture.index, &fixture.db);
     let committed = AtomicU64::new(10);
     let done = AtomicBool::new(false);
+    let begin = Barrier::new(4);
     std::thread::scope(|scope| {
         let mut readers = Vec::new();
         for reader in 0..3u64 {
-            let (committed, done) = (&committed, &done);
+            let (committed, done, begin) = (&committed, &done, &begin);
             readers.push(scope.spawn(move || {
+                begin.wait();
                 let (mut at, mut reads) = (reader, 0u64);
                 while !done.load(Ordering::Acquire) {
                     at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -27,6 +30,7 @@ fn readers_see_every_committed_row_while_runs_merge() {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
+        begin.wait();
         for first in (10..6000).step_by(10) {
             index.add_all((first..first + 10).map(row)).unwrap();
             let mut batch = WriteBatch::default();
@@ -49,6 +53,11 @@ fn read_one(index: &Index, ordinal: u64, rows: u64) {
     let wanted = row(ordinal);
     let mut found = index.candidates(Lookup::CdrId(wanted.cdr_id), 0..rows, true).unwrap();
     assert!(found.any(|found| found.unwrap() == ordinal), "row {ordinal} of {rows}");
+    if let Some(message) = wanted.message_id {
+        let found = index.rows_of_messages(&[Uuid([9; 16]), message], 0..rows).unwrap();
+        assert!(found.contains(&(ordinal, 1)), "row {ordinal} of {rows}");
+        assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{found:?}");
+    }
     let from = ordinal.saturating_sub(50);
     let mut members = index.postings(PostingKey::Operator(wanted.operator), from..rows).unwrap();
     assert!(members.any(|member| member.unwrap() == ordinal), "row {ordinal} of {rows}");

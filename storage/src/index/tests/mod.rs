@@ -6,7 +6,7 @@ mod concurrency;
 mod damage;
 mod history;
 
-use super::{Index, IndexOptions, Lookup, PostingKey, RowKeys};
+use super::{InBoth, Index, IndexOptions, Lookup, PostingKey, RowKeys};
 use crate::error::StoreError;
 use crate::keys::{CF_INDEX, CF_META};
 use cdr_core::{CdrId, Hour, Millis, Uuid};
@@ -198,13 +198,28 @@ impl Fixture {
             self.check_lookup(Lookup::AdjustmentOf(id), range, |row| row.adjustment_of == Some(id));
         }
         let messages: BTreeSet<Uuid> = rows.iter().filter_map(|row| row.message_id).collect();
-        for id in messages {
-            self.check_lookup(Lookup::Message(id), range, |row| row.message_id == Some(id));
+        for id in &messages {
+            self.check_lookup(Lookup::Message(*id), range, |row| row.message_id == Some(*id));
         }
+        self.check_messages(&messages, range);
         let numbers: BTreeSet<[u8; 32]> = rows.iter().filter_map(|row| row.msisdn_to).collect();
         for number in numbers {
             self.check_lookup(Lookup::MsisdnTo(number), range, |row| row.msisdn_to == Some(number));
         }
+    }
+
+    /// All messages at once, with one that is not there and one that is asked for twice.
+    fn check_messages(&self, messages: &BTreeSet<Uuid>, range: &Range<u64>) {
+        let asked: Vec<Uuid> =
+            messages.iter().rev().chain(messages.first()).copied().chain([Uuid([9; 16])]).collect();
+        let at =
+            |message: Option<Uuid>| asked.iter().enumerate().filter(move |(_, id)| Some(**id) == message);
+        let rows = self.rows.iter().filter(|row| range.contains(&row.ordinal));
+        let expected: Vec<(u64, usize)> = rows
+            .filter(|row| row.message_id.is_some())
+            .flat_map(|row| at(row.message_id).map(|(at, _)| (row.ordinal, at)))
+            .collect();
+        assert_eq!(self.index.rows_of_messages(&asked, range.clone()).unwrap(), expected, "in {range:?}");
     }
 
     fn check_lookup(&self, lookup: Lookup, range: &Range<u64>, fits: impl Fn(&RowKeys) -> bool) {
@@ -234,6 +249,12 @@ impl Fixture {
         for kind in 0..3 {
             let expected = self.naive(range, |row| row.kind == Some(kind));
             assert_eq!(found(PostingKey::Kind(kind)), expected, "kind {kind} in {range:?}");
+            let lists = [PostingKey::Kind(kind), PostingKey::Operator(2)]
+                .map(|key| self.index.postings(key, range.clone()).unwrap());
+            let [kinds, operators] = lists;
+            let expected = self.naive(range, |row| row.kind == Some(kind) && row.operator == 2);
+            let both: Vec<u64> = InBoth(kinds, operators).map(Result::unwrap).collect();
+            assert_eq!(both, expected, "kind {kind} of an operator in {range:?}");
         }
     }
 

@@ -1,0 +1,84 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::delivery::Directory;
+use crate::test_settlement::TestSettlement;
+use cdr_core::hash::sha256;
+use std::fs::{self, File};
+use std::path::Path;
+
+/// Changes a byte of a file, and nothing that a look at its directory would show.
+fn damage(path: &Path) {
+    let modified = fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+    File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+}
+
+fn deliveries(settlement: &TestSettlement) -> (Deliveries, Arc<Metrics>) {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let channel = Directory::new(&settlement.dir.path().join("drop"));
+    let channels = Channels::new(vec![Arc::new(channel)], metrics.clone()).unwrap();
+    let files = settlement.files.clone();
+    (Deliveries { channels: Arc::new(channels), files, metrics: metrics.clone() }, metrics)
+}
+
+async fn settled() -> (TestSettlement, Export) {
+    let settlement = TestSettlement::begin(3).await;
+    for number in 1..=3 {
+        settlement.price(number, "0.42").await;
+    }
+    settlement.pass_hour().await;
+    let file = settlement.tap_file().await;
+    assert_eq!(file.content.as_ref().unwrap().records_included, 3);
+    (settlement, file)
+}
+
+/// The delivery goes by what a look at the directory shows; the bytes that it sends it hashes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_damaged_on_disk_is_made_again_and_never_sent_damaged() {
+    for (is_trace, name) in [(false, "the file"), (true, "its trace")] {
+        let (settlement, file) = settled().await;
+        let (deliveries, _) = deliveries(&settlement);
+        let at_hand = settlement.files.ensure_for_sending(&file).unwrap();
+        assert!(!at_hand.made_now, "it was made just now");
+        let path = if is_trace { &at_hand.trace } else { &at_hand.path };
+        damage(path);
+        assert!(!settlement.files.ensure_for_sending(&file).unwrap().made_now, "it is not read again");
+
+        let proposer = &settlement.node.proposer;
+        deliveries.attempt(proposer, &file, ChannelKind::Directory).await.unwrap();
+        let known = settlement.export(file.id);
+        assert_eq!(known.delivery_status(), "DELIVERED_DIRECTORY", "{name}: {:?}", known.attempts);
+        assert_eq!(known.attempts.len(), 1, "{name}");
+        let content = file.content.unwrap();
+        for (part, expected) in [
+            (file.pins.file_name.clone(), content.file_sha256),
+            (crate::tap::trace_name(&file.pins.file_name), content.trace_sha256),
+        ] {
+            let sent = fs::read(settlement.dir.path().join("drop").join(&part)).unwrap();
+            assert_eq!(sha256(&sent), expected, "{name}: {part}");
+        }
+        assert_eq!(fs::read_dir(settlement.dir.path().join("drop")).unwrap().count(), 3, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_given_away_unchecked_is_read_before() {
+    let (settlement, file) = settled().await;
+    let at_hand = settlement.files.ensure(&file).unwrap();
+    assert!(!at_hand.made_now);
+    damage(&at_hand.path);
+    assert!(settlement.files.ensure(&file).unwrap().made_now);
+    assert!(!settlement.files.ensure(&file).unwrap().made_now);
+    // What a look shows is enough for a delivery: it is read and found wrong before it is sent.
+    let mut bytes = fs::read(&at_hand.trace).unwrap();
+    bytes.push(0);
+    fs::write(&at_hand.trace, bytes).unwrap();
+    assert!(settlement.files.ensure_for_sending(&file).unwrap().made_now);
+    fs::remove_file(&at_hand.path).unwrap();
+    assert!(settlement.files.ensure_for_sending(&file).unwrap().made_now);
+    assert_eq!(sha256(&fs::read(&at_hand.path).unwrap()), file.content.unwrap().file_sha256);
+}
