@@ -132,6 +132,7 @@ fn a_killed_leader_and_a_bus_that_was_gone_lose_and_double_no_event() {
     cluster.leader();
     cluster.restart(killed);
     wait_until("events of the next leader", 90, || stored_events(&runtime, &url) > at_death + 4_000);
+    wait_until("the API of every replica", 60, || (1..=3).all(|id| cluster.sms_rows(id).is_some()));
     nats.kill();
     let (gone, mut asked) = (Instant::now(), 0);
     while gone.elapsed() < outage() {
