@@ -15,6 +15,7 @@
 //! | [`tap`] | TAP and RAP files by schema variants that are loaded at run time |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
 //! | [`outbox`] | events read out of the store, for relay and live feed |
+//! | [`jobs`] | bulk jobs that the state holds no more, told from their rows |
 //! | [`api`], [`auth`] | the HTTP interface and who may use it |
 //! | [`config`], [`clock`], [`zone`], [`metrics`] | settings, time, the settlement zone, figures |
 //! | [`replica`] | one replica put together |
@@ -37,6 +38,7 @@ pub mod generate;
 pub mod ingest;
 pub mod metrics;
 pub mod outbox;
+pub mod jobs;
 pub mod pricing;
 pub mod proposer;
 pub mod publish;

@@ -69,11 +69,11 @@ pub trait Sources {
     /// If it can't be read.
     fn row(&self, id: CdrId) -> Result<Option<Self::Held>, SourceError>;
 
-    /// The job as it was when the row at `(hour, sequence)` ended it.
+    /// The job with this id, which has ended.
     ///
     /// # Errors
     /// If it can't be read.
-    fn ended_job(&self, id: CdrId, end: (Hour, u64)) -> Result<Option<Job>, SourceError>;
+    fn ended_job(&self, id: CdrId) -> Result<Option<Job>, SourceError>;
 
     /// The settlement file with this id, as it is now.
     ///
@@ -295,7 +295,7 @@ impl<'s, S: Sources> Derivation<'s, S> {
         let trace_id = row.frame.trace_id;
         match system.kind {
             SystemKind::Job => match serde_json::from_str(system.body) {
-                Ok(JobStep::Finished { job_id }) => self.job_ended(row, &job_id, sink),
+                Ok(JobStep::Finished { job_id }) => self.job_ended(&job_id, sink),
                 _ => Ok(ControlFlow::Continue(())),
             },
             SystemKind::Audit => match audit_entry(system.body) {
@@ -324,16 +324,10 @@ impl<'s, S: Sources> Derivation<'s, S> {
         }
     }
 
-    fn job_ended(
-        &mut self,
-        row: &Row<'_>,
-        job_id: &str,
-        sink: &mut Sink<'_>,
-    ) -> Result<ControlFlow<()>, DeriveError> {
+    fn job_ended(&mut self, job_id: &str, sink: &mut Sink<'_>) -> Result<ControlFlow<()>, DeriveError> {
         let missing = || DeriveError::Missing { what: format!("job {job_id}"), index: self.entry.index };
         let id = CdrId::parse_prefixed(JOB_PREFIX, job_id).ok_or_else(missing)?;
-        let end = (row.frame.bucket_hour, row.frame.sequence);
-        let job = self.sources.ended_job(id, end).map_err(DeriveError::Source)?.ok_or_else(missing)?;
+        let job = self.sources.ended_job(id).map_err(DeriveError::Source)?.ok_or_else(missing)?;
         let request = &job.request;
         let batch = AdjustmentBatch {
             job_id: job.id,

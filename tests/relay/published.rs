@@ -111,12 +111,22 @@ async fn a_job_that_is_at_hand_no_more_is_told_alike() {
     let batch = published.iter().find(|m| m.subject == "cdr.adjustment.batch.issued.v1").unwrap();
     let event: Value = serde_json::from_slice(&batch.payload).unwrap();
     assert_eq!(event["count"], 6);
-    let id = CdrId::parse_prefixed("adjjob_", event["jobId"].as_str().unwrap()).unwrap();
+    let name = event["jobId"].as_str().unwrap();
+    let id = CdrId::parse_prefixed("adjjob_", name).unwrap();
+    let failed = house.fail_a_job().await;
+    let (shown, shown_failed) = (house.job(name).await, house.job(&failed).await);
+    assert_eq!((shown.0, shown_failed.0), (200, 200), "{shown:?} {shown_failed:?}");
+    assert_eq!((&shown.1["status"], &shown_failed.1["status"]), (&"FINISHED".into(), &"FAILED".into()));
     house.end_jobs(201).await;
     assert!(house.replica.store().state().jobs.get(id).is_none());
     let told = told(&house);
     assert_eq!(told[event["eventId"].as_str().unwrap()], batch.payload);
     house.all_published().await;
+    assert_eq!(house.job(name).await, shown, "as it was told when it was at hand");
+    assert_eq!(house.job(&failed).await, shown_failed);
+    // The id of a row that is no job.
+    let (status, refused) = house.job(&house.cdrs(|_| true)[0].with_prefix("adjjob_")).await;
+    assert_eq!((status, &refused["error"]["code"]), (404, &"JOB_NOT_FOUND".into()), "{refused}");
     let batches = house.messages().await["CDR_ADJUSTMENTS"]
         .iter()
         .filter(|message| message.subject == "cdr.adjustment.batch.issued.v1")
