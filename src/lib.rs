@@ -18,6 +18,7 @@
 //! | [`jobs`] | bulk jobs that the state holds no more, told from their rows |
 //! | [`api`], [`auth`] | the HTTP interface and who may use it |
 //! | [`config`], [`clock`], [`zone`], [`metrics`] | settings, time, the settlement zone, figures |
+//! | [`restriction`] | what a replica does that takes no commands |
 //! | [`replica`] | one replica put together |
 //! | [`generate`], [`publish`], [`commands`] | sample days, sending them, the subcommands |
 //!
@@ -43,6 +44,7 @@ pub mod pricing;
 pub mod proposer;
 pub mod publish;
 pub mod replica;
+pub mod restriction;
 pub mod signer;
 pub mod tap;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::export::{self, ExportFiles};
 use crate::ingest::{Ingest, IngestSettings};
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing, Sources};
+use crate::restriction;
 use crate::signer::{Signer, Signing, Voucher};
 use crate::tap::Variants;
 use crate::workers::{
@@ -90,8 +91,10 @@ impl Replica {
             .context("files can't be delivered as the configuration says")?
             .map(Arc::new);
         let outside = Outside { pricing: pricing.clone(), entities: entities.clone(), files, channels };
+        let restricting =
+            restriction::watch(node.clone(), desk.clone(), parts.clock.clone(), data_dir.clone());
         let leadership = leadership(parts, &store, &node, &metrics, outside, desk, &relaying);
-        let mut tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
+        let mut tasks = vec![api, tokio::spawn(lead_when_elected(leadership)), tokio::spawn(restricting)];
         tasks.extend(background.into_iter().map(tokio::spawn));
         Ok(Self { node, store, metrics, tokens, pricing, entities, tasks, relaying, _raft: raft })
     }

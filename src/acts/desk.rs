@@ -100,6 +100,25 @@ impl Desk {
         Err(obstacle)
     }
 
+    /// As [`Desk::perform`], by a replica that may not hear who leads: whoever leads takes the act, once it has reached
+    /// them in some way.
+    ///
+    /// # Errors
+    /// [`ActError`]
+    pub async fn perform_anywhere(&self, act: &Act, patience: Duration) -> Result<CdrId, ActError> {
+        let obstacle = match self.perform(act, patience / 4).await {
+            Err(error @ (ActError::NotLeader { .. } | ActError::Unconfirmed { .. })) => error,
+            answer => return answer,
+        };
+        let question = serde_json::to_vec(act).map_err(unconfirmed)?;
+        let answers = self.0.node.ask_others(&question, patience).await;
+        let taken = answers.iter().find_map(|answer| {
+            let answer: Result<String, ActError> = serde_json::from_slice(answer).ok()?;
+            CdrId::parse(&answer.ok()?)
+        });
+        taken.ok_or(obstacle)
+    }
+
     fn leading(&self) -> Option<Proposer> {
         self.0.leading.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

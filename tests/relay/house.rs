@@ -198,6 +198,18 @@ impl House {
         self.append(&proposer, rows).await;
     }
 
+    /// The replica takes no commands for a moment, for a reason that a person wrote.
+    pub async fn restrict(&self) {
+        let (node, store) = (self.replica.node(), self.replica.store());
+        let rows = store.state().head.row_count;
+        node.restrict(&format!("for {TOLD}"));
+        // It leads alone: nobody can be told before it is over.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(store.state().head.row_count, rows);
+        node.unrestrict();
+        until("both changes in the ledger", || store.state().head.row_count >= rows + 2).await;
+    }
+
     /// Asks for a bulk job that fails; its id.
     pub async fn fail_a_job(&self) -> String {
         let proposer = self.proposer();

@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-async fn connect(url: &str) -> JetStream {
+pub async fn connect(url: &str) -> JetStream {
     JetStream::connect(NatsOptions::new(url)).await.unwrap()
 }
 
 /// Receipts of yesterday and the messages that become records.
-fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>) {
+pub fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
     let day = cdr_core::Millis(now - 86_400_000).to_string()[..10].to_owned();
     let (mut text, mut messages) = (Vec::new(), BTreeSet::new());
@@ -36,7 +36,7 @@ fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>) {
     (text, messages)
 }
 
-fn publish(runtime: &tokio::runtime::Runtime, url: &str, text: &[u8]) {
+pub fn publish(runtime: &tokio::runtime::Runtime, url: &str, text: &[u8]) {
     runtime.block_on(async {
         publish_file(&connect(url).await, text, &PublishOptions::default(), |_| ()).await.unwrap()
     });
