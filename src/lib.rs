@@ -18,6 +18,7 @@
 //! | [`jobs`] | bulk jobs that the state holds no more, told from their rows |
 //! | [`api`], [`auth`] | the HTTP interface and who may use it |
 //! | [`config`], [`clock`], [`zone`], [`metrics`] | settings, time, the settlement zone, figures |
+//! | [`reloaded`] | settings that change while a replica runs, for the ledger |
 //! | [`restriction`] | what a replica does that takes no commands |
 //! | [`replica`] | one replica put together |
 //! | [`generate`], [`publish`], [`commands`] | sample days, sending them, the subcommands |
@@ -37,12 +38,13 @@ pub mod events;
 pub mod export;
 pub mod generate;
 pub mod ingest;
+pub mod jobs;
 pub mod metrics;
 pub mod outbox;
-pub mod jobs;
 pub mod pricing;
 pub mod proposer;
 pub mod publish;
+pub mod reloaded;
 pub mod replica;
 pub mod restriction;
 pub mod signer;

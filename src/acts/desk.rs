@@ -269,12 +269,17 @@ pub(super) fn object(value: Value) -> Map<String, Value> {
     }
 }
 
+/// True if what the log could refuse was looked at when the rows were made: then it has changed since.
+fn is_looked_at_before(wish: &Wish) -> bool {
+    matches!(wish, Wish::Resolve { .. } | Wish::Activate(_) | Wish::Configure(_))
+}
+
 /// Why the log did not take an act; none if something came in between, and its rows have to be made anew.
 fn refusal(rejection: Rejection, wish: &Wish) -> Option<ActError> {
     Some(match rejection {
         Rejection::Superseded { .. } | Rejection::ExportMoved { .. } => return None,
         // Whether an entry is resolved, or a setting has its value, is looked at before.
-        Rejection::Illegal { .. } if matches!(wish, Wish::Resolve { .. } | Wish::Activate(_)) => return None,
+        Rejection::Illegal { .. } if is_looked_at_before(wish) => return None,
         Rejection::IdempotencyConflict => ActError::IdempotencyConflict,
         Rejection::AlreadyVoided { cdr_id } => ActError::AlreadyVoided { cdr_id },
         Rejection::UnknownRecord { cdr_id } => ActError::NotFound { cdr_id },
