@@ -15,9 +15,12 @@
 //! | [`tap`] | TAP and RAP files by schema variants that are loaded at run time |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
 //! | [`outbox`] | events read out of the store, for relay and live feed |
+//! | [`jobs`] | bulk jobs that the state holds no more, told from their rows |
 //! | [`api`], [`auth`] | the HTTP interface and who may use it |
 //! | [`key_files`], [`tls`] | keys and certificates, and the connections that they secure |
 //! | [`config`], [`clock`], [`zone`], [`metrics`] | settings, time, the settlement zone, figures |
+//! | [`reloaded`] | settings that change while a replica runs, for the ledger |
+//! | [`restriction`] | what a replica does that takes no commands |
 //! | [`replica`] | one replica put together |
 //! | [`generate`], [`publish`], [`commands`] | sample days, sending them, the subcommands |
 //!
@@ -37,13 +40,16 @@ pub mod events;
 pub mod export;
 pub mod generate;
 pub mod ingest;
+pub mod jobs;
 pub mod key_files;
 pub mod metrics;
 pub mod outbox;
 pub mod pricing;
 pub mod proposer;
 pub mod publish;
+pub mod reloaded;
 pub mod replica;
+pub mod restriction;
 pub mod signer;
 pub mod tap;
 #[cfg(test)]

@@ -4,14 +4,15 @@ use crate::events::derive::{
     Derivation, DeriveError, Entry, HeldRow, SealedHour, Sink, SourceError, Sources,
 };
 use crate::events::{EventId, EventIds};
+use crate::jobs;
 use cdr_core::command::OutboxPlace;
 use cdr_core::export::Export;
 use cdr_core::export::quarantine::Quarantined;
-use cdr_core::job::{Job, JobState, JobStep, Place, micros};
-use cdr_core::row::{Record, SYSTEM_OPERATOR, SystemKind};
+use cdr_core::job::Job;
 use cdr_core::{CdrId, Hour, Row};
-use cdr_storage::{OutboxEntry, RecordFilter, Store, StoreError, StoredRow};
+use cdr_storage::{OutboxEntry, Store, StoreError, StoredRow};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// Entries that are looked at in one read.
 const ENTRIES_AT_ONCE: usize = 64;
@@ -108,75 +109,6 @@ impl Outbox {
         }
         Ok(ControlFlow::Continue(()))
     }
-
-    /// A job that is at hand no more, folded from its rows up to the one that ended it.
-    fn folded_job(&self, id: CdrId, end: (Hour, u64)) -> Result<Option<Job>, SourceError> {
-        let Some(first) = self.store.row_by_id(id)? else { return Ok(None) };
-        let begun = (first.hour(), first.sequence());
-        let JobStep::Requested(request) =
-            step(&first.row()?).ok_or("the job's first row does not ask for it")?
-        else {
-            return Ok(None);
-        };
-        let mut job = Job {
-            id,
-            request,
-            asked_at: Place { bucket_hour: begun.0, cdr_sequence: begun.1 },
-            state: JobState::Running,
-            cursor: None,
-            counts: cdr_core::job::JobCounts::default(),
-            delta_micros: 0,
-            started_at: first.row()?.frame.recorded_at,
-            finished_at: None,
-        };
-        let filter = RecordFilter {
-            operator_id: Some(SYSTEM_OPERATOR.to_owned()),
-            bucket_hour_from: Some(begun.0),
-            bucket_hour_to: Some(end.0),
-            include_system: true,
-            ..RecordFilter::default()
-        };
-        let (name, mut after) = (job.name(), Some(begun));
-        while let Some(behind) = after {
-            let page = self.store.query(&filter, Some(behind), 1_000)?;
-            for stored in page.rows {
-                if (stored.hour(), stored.sequence()) > end {
-                    return Ok(Some(job));
-                }
-                take_in(&mut job, &name, &stored)?;
-            }
-            after = page.next;
-        }
-        Ok(Some(job))
-    }
-}
-
-/// The step in a `job` row.
-fn step(row: &Row<'_>) -> Option<JobStep> {
-    match &row.record {
-        Record::System(system) if system.kind == SystemKind::Job => serde_json::from_str(system.body).ok(),
-        _ => None,
-    }
-}
-
-/// Takes a row into the figures of the job `name`, if it is one of its steps.
-fn take_in(job: &mut Job, name: &str, stored: &StoredRow) -> Result<(), SourceError> {
-    let row = stored.row()?;
-    match step(&row) {
-        Some(JobStep::Progress { job_id, upto, counts, sum_delta, .. }) if job_id == name => {
-            job.cursor = Some(upto);
-            job.counts.adjusted += counts.adjusted;
-            job.counts.unchanged += counts.unchanged;
-            job.counts.voided += counts.voided;
-            job.counts.unpriced += counts.unpriced;
-            job.delta_micros += micros(&sum_delta).ok_or("a step's sum is no amount")?;
-        }
-        Some(JobStep::Finished { job_id }) if job_id == name => {
-            (job.state, job.finished_at) = (JobState::Finished, Some(row.frame.recorded_at));
-        }
-        _ => (),
-    }
-    Ok(())
 }
 
 impl HeldRow for StoredRow {
@@ -197,11 +129,9 @@ impl Sources for Outbox {
         Ok(self.store.row_by_id(id)?)
     }
 
-    fn ended_job(&self, id: CdrId, end: (Hour, u64)) -> Result<Option<Job>, SourceError> {
-        match self.store.state().jobs.get(id) {
-            Some(job) => Ok(Some(job.clone())),
-            None => self.folded_job(id, end),
-        }
+    fn ended_job(&self, id: CdrId) -> Result<Option<Job>, SourceError> {
+        // Its rows end with the one that is told of, so that there is an end to reading them.
+        Ok(jobs::find(&self.store, id, Duration::MAX)?)
     }
 
     fn export(&self, id: CdrId) -> Result<Option<Export>, SourceError> {

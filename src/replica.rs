@@ -6,13 +6,15 @@ use crate::auth::{Authenticator, KeySetError};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::delivery::Channels;
+use crate::delivery::{CurrentChannels, DeliveryError};
 use crate::events::signing_key::SigningKey;
 use crate::export::{self, ExportFiles};
 use crate::ingest::{Ingest, IngestSettings};
 use crate::key_files::KeyFileError;
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing, Sources};
+use crate::reloaded::Recorder;
+use crate::restriction;
 use crate::signer::{Signer, Signing, Voucher};
 use crate::tap::Variants;
 use crate::tls;
@@ -56,6 +58,8 @@ pub struct Replica {
     mutual_tls: Option<Arc<tls::Server>>,
     pricing: Arc<dyn Pricing>,
     entities: Arc<dyn EntitySource>,
+    channels: Arc<CurrentChannels>,
+    recorder: Recorder,
     tasks: Vec<JoinHandle<()>>,
     /// Held by the relay's thread and task, which an aborted worker leaves behind for a moment.
     relaying: Arc<()>,
@@ -91,14 +95,36 @@ impl Replica {
             .context("prices can't be taken from where the configuration says")?;
         let Sources { pricing, entities, background } = sources;
         let relaying = Arc::new(());
-        let channels = Channels::open(&parts.config.delivery, metrics.clone())
-            .context("files can't be delivered as the configuration says")?
-            .map(Arc::new);
-        let outside = Outside { pricing: pricing.clone(), entities: entities.clone(), files, channels };
+        let channels = CurrentChannels::open(&parts.config.delivery, metrics.clone())
+            .context("files can't be delivered as the configuration says")?;
+        let channels = Arc::new(channels);
+        let (recorder, recording) = Recorder::new(node.node_id(), desk.clone());
+        let restricting =
+            restriction::watch(node.clone(), desk.clone(), parts.clock.clone(), data_dir.clone());
+        let outside = Outside {
+            pricing: pricing.clone(),
+            entities: entities.clone(),
+            files,
+            channels: channels.clone(),
+        };
         let leadership = leadership(parts, &store, &node, &metrics, outside, desk, &relaying);
-        let mut tasks = vec![api, tokio::spawn(lead_when_elected(leadership))];
+        let leading = tokio::spawn(lead_when_elected(leadership));
+        let mut tasks = vec![api, leading, tokio::spawn(recording), tokio::spawn(restricting)];
         tasks.extend(background.into_iter().map(tokio::spawn));
-        Ok(Self { node, store, metrics, auth, mutual_tls, pricing, entities, tasks, relaying, _raft: raft })
+        Ok(Self {
+            node,
+            store,
+            metrics,
+            auth,
+            mutual_tls,
+            pricing,
+            entities,
+            channels,
+            recorder,
+            tasks,
+            relaying,
+            _raft: raft,
+        })
     }
 
     fn api_ledger(
@@ -150,6 +176,20 @@ impl Replica {
     /// [`KeyFileError`].
     pub fn reload_api_certificates(&self) -> Result<(), KeyFileError> {
         self.mutual_tls.as_ref().map_or(Ok(()), |server| server.reload())
+    }
+
+    /// Delivers files by the channels of another configuration from the next attempt on; if they can't be used, those
+    /// in force stay.
+    ///
+    /// # Errors
+    /// [`DeliveryError`], which says what can't be used.
+    pub fn exchange_delivery(&self, config: &config::Delivery) -> Result<(), DeliveryError> {
+        self.channels.exchange(config)
+    }
+
+    /// Has the ledger record settings that are put in force while this replica runs.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     /// What counts.
@@ -303,7 +343,7 @@ struct Outside {
     pricing: Arc<dyn Pricing>,
     entities: Arc<dyn EntitySource>,
     files: Option<ExportFiles>,
-    channels: Option<Arc<Channels>>,
+    channels: Arc<CurrentChannels>,
 }
 
 fn leadership(
@@ -325,8 +365,7 @@ fn leadership(
         signing: signing.clone(),
         metrics: metrics.clone(),
     });
-    let deliveries =
-        files.zip(channels).map(|(files, channels)| Deliveries { channels, files, metrics: metrics.clone() });
+    let deliveries = files.map(|files| Deliveries { channels, files, metrics: metrics.clone() });
     let zone = config.settlement.zone;
     let settings = IngestSettings {
         subject: config.ingest.subject,

@@ -1,12 +1,16 @@
-//! SIGHUP: a running replica reads its log filter and the key set of bearer tokens again.
+//! SIGHUP: a running replica reads its log filter, `[delivery]` and the key set of bearer tokens again, and the ledger
+//! records what came into force.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
 
 use cdr_mediation::auth::dev::DevIssuer;
 use common::cluster::{free_ports, wait_until};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 struct Replica(Child);
 
@@ -17,10 +21,28 @@ impl Drop for Replica {
     }
 }
 
+/// The changes of settings that the replica tells from now on, handed over as they come.
+fn config_changes(port: u16, token: &str) -> std::sync::mpsc::Receiver<Value> {
+    let url = format!("http://127.0.0.1:{port}/v1/cdr/events/stream?subjects=cdr.config.changed.v1");
+    let answer = ureq::get(&url).header("Authorization", format!("Bearer {token}")).call().unwrap();
+    let (told, changes) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(answer.into_body().into_reader()).lines();
+        for line in lines.map_while(Result::ok) {
+            let event = line.strip_prefix("data: ").map(|data| serde_json::from_str(data).unwrap());
+            if event.is_some_and(|event: Value| told.send(event).is_err()) {
+                return;
+            }
+        }
+    });
+    changes
+}
+
 fn configuration(dir: &Path, jwks: &Path, ports: &[u16], log_level: &str) -> String {
     let dir = dir.display();
     format!(
         "[cluster]\nid = \"test\"\nnode_id = 1\nlisten = \"127.0.0.1:{0}\"\ninitialize = true\n\
+         election_max_ms = 60000\n\
          [cluster.peers]\n1 = \"127.0.0.1:{0}\"\n\
          [storage]\ndata_dir = \"{dir}/node\"\ndedup_filter_mb = 8\n\
          [ingest]\nbus = \"local\"\nreplicas = 1\n\
@@ -33,6 +55,27 @@ fn configuration(dir: &Path, jwks: &Path, ports: &[u16], log_level: &str) -> Str
         ports[1],
         jwks.display(),
     )
+}
+
+/// Three changes came into force at one signal; the ledger has each, with neither hosts nor paths nor keys.
+fn recorded(changes: &std::sync::mpsc::Receiver<Value>, jwks: &Path, drop: &Path) {
+    let change = || changes.recv_timeout(Duration::from_secs(20)).unwrap();
+    let (level, delivery, keys) = (change(), change(), change());
+    for (event, key) in [
+        (&level, "node.1.observability.log_level"),
+        (&delivery, "node.1.delivery"),
+        (&keys, "node.1.auth.jwks_file"),
+    ] {
+        assert_eq!((&event["configKey"], &event["actorUserId"]), (&key.into(), &"system:reload".into()));
+        assert_eq!(event["previousValue"], Value::Null, "the ledger had none");
+        assert!(event["reason"].as_str().unwrap().contains("node 1"), "{event}");
+        let text = event.to_string();
+        assert!(![jwks, drop].iter().any(|path| text.contains(path.to_str().unwrap())), "{text}");
+    }
+    assert_eq!(level["newValue"], "warn");
+    assert_eq!(delivery["newValue"].as_str().unwrap().len(), 64);
+    let hash = cdr_core::hash::sha256(&std::fs::read(jwks).unwrap());
+    assert_eq!(keys["newValue"], cdr_core::hash::to_hex(&hash));
 }
 
 #[test]
@@ -69,14 +112,20 @@ fn sighup_reads_token_keys_and_the_log_filter_again() {
     };
     wait_until("the API", 60, || status(&issuer) == 200);
     assert_eq!(status(&other), 401);
+    let changes = config_changes(ports[1], &issuer.token("tester", &["cdr:read"], 600).unwrap());
 
     // The file's time stays, so that only the signal can make the difference.
     let modified = std::fs::metadata(&jwks).unwrap().modified().unwrap();
     std::fs::copy(other.jwks_path(), &jwks).unwrap();
     std::fs::File::options().write(true).open(&jwks).unwrap().set_modified(modified).unwrap();
     let changed = configuration(dir.path(), &jwks, &ports, "warn")
-        .replace("dedup_filter_mb = 8", "dedup_filter_mb = 9");
-    std::fs::write(&file, changed).unwrap();
+        .replace("dedup_filter_mb = 8", "dedup_filter_mb = 9")
+        .replace("signer.key", "another.key")
+        .replace("[events]\n", "[export]\nunpriced_wait_hours = 25\n[events]\nbatch = 100\n");
+    let drop = dir.path().join("drop-of-the-regulator");
+    let to = |section: &str| format!("{changed}[delivery]\n{section}\n");
+    let changed = to(&format!("kind = \"directory\"\ndirectory_path = \"{}\"", drop.display()));
+    std::fs::write(&file, &changed).unwrap();
     std::thread::sleep(std::time::Duration::from_secs(2));
     assert_eq!((status(&issuer), status(&other)), (200, 401), "the file alone changes nothing");
     hang_up();
@@ -85,11 +134,24 @@ fn sighup_reads_token_keys_and_the_log_filter_again() {
     let text = log();
     assert!(text.contains("observability.log_level is in force"), "{text}");
     let report = text.lines().find(|line| line.contains("need a restart")).unwrap();
-    assert!(report.contains("storage") && !report.contains("observability"), "{report}");
+    assert!(report.contains("\"storage, events, signer, export\""), "{report}");
+    assert!(text.contains("[delivery] is in force"), "{text}");
+    recorded(&changes, &jwks, &drop);
     assert!(
         !text.contains("key set of bearer tokens is read again"),
         "information is not logged any more: {text}"
     );
+
+    // Channels that can't be opened are not put in force, and nothing is recorded of them.
+    let regulator = "kind = \"regulator\"\nsftp_host = \"drop.example.net\"\nsftp_user = \"cdr\"\n\
+        sftp_host_fingerprints = [\"SHA256:3MxkGKQVrIYyH8h6mTUQSBlUnPm8rQIW3KJvXQO5k7E\"]\n\
+        sftp_key_files = [\"/nowhere/client.key\"]";
+    std::fs::write(&file, to(regulator)).unwrap();
+    hang_up();
+    wait_until("the complaint", 10, || log().contains("[delivery] can't be used; the one in force stays"));
+    let report = log().lines().rfind(|line| line.contains("need a restart")).unwrap().to_owned();
+    assert!(report.contains("export, delivery"), "{report}");
+    assert!(changes.recv_timeout(Duration::from_secs(1)).is_err());
 
     // A configuration and a key set that can't be used change nothing and end nothing.
     std::fs::write(&file, "[cluster]\nid = 3\n").unwrap();

@@ -24,6 +24,7 @@ pub mod log;
 pub mod machine;
 pub mod net;
 pub mod node;
+mod restriction;
 mod runtime;
 pub mod snapshot;
 pub mod state_machine;
@@ -35,4 +36,5 @@ pub use node::{
     AdminError, ClockError, Committed, Leadership, Node, NodeConfig, NodeMetrics, ProposeError, ReadError,
     StartError,
 };
+pub use restriction::{RestrictionChange, Restrictions};
 pub use types::{CommandBytes, Reply};

@@ -7,6 +7,7 @@
 use crate::codec;
 use crate::failure::Failure;
 use crate::machine::{Machine, MachineCommand, MachineError};
+use crate::restriction::{Cause, Restrictions};
 use crate::runtime::blocking;
 use crate::snapshot::{SnapshotDir, SnapshotError, SnapshotStore};
 use crate::types::{Entry, LogId, RaftMeta, Reply, SnapshotMeta, StoredMembership, TypeConfig, entry_bytes};
@@ -17,7 +18,7 @@ use openraft::{EntryPayload, OptionalSend};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -26,9 +27,6 @@ const BATCH_BYTES: usize = 4 << 20;
 
 /// Pause before commands are applied again for which there was no space.
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
-
-/// Refusals in a row that restrict the node.
-const RESTRICTED_AFTER: u32 = 3;
 
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>;
 
@@ -51,6 +49,7 @@ struct Shared {
     failure: Failure,
     /// Refusals for lack of space in a row.
     refusals: AtomicU32,
+    told: OnceLock<Restrictions>,
     closing: AtomicBool,
 }
 
@@ -78,6 +77,7 @@ impl StateMachine {
             applied,
             failure,
             refusals: AtomicU32::new(0),
+            told: OnceLock::new(),
             closing: AtomicBool::new(false),
         });
         Ok(Self(shared, Gaps::Refused))
@@ -160,22 +160,29 @@ impl StateMachine {
             match self.0.machine.apply(entries.to_vec(), meta.to_vec()) {
                 Err(error) if error.is_full() && !self.0.closing.load(Ordering::Relaxed) => {
                     let refusals = self.0.refusals.fetch_add(1, Ordering::Relaxed) + 1;
-                    if refusals <= RESTRICTED_AFTER || refusals.is_multiple_of(50) {
+                    if let Some(restrictions) = self.0.told.get() {
+                        restrictions.refused(Cause::State, refusals);
+                    }
+                    if refusals <= 3 || refusals.is_multiple_of(50) {
                         tracing::warn!(%error, refusals, "no space for the state, trying again: free some space");
                     }
                     std::thread::sleep(FULL_DISK_PAUSE);
                 }
                 result => {
-                    self.0.refusals.store(0, Ordering::Relaxed);
+                    if self.0.refusals.swap(0, Ordering::Relaxed) > 0
+                        && let Some(restrictions) = self.0.told.get()
+                    {
+                        restrictions.end(Cause::State);
+                    }
                     return result;
                 }
             }
         }
     }
 
-    /// True from the third refusal for lack of space in a row until there is space again.
-    pub(crate) fn restricted(&self) -> bool {
-        self.0.refusals.load(Ordering::Relaxed) >= RESTRICTED_AFTER
+    /// Says who has to know of refusals for lack of space; the first call counts.
+    pub(crate) fn tell(&self, restrictions: Restrictions) {
+        let _ = self.0.told.set(restrictions);
     }
 
     /// Nothing is tried again any more.

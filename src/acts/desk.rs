@@ -100,6 +100,25 @@ impl Desk {
         Err(obstacle)
     }
 
+    /// As [`Desk::perform`], by a replica that may not hear who leads: whoever leads takes the act, once it has reached
+    /// them in some way.
+    ///
+    /// # Errors
+    /// [`ActError`]
+    pub async fn perform_anywhere(&self, act: &Act, patience: Duration) -> Result<CdrId, ActError> {
+        let obstacle = match self.perform(act, patience / 4).await {
+            Err(error @ (ActError::NotLeader { .. } | ActError::Unconfirmed { .. })) => error,
+            answer => return answer,
+        };
+        let question = serde_json::to_vec(act).map_err(unconfirmed)?;
+        let answers = self.0.node.ask_others(&question, patience).await;
+        let taken = answers.iter().find_map(|answer| {
+            let answer: Result<String, ActError> = serde_json::from_slice(answer).ok()?;
+            CdrId::parse(&answer.ok()?)
+        });
+        taken.ok_or(obstacle)
+    }
+
     fn leading(&self) -> Option<Proposer> {
         self.0.leading.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -250,12 +269,17 @@ pub(super) fn object(value: Value) -> Map<String, Value> {
     }
 }
 
+/// True if what the log could refuse was looked at when the rows were made: then it has changed since.
+fn is_looked_at_before(wish: &Wish) -> bool {
+    matches!(wish, Wish::Resolve { .. } | Wish::Activate(_) | Wish::Configure(_))
+}
+
 /// Why the log did not take an act; none if something came in between, and its rows have to be made anew.
 fn refusal(rejection: Rejection, wish: &Wish) -> Option<ActError> {
     Some(match rejection {
         Rejection::Superseded { .. } | Rejection::ExportMoved { .. } => return None,
         // Whether an entry is resolved, or a setting has its value, is looked at before.
-        Rejection::Illegal { .. } if matches!(wish, Wish::Resolve { .. } | Wish::Activate(_)) => return None,
+        Rejection::Illegal { .. } if is_looked_at_before(wish) => return None,
         Rejection::IdempotencyConflict => ActError::IdempotencyConflict,
         Rejection::AlreadyVoided { cdr_id } => ActError::AlreadyVoided { cdr_id },
         Rejection::UnknownRecord { cdr_id } => ActError::NotFound { cdr_id },

@@ -2,6 +2,7 @@
 //! the audit log says of it.
 
 use super::desk::{jcs, object};
+use super::setting::recorded;
 use super::{Act, ActError, FileOfDay, SCHEMA_VARIANT, SchemaChoice, Wish, unconfirmed};
 use cdr_core::audit::AuditRecord;
 use cdr_core::export::quarantine::{QuarantineStep, Quarantined};
@@ -23,7 +24,7 @@ pub(super) struct Appended {
     pub(super) audit: AuditRecord,
 }
 
-/// The row of an act on files; none for every other wish.
+/// The row of an act on files or settings; none for every other wish.
 ///
 /// # Errors
 /// [`ActError`] if it can't be done as things are.
@@ -40,6 +41,7 @@ pub(super) fn appended(store: &Store, state: &LedgerState, act: &Act) -> Result<
             resolve(&entry, *resubmit, &act.actor).map(Some)
         }
         Wish::Activate(choice) => activate(state, choice, act).map(Some),
+        Wish::Configure(setting) => recorded(state, setting, act).map(Some),
         Wish::Correct { .. } | Wish::Void { .. } | Wish::ReRate(_) | Wish::Note { .. } => Ok(None),
     }
 }

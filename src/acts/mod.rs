@@ -8,6 +8,7 @@ mod adjust;
 mod correction;
 mod desk;
 mod files;
+mod setting;
 
 pub use adjust::{Adjusted, adjusted};
 pub use correction::{CORRECTABLE, FieldError, corrected};
@@ -111,6 +112,8 @@ pub enum Wish {
     },
     /// A schema variant shall be that of the files to come.
     Activate(SchemaChoice),
+    /// A replica put a setting in force while it runs.
+    Configure(NodeSetting),
 }
 
 /// Which settlement file is meant.
@@ -137,6 +140,19 @@ pub struct SchemaChoice {
     pub schema_hash: String,
     /// The variant that is in force as long as none was activated.
     pub configured: String,
+}
+
+/// A setting of one replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSetting {
+    /// The replica.
+    pub node_id: u64,
+    /// The setting, as `section.key` or `section`.
+    pub name: String,
+    /// What was in force on the replica before.
+    pub before: String,
+    /// What is in force now: a value that is no secret, or a hash.
+    pub value: String,
 }
 
 /// Why an act was not performed.

@@ -58,6 +58,7 @@ mod tests {
             subject: subject.to_owned(),
             scopes: std::iter::once(scope.to_owned()).collect(),
             via: Via::BearerToken,
+            expires_at: u64::MAX,
         };
         let by = |who| approved("a", SCOPE_ADMIN, who);
         assert_eq!(by(None), Ok(None));

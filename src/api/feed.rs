@@ -2,13 +2,14 @@
 //!
 //! A feed is read from the store's outbox as fast as its client takes it, a small piece at a time: a slow client is
 //! waited for, and nothing is kept for it. Each message's id is its event's, which says where to go on: any replica
-//! resumes any feed, for as long as the outbox keeps the entry.
+//! resumes any feed, for as long as the outbox keeps the entry. A feed ends when the token does that opened it: who may
+//! look on is decided anew from time to time.
 
 use super::Service;
 use super::access::Caller;
 use super::error::ApiError;
 use super::ledger::{Consistency, Ledger};
-use crate::auth::SCOPE_READ;
+use crate::auth::{Identity, SCOPE_READ};
 use crate::events::streams::STREAMS;
 use crate::events::{EventId, subject};
 use crate::outbox::{Outbox, behind};
@@ -33,6 +34,11 @@ const PIECE: usize = 64;
 const POLL: Duration = Duration::from_millis(100);
 /// After this silence a comment is sent, so that nobody in between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Name of the message with which a feed ends whose token has expired. It has no id, so that the place to resume from
+/// stays that of the last event.
+const END: &str = "end";
+/// What that message says.
+const TOKEN_EXPIRED: &str = r#"{"code":"TOKEN_EXPIRED","message":"the bearer token has expired: open the feed again with a new one and the Last-Event-ID"}"#;
 /// What an id has to be.
 const EVENT_ID: &str = "the id of an event of this ledger";
 
@@ -65,8 +71,16 @@ pub(super) async fn stream(
         Some(text) => resumed(&outbox, &ledger.store, &text, applied_index)?,
         None => OutboxPlace { index: applied_index + 1, events: 0 },
     };
-    let feed =
-        Feed { ledger: ledger.clone(), outbox, subjects, place, read: VecDeque::new(), _permit: permit };
+    let feed = Feed {
+        ledger: ledger.clone(),
+        outbox,
+        subjects,
+        place,
+        read: VecDeque::new(),
+        who: caller.0,
+        ended: false,
+        _permit: permit,
+    };
     let messages = futures::stream::unfold(feed, Feed::next);
     Ok(Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
@@ -111,13 +125,25 @@ struct Feed {
     subjects: Arc<[&'static str]>,
     place: OutboxPlace,
     read: VecDeque<Message>,
+    /// Whose token opened it.
+    who: Identity,
+    /// True once the last message is given.
+    ended: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Feed {
-    /// The next message; the feed ends if the store can't be read.
+    /// The next message; the feed ends if the token has expired, or the store can't be read.
     async fn next(mut self) -> Option<(Result<Message, Infallible>, Self)> {
         loop {
+            if self.ended {
+                return None;
+            }
+            if self.who.has_expired() {
+                tracing::info!(subject = self.who.subject, "a live feed ends: its token has expired");
+                self.ended = true;
+                return Some((Ok(Message::default().event(END).data(TOKEN_EXPIRED)), self));
+            }
             if let Some(message) = self.read.pop_front() {
                 return Some((Ok(message), self));
             }

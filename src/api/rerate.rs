@@ -11,6 +11,7 @@ use super::ledger::{Consistency, Work};
 use super::records::find;
 use crate::acts::{Act, Wish};
 use crate::auth::{SCOPE_READ, SCOPE_WRITE};
+use crate::jobs::{self, JobError};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use cdr_core::job::{JOB_PREFIX, Job, JobRequest, JobState, JobStep, micros_text};
@@ -137,11 +138,17 @@ pub(super) async fn job(
     let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
     let expected = "a job id, `adjjob_` and 26 characters";
     let id = path.parsed("jobId", expected, |text| CdrId::parse_prefixed(JOB_PREFIX, text))?;
+    let budget = service.ledger.scan_budget;
     read.value(move |store| {
-        let state = store.state();
-        let job =
-            state.jobs.get(id).ok_or_else(|| ApiError::JobNotFound { job: id.with_prefix(JOB_PREFIX) })?;
-        Ok(describe(job))
+        let found = jobs::find(store, id, budget).map_err(|error| match error {
+            JobError::Store(error) => error.into(),
+            error @ JobError::TooLong { .. } => {
+                ApiError::Unavailable { dependency: "storage", reason: error.to_string() }
+            }
+            error @ JobError::Row { .. } => ApiError::internal(error),
+        })?;
+        let missing = || ApiError::JobNotFound { job: id.with_prefix(JOB_PREFIX) };
+        found.map(|job| describe(&job)).ok_or_else(missing)
     })
     .await
 }

@@ -37,12 +37,14 @@ impl Clients {
             None => Ok(Identity {
                 subject: certificate.name.clone(),
                 scopes: client.scopes.clone(),
+                expires_at: certificate.not_after,
                 via: Via::ClientCertificate,
             }),
             Some(token) => {
                 let mut identity = token?;
                 identity.scopes.extend(client.scopes.iter().cloned());
-                Ok(Identity { via: Via::ClientCertificate, ..identity })
+                let expires_at = identity.expires_at.min(certificate.not_after);
+                Ok(Identity { via: Via::ClientCertificate, expires_at, ..identity })
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::tls::ClientCertificate;
 use clients::Clients;
 use jwks::KeySetFile;
 use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Reads records, rollups, seals and keys.
 pub const SCOPE_READ: &str = "cdr:read";
@@ -47,6 +48,9 @@ pub struct Identity {
     pub scopes: BTreeSet<String>,
     /// How it proved itself.
     pub via: Via,
+    /// Until when that counts, in seconds since the Unix epoch: the token's `exp`, with the tolerance for its issuer's
+    /// clock.
+    pub expires_at: u64,
 }
 
 /// How a caller proved itself.
@@ -59,6 +63,13 @@ pub enum Via {
 }
 
 impl Identity {
+    /// True if what it proved itself by has expired. The machine's clock says so, as it does when a token is checked,
+    /// also where the ledger runs on another one.
+    pub fn has_expired(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.as_secs() > self.expires_at
+    }
+
     /// True if it has `scope`.
     pub fn has(&self, scope: &str) -> bool {
         self.scopes.contains(scope)

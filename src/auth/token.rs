@@ -37,6 +37,7 @@ impl Rules {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
+    exp: f64,
     scope: Option<Scopes>,
     scp: Option<Scopes>,
     scopes: Option<Scopes>,
@@ -79,7 +80,9 @@ pub(super) fn verify(token: &str, keys: &KeySetFile, rules: &Rules) -> Result<Id
         return Err(AuthError::Claims);
     }
     let scopes = [claims.scope, claims.scp, claims.scopes].into_iter().flatten().flat_map(Scopes::into_set);
-    Ok(Identity { subject: claims.sub, scopes: scopes.collect(), via: Via::BearerToken })
+    // `exp` may have a fraction (RFC 7519, 2); what is too large for an instant never comes.
+    let expires_at = (claims.exp.max(0.0) as u64).saturating_add(rules.leeway_seconds);
+    Ok(Identity { subject: claims.sub, scopes: scopes.collect(), via: Via::BearerToken, expires_at })
 }
 
 fn refused(kind: &ErrorKind) -> AuthError {

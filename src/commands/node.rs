@@ -1,6 +1,6 @@
 //! `node`: one replica in production.
 
-use super::reload::{SetLogFilter, reload};
+use super::reload::{Reload, SetLogFilter};
 use super::{signer, stop_signal};
 use crate::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsAuth, NatsOptions, NatsTls};
 use crate::clock::Clock;
@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub async fn run(file: &Path, config: Config, set_log_filter: &SetLogFilter) -> anyhow::Result<()> {
     // Before anything else: the signal's default is to end the process.
     let mut hangups = signal(SignalKind::hangup()).context("signals can't be received")?;
-    let mut running = config.clone();
+    let mut reload = Reload::new(file, config.clone(), set_log_filter);
     let clock = Clock::system();
     let bus = open_bus(&config).await?;
     let (signer, voucher) = signer::open(&config).await?;
@@ -33,7 +33,7 @@ pub async fn run(file: &Path, config: Config, set_log_filter: &SetLogFilter) -> 
     loop {
         tokio::select! {
             stopped = stop_signal() => break stopped.context("signals can't be received")?,
-            _ = hangups.recv() => reload(file, &mut running, &replica, set_log_filter),
+            _ = hangups.recv() => reload.hang_up(&replica),
         }
     }
     tracing::info!("stopping");

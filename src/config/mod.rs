@@ -221,6 +221,7 @@ impl Config {
             ("cluster", self.cluster == other.cluster),
             ("storage", self.storage == other.storage),
             ("ingest", self.ingest == other.ingest),
+            ("events", self.events == other.events),
             ("pricing", self.pricing == other.pricing),
             ("operators", self.operators == other.operators),
             ("settlement", self.settlement == other.settlement),

@@ -6,6 +6,7 @@
 //! [`policy`] says from the attempts so far when the next one is due and by which channel. Who keeps the attempts, and
 //! what is told to others, is none of this module's business.
 
+mod current;
 mod directory;
 mod drop;
 mod error;
@@ -14,6 +15,7 @@ pub mod policy;
 mod rest;
 mod sftp;
 
+pub use current::CurrentChannels;
 pub use directory::Directory;
 pub use error::{Answer, ChannelKind, DeliveryError, ErrorClass};
 pub use parcel::{BadName, FileSource, Item, Parcel, Source, TEMPORARY};

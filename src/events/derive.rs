@@ -6,7 +6,7 @@
 //! | a CDR | `cdr.record.appended.v1` |
 //! | an adjustment | `cdr.record.appended.v1`, `cdr.adjustment.created.v1`; if it prices an unpriced row, `cdr.record.repriced.v1` |
 //! | `job` row, step FINISHED | `cdr.adjustment.batch.issued.v1` |
-//! | `audit` row of a kind that the schema knows | `cdr.audit.v1` |
+//! | `audit` row of a kind that the schema knows | `cdr.audit.v1`; of a replica's restriction, `cdr.restriction.v1` |
 //! | `key` row after the ledger's beginning | `cdr.audit.v1`, KEY_ROTATED |
 //! | `config` row with a `configKey` | `cdr.config.changed.v1` |
 //! | `delivery` row: an attempt that delivered, the receiver's answer, all channels exhausted | `cdr.exported.v1`; `cdr.export.acked.v1` or `cdr.export.rejected.v1`; `cdr.export.rejected.v1` |
@@ -15,7 +15,7 @@
 //! An event's number within its entry is part of its id, so that what an entry tells may never change: new causes come
 //! with rows that no entry had before. CDRs need nothing but themselves; what else needs is asked of [`Sources`].
 
-use super::derive_notice::{audit_entry, config_change, key_rotation};
+use super::derive_notice::{config_change, key_rotation};
 use super::{
     AdjustmentBatch, Event, EventError, EventHead, EventIds, adjustment_batch, adjustment_created,
     bucket_sealed, generated, record_appended, record_repriced, subject,
@@ -69,11 +69,11 @@ pub trait Sources {
     /// If it can't be read.
     fn row(&self, id: CdrId) -> Result<Option<Self::Held>, SourceError>;
 
-    /// The job as it was when the row at `(hour, sequence)` ended it.
+    /// The job with this id, which has ended.
     ///
     /// # Errors
     /// If it can't be read.
-    fn ended_job(&self, id: CdrId, end: (Hour, u64)) -> Result<Option<Job>, SourceError>;
+    fn ended_job(&self, id: CdrId) -> Result<Option<Job>, SourceError>;
 
     /// The settlement file with this id, as it is now.
     ///
@@ -295,15 +295,10 @@ impl<'s, S: Sources> Derivation<'s, S> {
         let trace_id = row.frame.trace_id;
         match system.kind {
             SystemKind::Job => match serde_json::from_str(system.body) {
-                Ok(JobStep::Finished { job_id }) => self.job_ended(row, &job_id, sink),
+                Ok(JobStep::Finished { job_id }) => self.job_ended(&job_id, sink),
                 _ => Ok(ControlFlow::Continue(())),
             },
-            SystemKind::Audit => match audit_entry(system.body) {
-                Some(entry) => {
-                    self.tell(subject::AUDIT, trace_id, sink, |head| Ok(entry.event(row.frame.cdr_id, head)))
-                }
-                None => Ok(ControlFlow::Continue(())),
-            },
+            SystemKind::Audit => self.audited(row, system, sink),
             // The ledger's first rows begin with its first key: no other was in its place.
             SystemKind::Key if self.entry.begins => Ok(ControlFlow::Continue(())),
             SystemKind::Key => match key_rotation(system.body) {
@@ -324,16 +319,10 @@ impl<'s, S: Sources> Derivation<'s, S> {
         }
     }
 
-    fn job_ended(
-        &mut self,
-        row: &Row<'_>,
-        job_id: &str,
-        sink: &mut Sink<'_>,
-    ) -> Result<ControlFlow<()>, DeriveError> {
+    fn job_ended(&mut self, job_id: &str, sink: &mut Sink<'_>) -> Result<ControlFlow<()>, DeriveError> {
         let missing = || DeriveError::Missing { what: format!("job {job_id}"), index: self.entry.index };
         let id = CdrId::parse_prefixed(JOB_PREFIX, job_id).ok_or_else(missing)?;
-        let end = (row.frame.bucket_hour, row.frame.sequence);
-        let job = self.sources.ended_job(id, end).map_err(DeriveError::Source)?.ok_or_else(missing)?;
+        let job = self.sources.ended_job(id).map_err(DeriveError::Source)?.ok_or_else(missing)?;
         let request = &job.request;
         let batch = AdjustmentBatch {
             job_id: job.id,

@@ -21,6 +21,7 @@ mod changes;
 pub mod derive;
 mod derive_export;
 mod derive_notice;
+mod derive_restriction;
 pub mod export;
 pub mod id;
 mod json;

@@ -21,11 +21,15 @@ pub enum AuditEntry {
     ExportReplayed,
     /// An adjustment was issued.
     AdjustmentIssued,
+    /// A replica refuses writes.
+    NodeRestricted,
+    /// A replica that refused writes accepts them again.
+    NodeRestrictionLifted,
 }
 
 impl AuditEntry {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::ChainVerifyOk,
         Self::ChainBreakDetected,
         Self::TransparencyAnchored,
@@ -33,6 +37,8 @@ impl AuditEntry {
         Self::KeyRotated,
         Self::ExportReplayed,
         Self::AdjustmentIssued,
+        Self::NodeRestricted,
+        Self::NodeRestrictionLifted,
     ];
 
     /// Its text in events.
@@ -45,6 +51,8 @@ impl AuditEntry {
             Self::KeyRotated => "KEY_ROTATED",
             Self::ExportReplayed => "EXPORT_REPLAYED",
             Self::AdjustmentIssued => "ADJUSTMENT_ISSUED",
+            Self::NodeRestricted => crate::restriction::RESTRICTED,
+            Self::NodeRestrictionLifted => crate::restriction::LIFTED,
         }
     }
 

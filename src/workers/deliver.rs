@@ -5,7 +5,9 @@
 
 use super::EndsTerm;
 use super::export::{ExportError, Failures, append};
-use crate::delivery::{ChannelKind, Channels, DeliveryError, ErrorClass, FileSource, Item, Parcel, policy};
+use crate::delivery::{
+    ChannelKind, Channels, CurrentChannels, DeliveryError, ErrorClass, FileSource, Item, Parcel, policy,
+};
 use crate::export::{ExportFiles, FilesError};
 use crate::metrics::Metrics;
 use crate::proposer::Proposer;
@@ -29,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub struct Deliveries {
     /// The ways to the receiver.
-    pub channels: Arc<Channels>,
+    pub channels: Arc<CurrentChannels>,
     /// The bytes.
     pub files: ExportFiles,
     /// What counts.
@@ -72,10 +74,11 @@ pub async fn run(deliveries: Option<&Deliveries>, proposer: &Proposer) -> Result
     let (mut told, mut failed) = (HashSet::new(), Failures::default());
     loop {
         let mut busy = false;
-        if let Some(deliveries) = deliveries {
+        let channels = deliveries.and_then(|deliveries| Some((deliveries, deliveries.channels.now()?)));
+        if let Some((deliveries, channels)) = channels {
             for export in first_of_each(proposer) {
                 if !failed.rests(&export.name()) {
-                    let outcome = deliveries.attend(proposer, &export, &mut told).await;
+                    let outcome = deliveries.attend(proposer, &channels, &export, &mut told).await;
                     busy |= failed.note(export.name(), outcome)?.unwrap_or(false);
                 }
             }
@@ -103,18 +106,19 @@ impl Deliveries {
     async fn attend(
         &self,
         proposer: &Proposer,
+        channels: &Channels,
         export: &Export,
         told: &mut HashSet<String>,
     ) -> Result<bool, DeliverError> {
         let attempts = attempts(export);
         let now = proposer.clock().now();
-        let decision = policy::decide(self.channels.route(), &attempts, now, draw(export, attempts.len()));
+        let decision = policy::decide(channels.route(), &attempts, now, draw(export, attempts.len()));
         if decision.alarms.contains(&policy::Alarm::Exhausted) && !export.exhausted {
             self.exhausted(proposer, export).await?;
         }
         match decision.next {
             policy::Next::At(at, channel) if at <= now => {
-                self.attempt(proposer, export, channel).await?;
+                self.attempt(proposer, channels, export, channel).await?;
                 Ok(true)
             }
             policy::Next::Stopped(class) => {
@@ -136,10 +140,11 @@ impl Deliveries {
     async fn attempt(
         &self,
         proposer: &Proposer,
+        channels: &Channels,
         export: &Export,
         channel: ChannelKind,
     ) -> Result<(), DeliverError> {
-        let mut delivered = self.channels.deliver(channel, &self.parcel(export).await?).await;
+        let mut delivered = channels.deliver(channel, &self.parcel(export).await?).await;
         if delivered.as_ref().is_err_and(|error| error.class == ErrorClass::IntegrityMismatch)
             && self.was_damaged(export).await?
         {
@@ -147,7 +152,7 @@ impl Deliveries {
                 export = export.name(),
                 "the file on disk was damaged and is made again: sent anew"
             );
-            delivered = self.channels.deliver(channel, &self.parcel(export).await?).await;
+            delivered = channels.deliver(channel, &self.parcel(export).await?).await;
         }
         let outcome = match delivered {
             Ok(receipt) => Outcome::Delivered { atra_receipt_id: receipt.receipt_id },

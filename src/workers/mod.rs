@@ -17,6 +17,7 @@ mod rerate;
 mod seal;
 mod sign;
 mod tariffs;
+mod turns;
 
 pub use consume::ConsumerSettings;
 pub use deliver::{Deliveries, sidecar};

@@ -1,9 +1,11 @@
 //! Works bulk jobs off: RE_RATE rows in steps, each in one command with the progress that it means (US-CDR-018).
 //!
 //! A job looks at every original record of its filter that was there when it was asked for, in order, and follows each
-//! one's effective row. Where it is stands in the state, so another leader goes on exactly there.
+//! one's effective row. Where it is stands in the state, so another leader goes on exactly there. A job that can't go
+//! on for now, because nobody can be asked for its price list, rests while others do: see [`turns`](super::turns).
 
 use super::rating::{Cause, Charge, charged};
+use super::turns::Turns;
 use crate::pricing::{PriceBook, PriceQuery, Pricing, PricingError};
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::Hour;
@@ -13,7 +15,7 @@ use cdr_core::job::{Job, JobCounts, JobStep, Place, micros_text};
 use cdr_core::row::{AdjustmentType, Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
 use cdr_storage::{RecordFilter, RowKind, Store, StoreError, StoredRow};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Records that one step looks at, at most: what bounds memory and how long others wait for the log.
 const STEP_RECORDS: usize = 400;
@@ -40,16 +42,36 @@ pub enum ReRateError {
     Refused(Rejection),
 }
 
-/// Works off jobs, the oldest first.
+impl ReRateError {
+    /// True if only the job is in trouble, not the log or the store.
+    fn concerns_one_job(&self) -> bool {
+        match self {
+            Self::Pricing(_) | Self::Step(_) | Self::Refused(_) => true,
+            Self::Proposal(_) | Self::Store(_) => false,
+        }
+    }
+}
+
+/// Works off jobs, the oldest first that can go on.
 ///
 /// # Errors
-/// [`ReRateError`].
+/// [`ReRateError`], but none that concerns only one job.
 pub async fn run(proposer: &Proposer, pricing: &Arc<dyn Pricing>) -> Result<(), ReRateError> {
+    let mut turns = Turns::default();
     loop {
         let state = proposer.state();
-        match state.jobs.oldest_open() {
-            Some(job) => step(proposer, pricing, job).await?,
-            None => tokio::time::sleep(PAUSE).await,
+        turns.keep(|id| state.jobs.get(id).is_some_and(Job::is_open));
+        let Some(job) = turns.next(&state.jobs, Instant::now()) else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        match step(proposer, pricing, job).await {
+            Ok(()) => turns.went_on(job.id),
+            Err(error) if error.concerns_one_job() => {
+                let pause = turns.rest(job.id, Instant::now());
+                tracing::warn!(job = job.name(), %error, ?pause, "a job rests; others go on");
+            }
+            Err(error) => return Err(error),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Both channels together, as the policy asks for them: SFTP down, the fallback takes the file; SFTP back, it is first.
 
-use crate::parcels::{NAME, SIGNATURE, content, parcel};
+use crate::parcels::{Gate, NAME, SIGNATURE, content, parcel};
 use crate::receiver::{Act, Receiver};
 use crate::sshd::Sshd;
 use cdr_core::{LedgerState, Millis};
 use cdr_mediation::config::{self, DeliveryKind};
 use cdr_mediation::delivery::policy::{Attempt, Next, Outcome, decide};
-use cdr_mediation::delivery::{ChannelKind, Channels, ErrorClass, Parcel};
+use cdr_mediation::delivery::{ChannelKind, Channels, CurrentChannels, ErrorClass, Parcel};
 use cdr_mediation::metrics::Metrics;
 use cdr_raft::NodeMetrics;
 use cdr_storage::StoreMetrics;
@@ -104,6 +104,36 @@ async fn sftp_that_comes_back_takes_the_file_from_a_failing_fallback() {
     assert_eq!(live(&channels, &parcel, &mut attempts, Millis(i64::MAX)).await, Next::Done);
     assert_eq!(attempts.last().map(|last| last.channel), Some(ChannelKind::Sftp));
     assert_eq!(server.names(), [NAME, SIGNATURE]);
+}
+
+/// Host, keys and URL are exchanged in practice: a file that is on its way stays on it, the next one goes elsewhere.
+#[tokio::test]
+async fn channels_are_exchanged_without_losing_the_file_on_its_way() {
+    let (server, other) = (Sshd::start(), Sshd::start());
+    let receiver = Receiver::start().await;
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let current = CurrentChannels::open(&config(&server, &receiver), metrics).unwrap();
+    let gate = Gate::new(&content(4 << 20), 2 << 20);
+    let (on_its_way, before) = (gate.parcel(), current.now().unwrap());
+    let (delivered, ()) = tokio::join!(before.deliver(ChannelKind::Sftp, &on_its_way), async {
+        gate.reached().await;
+        current.exchange(&config(&other, &receiver)).unwrap();
+        gate.open();
+    });
+    assert!(!delivered.unwrap().already_there);
+    assert_eq!((server.names(), other.names()), (vec![NAME.to_owned(), SIGNATURE.to_owned()], vec![]));
+    let next = parcel(b"the next one");
+    current.now().unwrap().deliver(ChannelKind::Sftp, &next).await.unwrap();
+    assert_eq!(other.names(), [NAME, SIGNATURE]);
+
+    let unusable =
+        config::Delivery { sftp_key_files: vec!["/nowhere/client.key".into()], ..config(&server, &receiver) };
+    let error = current.exchange(&unusable).unwrap_err();
+    assert_eq!(error.class, ErrorClass::Setup);
+    let again = current.now().unwrap().deliver(ChannelKind::Sftp, &next).await.unwrap();
+    assert!(again.already_there, "the other server's channel stays in force");
+    current.exchange(&config::Delivery::default()).unwrap();
+    assert!(current.now().is_none(), "files wait");
 }
 
 #[test]

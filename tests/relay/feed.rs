@@ -6,7 +6,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One connection to the feed.
 struct Client {
@@ -112,6 +112,51 @@ async fn a_resumed_feed_loses_and_repeats_nothing() {
     house.act().await;
     let first = tokio::task::spawn_blocking(move || live.next()).await.unwrap();
     assert_eq!(first.event, "cdr.adjustment.created.v1");
+    house.replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_feed_ends_with_its_token_and_says_so() {
+    let house = House::start().await;
+    house.ingest(20, 1).await;
+    let valid = Duration::from_secs(5);
+    let short = house.issuer.token("tester", &["cdr:read"], valid.as_secs() as i64).unwrap();
+    let long = house.issuer.token("tester", &["cdr:read"], 600).unwrap();
+    let (port, started) = (house.api_port, Instant::now());
+    let opened = tokio::task::spawn_blocking({
+        let short = short.clone();
+        move || (Client::open(port, &short, "", None), Client::open(port, &long, "", None))
+    });
+    let (mut ending, mut other) = opened.await.unwrap();
+    assert_eq!((ending.status, other.status), (200, 200));
+    house.ingest(60, 3).await;
+    house.act().await;
+    let seen = tokio::task::spawn_blocking(move || {
+        let mut seen = Vec::new();
+        loop {
+            let message = ending.next();
+            if message.event == "end" {
+                break (seen, message, ending);
+            }
+            seen.push(message);
+        }
+    });
+    let (seen, end, ending) = seen.await.unwrap();
+    assert!(started.elapsed() >= valid, "too early: {:?}", started.elapsed());
+    let said: Value = serde_json::from_str(&end.data).unwrap();
+    assert_eq!((end.id.as_str(), &said["code"]), ("", &"TOKEN_EXPIRED".into()));
+    assert!(seen.iter().any(|message| message.event == "cdr.adjustment.created.v1"), "{seen:?}");
+    tokio::task::spawn_blocking(move || {
+        // The end of the answer (RFC 9112, 7.1), and nothing before it.
+        let rest = ending.refusal();
+        assert!(rest.ends_with("\r\n0\r\n\r\n") && !rest.contains("event:"), "{rest:?}");
+        assert_eq!(Client::open(port, &short, "", None).status, 401);
+        // Another client's feed goes on.
+        let first = other.next();
+        assert_eq!(first, seen[0]);
+    })
+    .await
+    .unwrap();
     house.replica.stop().await;
 }
 

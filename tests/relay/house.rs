@@ -198,6 +198,43 @@ impl House {
         self.append(&proposer, rows).await;
     }
 
+    /// The replica takes no commands for a moment, for a reason that a person wrote.
+    pub async fn restrict(&self) {
+        let (node, store) = (self.replica.node(), self.replica.store());
+        let rows = store.state().head.row_count;
+        node.restrict(&format!("for {TOLD}"));
+        // It leads alone: nobody can be told before it is over.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(store.state().head.row_count, rows);
+        node.unrestrict();
+        until("both changes in the ledger", || store.state().head.row_count >= rows + 2).await;
+    }
+
+    /// Asks for a bulk job that fails; its id.
+    pub async fn fail_a_job(&self) -> String {
+        let proposer = self.proposer();
+        let (hour, sequence) =
+            self.append(&proposer, vec![job(&JobStep::Requested(JobRequest::default()))]).await;
+        let row = self.replica.store().row_at(hour, sequence).unwrap().unwrap();
+        let job_id = row.row().unwrap().frame.cdr_id.with_prefix(JOB_PREFIX);
+        let why = "price list p-9 is not known".to_owned();
+        self.append(&proposer, vec![job(&JobStep::Failed { job_id: job_id.clone(), why })]).await;
+        job_id
+    }
+
+    /// What the API answers about a job.
+    pub async fn job(&self, job: &str) -> (u16, serde_json::Value) {
+        let token = self.issuer.token("tester", &["cdr:read"], 600).unwrap();
+        let url = format!("http://127.0.0.1:{}/v1/cdr/adjustments/jobs/{job}", self.api_port);
+        let ask = move || {
+            let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+            let mut answer =
+                agent.get(&url).header("Authorization", format!("Bearer {token}")).call().unwrap();
+            (answer.status().as_u16(), answer.body_mut().read_json().unwrap())
+        };
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    }
+
     /// Asks for `count` bulk jobs, and ends each at once.
     pub async fn end_jobs(&self, count: usize) {
         let proposer = self.proposer();

@@ -8,6 +8,7 @@ mod files;
 mod house;
 mod outage;
 mod published;
+mod restriction;
 #[allow(dead_code)] // the events tests read more of it
 #[path = "../events/schemas.rs"]
 mod schemas;

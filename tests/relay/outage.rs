@@ -6,20 +6,20 @@ use crate::common::nats::NatsServer;
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions, StreamSpec};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-async fn connect(url: &str) -> JetStream {
+pub async fn connect(url: &str) -> JetStream {
     JetStream::connect(NatsOptions::new(url)).await.unwrap()
 }
 
 /// Receipts of yesterday and the messages that become records.
-fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>) {
+pub fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
     let day = cdr_core::Millis(now - 86_400_000).to_string()[..10].to_owned();
     let (mut text, mut messages) = (Vec::new(), BTreeSet::new());
@@ -36,7 +36,7 @@ fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>) {
     (text, messages)
 }
 
-fn publish(runtime: &tokio::runtime::Runtime, url: &str, text: &[u8]) {
+pub fn publish(runtime: &tokio::runtime::Runtime, url: &str, text: &[u8]) {
     runtime.block_on(async {
         publish_file(&connect(url).await, text, &PublishOptions::default(), |_| ()).await.unwrap()
     });
@@ -65,15 +65,20 @@ fn events(runtime: &tokio::runtime::Runtime, url: &str) -> Vec<Value> {
     })
 }
 
-/// Each message is told once, and each operator's rows follow one another by their hashes.
-fn check(events: &[Value], messages: &BTreeSet<String>) {
+/// Each message is told once, and each operator's rows follow one another by their hashes. Returns how many adjustments
+/// are told.
+fn check(events: &[Value], messages: &BTreeSet<String>) -> usize {
     let ids: Vec<&str> = events.iter().map(|event| event["eventId"].as_str().unwrap()).collect();
     assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "doubled or out of order");
-    let mut told = BTreeSet::new();
+    let (mut told, mut adjustments) = (BTreeSet::new(), 0);
     let mut last: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
     for event in events.iter().filter(|event| event.get("rowHash").is_some()) {
         let text = |key: &str| event[key].as_str().unwrap();
-        assert!(told.insert(text("messageId").to_owned()), "{} is told twice", text("messageId"));
+        if event["adjustmentOf"].is_string() {
+            adjustments += 1;
+        } else {
+            assert!(told.insert(text("messageId").to_owned()), "{} is told twice", text("messageId"));
+        }
         if let Some((hour, hash)) = last.insert(text("operatorId"), (text("bucketHour"), text("rowHash")))
             && hour == text("bucketHour")
         {
@@ -81,6 +86,31 @@ fn check(events: &[Value], messages: &BTreeSet<String>) {
         }
     }
     assert!(told == *messages, "{} told, {} expected", told.len(), messages.len());
+    adjustments
+}
+
+/// How long the bus is away: `CDR_OUTAGE_SECONDS`, 8 if that is not set.
+fn outage() -> Duration {
+    let seconds = std::env::var("CDR_OUTAGE_SECONDS").map_or(8, |text| text.parse().unwrap());
+    Duration::from_secs(seconds)
+}
+
+/// Without the bus every replica answers, and the leader takes in what people ask for.
+fn serves_without_the_bus(cluster: &Cluster, number: usize) {
+    let leader = cluster.leader();
+    let page = cluster.get_ok(leader, "/v1/cdr/records?limit=1");
+    let id = page["items"][0]["cdrId"].as_str().unwrap();
+    let correction = json!({
+        "type": "CORRECTION", "reason": "the bus is away", "ticketId": "T-1",
+        "correctedFields": {"segmentCount": 10 + number % 200},
+    });
+    let path = format!("/v1/cdr/{id}/adjustments");
+    let key = format!("outage-{number}");
+    for node in 1..=3 {
+        let (status, _, body) = cluster.post_with(node, &path, &correction, &[("Idempotency-Key", &key)]);
+        assert_eq!(status, 201, "{body}");
+        assert_eq!(cluster.get(node, "/health/ready").0, 200);
+    }
 }
 
 fn rows(cluster: &Cluster) -> u64 {
@@ -92,7 +122,7 @@ fn a_killed_leader_and_a_bus_that_was_gone_lose_and_double_no_event() {
     let dir = tempfile::tempdir().unwrap();
     let mut nats = NatsServer::start();
     let (runtime, url) = (runtime(), nats.url());
-    let (text, messages) = lines(80_000, 11);
+    let (text, mut messages) = lines(80_000, 11);
     let mut cluster = Cluster::start_with_events(dir.path(), &url, ClockOffset(0));
     publish(&runtime, &url, &text);
     wait_until("events before the leader dies", 90, || stored_events(&runtime, &url) > 4_000);
@@ -102,18 +132,29 @@ fn a_killed_leader_and_a_bus_that_was_gone_lose_and_double_no_event() {
     cluster.leader();
     cluster.restart(killed);
     wait_until("events of the next leader", 90, || stored_events(&runtime, &url) > at_death + 4_000);
+    wait_until("the API of every replica", 60, || (1..=3).all(|id| cluster.sms_rows(id).is_some()));
     nats.kill();
-    std::thread::sleep(Duration::from_secs(8));
+    let (gone, mut asked) = (Instant::now(), 0);
+    while gone.elapsed() < outage() {
+        serves_without_the_bus(&cluster, asked);
+        asked += 1;
+        std::thread::sleep(Duration::from_secs(2));
+    }
     assert!((1..=3).all(|id| cluster.runs(id)));
     assert!(cluster.metrics_text(cluster.leader()).contains("cdr_dependency_up{dependency=\"events\"} 0"));
     nats.restart();
+    let (more, later) = lines(5_000, 13);
+    publish(&runtime, &url, &more);
+    messages.extend(later);
     let wanted = messages.len() as u64;
     wait_until("every row", 180, || rows(&cluster) == wanted);
-    wait_until("every event", 180, || stored_events(&runtime, &url) >= wanted);
+    // A correction is a row of its own, and told as one.
+    let told = wanted + asked as u64;
+    wait_until("every event", 180, || stored_events(&runtime, &url) >= told);
     wait_until("the cursor behind everything", 60, || {
         (1..=3).all(|id| cluster.metric(id, "cdr_outbox_backlog_seconds") == Some(0.0))
     });
-    check(&events(&runtime, &url), &messages);
+    assert_eq!(check(&events(&runtime, &url), &messages), asked, "corrections");
 }
 
 #[test]

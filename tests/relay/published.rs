@@ -18,6 +18,7 @@ async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
     house.act().await;
     house.work().await;
     house.settle().await;
+    house.restrict().await;
     house.close_hour().await;
     let store = house.replica.store();
     let all = house.messages().await;
@@ -63,8 +64,10 @@ async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
         ("cdr.record.repriced.v1", 1),
         ("cdr.adjustment.created.v1", 4),
         ("cdr.adjustment.batch.issued.v1", 1),
-        // Three adjustments, one verification, one key; the ledger's first key is no rotation.
-        ("cdr.audit.v1", 5),
+        // Three adjustments, one verification, one key, the replica restricted and not; the ledger's first key is no
+        // rotation.
+        ("cdr.audit.v1", 7),
+        ("cdr.restriction.v1", 2),
         // A setting, the price list that came into force, the names of the first key and of the schema variant.
         ("cdr.config.changed.v1", 4),
         // Delivered, refused, exhausted, delivered again, accepted.
@@ -111,9 +114,19 @@ async fn a_job_that_is_at_hand_no_more_is_told_alike() {
     let batch = published.iter().find(|m| m.subject == "cdr.adjustment.batch.issued.v1").unwrap();
     let event: Value = serde_json::from_slice(&batch.payload).unwrap();
     assert_eq!(event["count"], 6);
-    let id = CdrId::parse_prefixed("adjjob_", event["jobId"].as_str().unwrap()).unwrap();
+    let name = event["jobId"].as_str().unwrap();
+    let id = CdrId::parse_prefixed("adjjob_", name).unwrap();
+    let failed = house.fail_a_job().await;
+    let (shown, shown_failed) = (house.job(name).await, house.job(&failed).await);
+    assert_eq!((shown.0, shown_failed.0), (200, 200), "{shown:?} {shown_failed:?}");
+    assert_eq!((&shown.1["status"], &shown_failed.1["status"]), (&"FINISHED".into(), &"FAILED".into()));
     house.end_jobs(201).await;
     assert!(house.replica.store().state().jobs.get(id).is_none());
+    assert_eq!(house.job(name).await, shown, "as it was told when it was at hand");
+    assert_eq!(house.job(&failed).await, shown_failed);
+    // The id of a row that is no job.
+    let (status, refused) = house.job(&house.cdrs(|_| true)[0].with_prefix("adjjob_")).await;
+    assert_eq!((status, &refused["error"]["code"]), (404, &"JOB_NOT_FOUND".into()), "{refused}");
     let told = told(&house);
     assert_eq!(told[event["eventId"].as_str().unwrap()], batch.payload);
     house.all_published().await;
@@ -138,7 +151,13 @@ fn of_adjustments(by_subject: &BTreeMap<&str, Vec<Value>>) {
     let kinds: Vec<&str> =
         by_subject["cdr.audit.v1"].iter().map(|event| event["entryType"].as_str().unwrap()).collect();
     let issued = "ADJUSTMENT_ISSUED";
-    assert_eq!(kinds, [issued, issued, issued, "CHAIN_VERIFY_OK", "KEY_ROTATED"]);
+    let restricted = ["NODE_RESTRICTED", "NODE_RESTRICTION_LIFTED"];
+    let expected = [issued, issued, issued, "CHAIN_VERIFY_OK", "KEY_ROTATED", restricted[0], restricted[1]];
+    assert_eq!(kinds, expected);
+    let told = by_subject["cdr.restriction.v1"].iter();
+    let told: Vec<_> = told.map(|event| (&event["state"], &event["nodeId"], &event["reason"])).collect();
+    let (one, why) = (Value::from(1), Value::from("for +***"));
+    assert_eq!(told, [(&"RESTRICTED".into(), &one, &why), (&"LIFTED".into(), &one, &why)]);
 }
 
 /// What was on its way when a replica stopped is not doubled when it begins again from an older cursor.

@@ -1,5 +1,7 @@
 //! Counters of the log.
 
+use crate::restriction::{Cause, RESTRICTED_AFTER, Restrictions};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -15,9 +17,15 @@ pub struct LogStats {
     file_reads: AtomicU64,
     refused: AtomicU64,
     restricted: AtomicBool,
+    told: OnceLock<Restrictions>,
 }
 
 impl LogStats {
+    /// Says who has to know of refusals; the first call counts.
+    pub(crate) fn tell(&self, restrictions: Restrictions) {
+        let _ = self.told.set(restrictions);
+    }
+
     pub(super) fn synced(&self, took: Duration) {
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.syncs.fetch_add(1, Relaxed);
@@ -37,13 +45,18 @@ impl LogStats {
 
     /// Counts a refusal for lack of space, of which there were `in_a_row`.
     pub(super) fn refused(&self, in_a_row: u32) {
-        const RESTRICTED_AFTER: u32 = 3;
         self.refused.fetch_add(1, Relaxed);
         self.restricted.store(in_a_row >= RESTRICTED_AFTER, Relaxed);
+        if let Some(restrictions) = self.told.get() {
+            restrictions.refused(Cause::Log, in_a_row);
+        }
     }
 
     pub(super) fn has_space(&self) {
         self.restricted.store(false, Relaxed);
+        if let Some(restrictions) = self.told.get() {
+            restrictions.end(Cause::Log);
+        }
     }
 
     /// Syncs of the log.

@@ -1,12 +1,12 @@
 //! Membership, leader transfer, restriction.
 
 use super::{AdminError, Node};
+use crate::restriction::Cause;
 use crate::types::TypeConfig;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
 
 impl Node {
     pub(super) async fn begin_cluster(&self) -> Result<bool, AdminError> {
@@ -90,13 +90,12 @@ impl Node {
 
     /// Refuses commands at this replica until [`unrestrict`](Self::unrestrict).
     pub fn restrict(&self, reason: &str) {
-        let mut restriction = self.0.restriction.lock().unwrap_or_else(PoisonError::into_inner);
-        *restriction = Some(reason.to_owned());
+        self.0.restrictions.begin(Cause::Order, reason, 0);
     }
 
     /// Lifts what [`restrict`](Self::restrict) began.
     pub fn unrestrict(&self) {
-        *self.0.restriction.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.restrictions.end(Cause::Order);
     }
 
     fn check_command<T>(

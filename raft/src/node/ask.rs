@@ -2,6 +2,7 @@
 
 use super::{Node, ReadError};
 use crate::net::{Answerer, Kind};
+use futures::future::join_all;
 use std::time::Duration;
 
 impl Node {
@@ -25,5 +26,16 @@ impl Node {
         }
         let asked = self.0.peers.call(leader, &address, Kind::Ask, &question, patience);
         asked.await.map_err(|error| unavailable(error.to_string()))
+    }
+
+    /// Asks the owners of all other replicas at once, whichever leads: for a replica whose own Raft may not get to hear
+    /// of elections. As with [`ask_leader`](Self::ask_leader), a question must bear to be repeated. Whoever does not
+    /// answer within `patience` is left out.
+    pub async fn ask_others(&self, question: &[u8], patience: Duration) -> Vec<Vec<u8>> {
+        let others = self.other_replicas();
+        let asked = others.iter().map(|(node, address)| async move {
+            self.0.peers.call(*node, address, Kind::Ask, &question.to_vec(), patience).await.ok()
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 }

@@ -38,6 +38,7 @@ use crate::failure::Failure;
 use crate::log::{LogError, LogOptions, LogStore};
 use crate::machine::Machine;
 use crate::net::{Network, Peers, Server};
+use crate::restriction::Restrictions;
 use crate::runtime::blocking;
 use crate::state_machine::StateMachine;
 use crate::types::{LogId, Raft};
@@ -64,7 +65,7 @@ struct Inner {
     applied: watch::Receiver<Option<LogId>>,
     leadership: watch::Receiver<Leadership>,
     in_flight: Semaphore,
-    restriction: Mutex<Option<String>>,
+    restrictions: Restrictions,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -88,6 +89,9 @@ impl Node {
         let raft_config = config.for_openraft()?;
         let failure = Failure::default();
         let (log, state_machine) = blocking(|| open_stores(&config, machine, &failure))?;
+        let restrictions = Restrictions::new(Arc::clone(&config.clock));
+        log.stats().tell(restrictions.clone());
+        state_machine.tell(restrictions.clone());
         let peers = Arc::new(Peers::new(config.cluster.clone(), config.node_id, config.peers.clone()));
         let network = Network(Arc::clone(&peers));
         let raft = Raft::new(config.node_id, raft_config, network, log.clone(), state_machine.clone())
@@ -106,7 +110,7 @@ impl Node {
         let node = Self(Arc::new(Inner {
             applied: state_machine.applied(),
             in_flight: Semaphore::new(config.max_in_flight),
-            restriction: Mutex::default(),
+            restrictions,
             tasks: Mutex::default(),
             config,
             address,

@@ -1,10 +1,10 @@
 //! Getting a command committed.
 
 use super::{Node, ProposeError};
+use crate::restriction::Restrictions;
 use crate::types::{CommandBytes, Reply, TypeConfig};
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
-use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -109,12 +109,11 @@ impl Node {
 
     /// Why this replica takes no commands at present, if so: a full disk, or [`restrict`](Self::restrict).
     pub fn restriction(&self) -> Option<String> {
-        if self.0.log.stats().restricted() {
-            return Some("there is no space for the Raft log; this lifts by itself".into());
-        }
-        if self.0.state_machine.restricted() {
-            return Some("there is no space for the state; this lifts by itself".into());
-        }
-        self.0.restriction.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.restrictions.reason()
+    }
+
+    /// When and why this replica took no commands, for whoever tells others of it.
+    pub fn restrictions(&self) -> &Restrictions {
+        &self.0.restrictions
     }
 }

@@ -102,7 +102,7 @@ impl Node {
         theirs.checked_sub(before)?.checked_sub(age)
     }
 
-    fn other_replicas(&self) -> Vec<(u64, String)> {
+    pub(super) fn other_replicas(&self) -> Vec<(u64, String)> {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let nodes = metrics.membership_config.membership().nodes();

@@ -75,7 +75,7 @@ impl Sources for World {
         Ok(self.held.get(&id).cloned())
     }
 
-    fn ended_job(&self, id: CdrId, _: (Hour, u64)) -> Result<Option<Job>, SourceError> {
+    fn ended_job(&self, id: CdrId) -> Result<Option<Job>, SourceError> {
         Ok(self.ledger.state.jobs.get(id).cloned())
     }
 

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::delivery::Directory;
+use crate::config;
 use crate::test_settlement::TestSettlement;
 use cdr_core::hash::sha256;
 use std::fs::{self, File};
@@ -19,8 +19,12 @@ fn damage(path: &Path) {
 
 fn deliveries(settlement: &TestSettlement) -> (Deliveries, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let channel = Directory::new(&settlement.dir.path().join("drop"));
-    let channels = Channels::new(vec![Arc::new(channel)], metrics.clone()).unwrap();
+    let config = config::Delivery {
+        kind: config::DeliveryKind::Directory,
+        directory_path: Some(settlement.dir.path().join("drop")),
+        ..config::Delivery::default()
+    };
+    let channels = CurrentChannels::open(&config, metrics.clone()).unwrap();
     let files = settlement.files.clone();
     (Deliveries { channels: Arc::new(channels), files, metrics: metrics.clone() }, metrics)
 }
@@ -49,7 +53,8 @@ async fn a_file_that_was_damaged_on_disk_is_made_again_and_never_sent_damaged() 
         assert!(!settlement.files.ensure_for_sending(&file).unwrap().made_now, "it is not read again");
 
         let proposer = &settlement.node.proposer;
-        deliveries.attempt(proposer, &file, ChannelKind::Directory).await.unwrap();
+        let channels = deliveries.channels.now().unwrap();
+        deliveries.attempt(proposer, &channels, &file, ChannelKind::Directory).await.unwrap();
         let known = settlement.export(file.id);
         assert_eq!(known.delivery_status(), "DELIVERED_DIRECTORY", "{name}: {:?}", known.attempts);
         assert_eq!(known.attempts.len(), 1, "{name}");

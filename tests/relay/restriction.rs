@@ -1,0 +1,192 @@
+//! Three real replicas, one of whose disks gets full: it hands leadership over, and others are told once that it takes no
+//! commands, and once that it does again, whoever leads meanwhile.
+
+use crate::common::cluster::{ClockOffset, Cluster, wait_until};
+use crate::common::nats::NatsServer;
+use crate::outage::{connect, lines, publish, runtime};
+use crate::schemas::faults;
+use cdr_core::Millis;
+use cdr_mediation::bus::Bus;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A file system of its own over a replica's directory, whose size can be changed; unmounted when dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// With room for everything; what is not used takes none.
+    fn mount(over: PathBuf) -> Self {
+        std::fs::create_dir(&over).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=8g", "tmpfs"]).arg(&over));
+        Self(over)
+    }
+
+    /// Leaves no more than a mebibyte free.
+    fn fill(&self) {
+        let output = Command::new("df").args(["--output=used", "-B1"]).arg(&self.0).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let used: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
+        self.resize(&(used + (1 << 20)).to_string());
+    }
+
+    fn resize(&self, size: &str) {
+        run(Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(&self.0));
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?} failed");
+}
+
+/// True if this process may mount. If not, the test runs once more as the root of a namespace of its own.
+fn may_mount(test: &str) -> bool {
+    let output = Command::new("id").arg("-u").output().unwrap();
+    if output.stdout == b"0\n" {
+        return true;
+    }
+    let again = std::env::current_exe().unwrap();
+    run(Command::new("unshare").args(["--user", "--map-root-user", "--mount"]).arg(again).args([
+        "--exact",
+        test,
+        "--nocapture",
+    ]));
+    false
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+/// Every event of a subject of the audit stream, in order.
+fn told(runtime: &tokio::runtime::Runtime, url: &str, subject: &str) -> Vec<Value> {
+    runtime.block_on(async {
+        let bus = connect(url).await;
+        let last = bus.stream_info("CDR_AUDIT").await.map_or(0, |info| info.last_sequence);
+        let mut events = Vec::new();
+        for sequence in 1..=last {
+            let Some(message) = bus.message("CDR_AUDIT", sequence).await.unwrap() else { continue };
+            if message.subject == subject {
+                assert_eq!(faults(subject, &message.payload), [""; 0]);
+                events.push(serde_json::from_slice(&message.payload).unwrap());
+            }
+        }
+        events
+    })
+}
+
+fn states(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["state"].as_str().unwrap()).collect()
+}
+
+fn occurred(event: &Value) -> i64 {
+    Millis::parse(event["occurredAt"].as_str().unwrap()).unwrap().0
+}
+
+/// Waits until a replica other than `id` leads.
+fn leader_beside(cluster: &Cluster, id: usize) -> usize {
+    let leads = |other: &usize| cluster.metric(*other, "cdr_raft_is_leader") == Some(1.0);
+    let mut found = None;
+    wait_until("another leader", 60, || {
+        found = (1..=3).filter(|other| *other != id).find(leads);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+fn start(dir: &Path, url: &str) -> (Vec<Disk>, Cluster) {
+    let disks = (1..=3).map(|id| Disk::mount(dir.join(format!("node-{id}")))).collect();
+    (disks, Cluster::start_with_events(dir, url, ClockOffset(0)))
+}
+
+#[test]
+fn a_full_disk_is_told_once_and_once_that_it_is_over() {
+    if !may_mount("restriction::a_full_disk_is_told_once_and_once_that_it_is_over") {
+        return;
+    }
+    let (dir, nats, runtime) = (tempfile::tempdir().unwrap(), NatsServer::start(), runtime());
+    let url = nats.url();
+    let (disks, mut cluster) = start(dir.path(), &url);
+    let (first, mut messages) = lines(5_000, 31);
+    publish(&runtime, &url, &first);
+    wait_until("the first rows", 60, || {
+        (1..=3).all(|id| cluster.sms_rows(id) == Some(messages.len() as u64))
+    });
+
+    let full = cluster.leader();
+    let disk = &disks[full - 1];
+    let filled = now();
+    disk.fill();
+    let (more, later) = lines(60_000, 32);
+    messages.extend(later);
+    publish(&runtime, &url, &more);
+    wait_until("the restriction", 60, || cluster.metric(full, "cdr_node_restricted") == Some(1.0));
+    // It has handed leadership over; whoever has it dies while it may be telling.
+    let next = leader_beside(&cluster, full);
+    assert!(cluster.log(full).contains("another one shall lead"), "{}", cluster.tail(full));
+    cluster.kill(next);
+    cluster.restart(next);
+    leader_beside(&cluster, full);
+    let restriction = "cdr.restriction.v1";
+    wait_until("that it is told", 60, || !told(&runtime, &url, restriction).is_empty());
+    let wanted = Some(messages.len() as u64);
+    wait_until("every row on the others", 120, || {
+        (1..=3).filter(|id| *id != full).all(|id| cluster.sms_rows(id) == wanted)
+    });
+    let known = now();
+    assert_eq!(states(&told(&runtime, &url, restriction)), ["RESTRICTED"]);
+    assert_eq!(cluster.metric(full, "cdr_node_restricted"), Some(1.0));
+
+    disk.resize("8g");
+    wait_until("the end of it", 60, || cluster.metric(full, "cdr_node_restricted") == Some(0.0));
+    let over = now();
+    let leader = leader_beside(&cluster, full);
+    cluster.kill(leader);
+    cluster.restart(leader);
+    wait_until("that it is told that it is over", 60, || told(&runtime, &url, restriction).len() >= 2);
+    wait_until("every row on every replica", 120, || (1..=3).all(|id| cluster.sms_rows(id) == wanted));
+    wait_until("the cursor behind everything", 60, || {
+        (1..=3).all(|id| cluster.metric(id, "cdr_outbox_backlog_seconds") == Some(0.0))
+    });
+
+    let events = told(&runtime, &url, restriction);
+    assert_eq!(states(&events), ["RESTRICTED", "LIFTED"]);
+    for event in &events {
+        assert_eq!(event["nodeId"], full, "{event}");
+        assert!(event["consecutiveFailures"].as_u64().unwrap() >= 3, "{event}");
+        assert!(event["reason"].as_str().unwrap().contains("no space"), "{event}");
+    }
+    assert!((filled..=known).contains(&occurred(&events[0])), "{events:?}");
+    assert!((known..=over).contains(&occurred(&events[1])), "{events:?}");
+    let entries = told(&runtime, &url, "cdr.audit.v1");
+    let audit: Vec<(&str, bool)> = entries
+        .iter()
+        .zip(&events)
+        .map(|(entry, event)| (entry["entryType"].as_str().unwrap(), occurred(entry) >= occurred(event)))
+        .collect();
+    assert_eq!(audit, [("NODE_RESTRICTED", true), ("NODE_RESTRICTION_LIFTED", true)]);
+
+    // Once more, as a follower that dies before it is over: its next start tells that it is.
+    disk.fill();
+    let (more, later) = lines(30_000, 33);
+    messages.extend(later);
+    publish(&runtime, &url, &more);
+    wait_until("that it is told again", 120, || told(&runtime, &url, restriction).len() >= 3);
+    cluster.kill(full);
+    disk.resize("8g");
+    let started = now();
+    cluster.restart(full);
+    wait_until("that the restart ended it", 120, || told(&runtime, &url, restriction).len() >= 4);
+    let events = told(&runtime, &url, restriction);
+    assert_eq!(states(&events), ["RESTRICTED", "LIFTED", "RESTRICTED", "LIFTED"]);
+    assert!(occurred(&events[3]) >= started, "{events:?}");
+    let wanted = Some(messages.len() as u64);
+    wait_until("every row on every replica", 120, || (1..=3).all(|id| cluster.sms_rows(id) == wanted));
+}
