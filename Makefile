@@ -34,7 +34,7 @@ run: build ## Three replicas, fed with a generated day; serves on 127.0.0.1:3018
 	rm -rf run/dev-before
 	if [ -e run/dev ]; then mv run/dev run/dev-before; echo "run/dev of the run before is now run/dev-before"; fi
 	$(BINARY) generate --day $(DAY) --records $(RECORDS) > run/day.ndjson
-	exec $(BINARY) dev --data run/dev --replay run/day.ndjson
+	MALLOC_ARENA_MAX=2 exec $(BINARY) dev --data run/dev --replay run/day.ndjson
 
 test: build ## Every test
 	@$(CARGO) test --release --workspace $(LOCKED)

@@ -12,6 +12,11 @@ use std::process::ExitCode;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, reload};
 
+/// Memory for everything but RocksDB. The system's allocator would give each thread an arena of its own, and keep in each
+/// what that thread ever needed; for RocksDB, `MALLOC_ARENA_MAX` bounds that (`deploy/systemd`).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// System of record for call detail records: replicated, hash-chained, provable.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]

@@ -196,6 +196,8 @@ impl Cluster {
         assert!(node.process.is_none(), "node {id} runs already");
         let mut command = Command::new(env!("CARGO_BIN_EXE_cdr-mediation"));
         command.args(["node", "--config"]).arg(config_file(&self.dir, id)).stdout(Stdio::null()).stderr(log);
+        // As the unit in deploy/systemd says.
+        command.env("MALLOC_ARENA_MAX", "2");
         if clock.0 != 0 || self.movable_clocks {
             assert!(Path::new(FAKETIME).exists(), "{FAKETIME} is missing: run make deps");
             command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
