@@ -162,6 +162,9 @@ fn adjustments_are_returned_in_a_rap_file() {
     ]) {
         first.post(&format!("/v1/cdr/{id}/adjustments"), &act);
     }
+    // One record is corrected twice, and so returned twice.
+    let again = json!({"type": "CORRECTION", "correctedFields": {"chargeAmount": "0.200000"}, "reason": "r", "ticketId": "T-4"});
+    first.post(&format!("/v1/cdr/{}/adjustments", ids[1]), &again);
     drop(first);
     let mut second = Dev::start(&data, Some(&day(dir.path(), 21)), ports);
     second.wait_until_serving();
@@ -170,9 +173,13 @@ fn adjustments_are_returned_in_a_rap_file() {
     assert_eq!(of("TAP_3_12").len(), 2 * OPERATORS);
     let [rap] = of("RAP_1_5")[..] else { panic!("{exports:#?}") };
     assert_eq!((&rap["operatorId"], &rap["settlementDay"]), (&json!("AWCC"), &json!("2026-04-20")), "{rap}");
-    assert_eq!((&rap["recordsIncluded"], &rap["deliveryStatus"]), (&json!(3), &json!("DELIVERED_DIRECTORY")));
-    let output = second.verify(&second.drop_dir().join(rap["filename"].as_str().unwrap()));
+    assert_eq!((&rap["recordsIncluded"], &rap["deliveryStatus"]), (&json!(4), &json!("DELIVERED_DIRECTORY")));
+    let file = second.drop_dir().join(rap["filename"].as_str().unwrap());
+    let output = second.verify(&file);
+    let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("4 events, encoded again from these adjustments, have the same bytes"), "{said}");
+    assert!(!said.contains("not checked"), "{said}");
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(super) fn push_adjustments(
             "originalCdrId": original,
             "rapBatchedAt": batch.map(|batch| batch.batched_at),
             "rapFileId": batch.map(|batch| batch.file.with_prefix(EXPORT_PREFIX)),
+            "tapFileId": batch.map(|batch| batch.tap_file.with_prefix(EXPORT_PREFIX)),
         });
         let more = serde_json::to_vec(&more).map_err(ApiError::internal)?;
         list.item(|out| {

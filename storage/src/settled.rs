@@ -18,15 +18,18 @@ use std::collections::HashMap;
 pub struct RapBatch {
     /// The file.
     pub file: CdrId,
+    /// The TAP file whose call event it returns.
+    pub tap_file: CdrId,
     /// When it was encoded: all of its adjustments were batched by that one row of the log.
     pub batched_at: Millis,
 }
 
 /// What has to be known of an operator's files and quarantine in a series.
 struct OperatorFiles<'a> {
-    tap: Vec<Reach>,
+    tap: Vec<SeriesFile>,
+    tap_reaches: Vec<Reach>,
     rap: Vec<SeriesFile>,
-    reaches: Vec<Reach>,
+    rap_reaches: Vec<Reach>,
     episodes: Episodes<'a>,
     of_originals: Episodes<'a>,
 }
@@ -37,23 +40,29 @@ impl<'a> OperatorFiles<'a> {
         let (episodes, of_originals) = (episodes()?, episodes()?);
         let tap = SeriesKey { series: series.to_owned(), export_type: ExportType::Tap, operator_id };
         let rap = store.series(&SeriesKey { export_type: ExportType::Rap, ..tap.clone() })?;
-        let reaches = rap.iter().map(SeriesFile::reach).collect();
-        let tap = store.series(&tap)?.iter().map(SeriesFile::reach).collect();
-        Ok(Self { tap, rap, reaches, episodes, of_originals })
+        let rap_reaches = rap.iter().map(SeriesFile::reach).collect();
+        let tap = store.series(&tap)?;
+        let tap_reaches = tap.iter().map(SeriesFile::reach).collect();
+        Ok(Self { tap, tap_reaches, rap, rap_reaches, episodes, of_originals })
     }
 
-    /// The RAP file that returns an adjustment, unless it found it unfit.
-    fn rap_file_of(&mut self, adjustment: &StoredRow, line: &Line) -> Result<Option<CdrId>, StoreError> {
+    /// The RAP file that returns an adjustment, unless it found it unfit, and the TAP file that it returns it from.
+    fn rap_file_of(
+        &mut self,
+        adjustment: &StoredRow,
+        line: &Line,
+    ) -> Result<Option<(CdrId, CdrId)>, StoreError> {
         let Some((original, priced)) = line.carried() else { return Ok(None) };
         let of_original = self.of_originals.of(original.row()?.frame.cdr_id)?;
-        let tap_file = tap_file_of(&self.tap, &line.facts, &of_original);
+        let tap_file = tap_file_of(&self.tap_reaches, &line.facts, &of_original);
         let facts = AdjustmentFacts {
             bucket: adjustment.hour(),
             listed_at: tap_file.map(|at| self.tap[at].cut.ordinal),
             is_listed: priced.as_ref().unwrap_or(&original).ordinal() >= adjustment.ordinal(),
         };
         let episodes = self.episodes.of(adjustment.row()?.frame.cdr_id)?;
-        Ok(rap_file_of(&self.reaches, &facts, &episodes).map(|at| self.rap[at].id))
+        let rap_file = rap_file_of(&self.rap_reaches, &facts, &episodes);
+        Ok(rap_file.zip(tap_file).map(|(rap, tap)| (self.rap[rap].id, self.tap[tap].id)))
     }
 }
 
@@ -85,7 +94,7 @@ impl Store {
     ) -> Result<Vec<Option<RapBatch>>, StoreError> {
         let generation = self.generation();
         let state = generation.committed().state;
-        let (mut files, mut batches) = (HashMap::<u16, OperatorFiles<'_>>::new(), HashMap::new());
+        let (mut files, mut encoded) = (HashMap::<u16, OperatorFiles<'_>>::new(), HashMap::new());
         let mut found = Vec::with_capacity(adjustments.len());
         for (adjustment, line) in adjustments {
             let operator = adjustment.operator();
@@ -96,9 +105,13 @@ impl Store {
                     new.insert(OperatorFiles::read(self, &generation.db, series, operator_id)?)
                 }
             };
-            let file = of_operator.rap_file_of(adjustment, &Line::new(line.to_vec())?)?;
-            found.push(match file {
-                Some(file) => self.batch(file, &mut batches)?,
+            let files = of_operator.rap_file_of(adjustment, &Line::new(line.to_vec())?)?;
+            found.push(match files {
+                Some((file, tap_file)) => self.encoded_at(file, &mut encoded)?.map(|batched_at| RapBatch {
+                    file,
+                    tap_file,
+                    batched_at,
+                }),
                 None => None,
             });
         }
@@ -106,17 +119,16 @@ impl Store {
     }
 
     /// When a file was encoded, if it is: until then nobody knows what it holds.
-    fn batch(
+    fn encoded_at(
         &self,
         file: CdrId,
-        known: &mut HashMap<CdrId, Option<RapBatch>>,
-    ) -> Result<Option<RapBatch>, StoreError> {
-        if let Some(batch) = known.get(&file) {
-            return Ok(*batch);
+        known: &mut HashMap<CdrId, Option<Millis>>,
+    ) -> Result<Option<Millis>, StoreError> {
+        if let Some(at) = known.get(&file) {
+            return Ok(*at);
         }
-        let batched_at = self.export(file)?.and_then(|export| export.encoded_at);
-        let batch = batched_at.map(|batched_at| RapBatch { file, batched_at });
-        known.insert(file, batch);
-        Ok(batch)
+        let at = self.export(file)?.and_then(|export| export.encoded_at);
+        known.insert(file, at);
+        Ok(at)
     }
 }

@@ -53,7 +53,7 @@ fn an_adjustment_shows_the_rap_file_that_returns_it_once_that_is_encoded() {
         assert_eq!(batched(&answer), expected);
     };
     nothing();
-    Opened::of("regulator", "2026-04-20", 1).open(&house);
+    let tap_file = Opened::of("regulator", "2026-04-20", 1).open(&house);
     let rap = Opened { kind: "RAP_1_5", upto: OPEN, ..Opened::of("regulator", "2026-04-20", 1) };
     let file = rap.open(&house);
     // What it holds is known once it is encoded.
@@ -64,6 +64,8 @@ fn an_adjustment_shows_the_rap_file_that_returns_it_once_that_is_encoded() {
     let answer = list();
     let at = answer.items()[0]["rapBatchedAt"].clone();
     assert!(at.as_str().unwrap().starts_with("2026-04-20T16:"), "{answer:?}");
+    let from: Vec<&Value> = answer.items().iter().map(|item| &item["tapFileId"]).collect();
+    assert_eq!(from, [&json!(tap_file), &Value::Null, &Value::Null, &Value::Null]);
     let (name, null) = (json!(file), &Value::Null);
     let [fit, unfit, other, late] = [&fit, &unfit, &other, &late].map(String::as_str);
     let expected = [(fit, &name, &at), (unfit, null, null), (other, null, null), (late, null, null)];

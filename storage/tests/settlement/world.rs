@@ -600,7 +600,7 @@ impl World {
     }
 
     /// Asked the other way round, an adjustment is in the file that returns it, from when that was encoded.
-    fn check_batch(&self, id: CdrId, file: Option<&Export>) {
+    fn check_batch(&self, id: CdrId, file: Option<&Export>, tap_file: &Export) {
         let row = self.store.row_by_id(id).unwrap().unwrap();
         let line = self.store.line(&row).unwrap();
         let lines = self.store.lines(&[row.clone(), line[0].clone()]).unwrap();
@@ -609,8 +609,11 @@ impl World {
             assert_eq!(ordinals(many), ordinals(&line), "one line, however it is read");
         }
         let found = self.store.rap_batches(SERIES, &[(&row, &lines[0])]).unwrap();
-        let expected =
-            file.map(|file| RapBatch { file: file.id, batched_at: file.encoded_at.expect("it is made") });
+        let expected = file.map(|file| RapBatch {
+            file: file.id,
+            tap_file: tap_file.id,
+            batched_at: file.encoded_at.expect("it is made"),
+        });
         assert_eq!(found, [expected], "{id}");
     }
 
@@ -634,7 +637,7 @@ impl World {
             Some(None) => true,
             Some(Some(resubmitted)) => !is_reached || resubmitted >= last.ordinal,
         };
-        self.check_batch(id, files.first());
+        self.check_batch(id, files.first(), tap_file);
         assert_eq!(files.is_empty(), waits, "{id} of {hour}, {} in {:?}", sent.id, tap_file.cut);
         let before = files.first().is_none_or(|file| tap_file.cut.ordinal < file.cut.ordinal);
         assert!(before, "{id} is returned before its original is listed");

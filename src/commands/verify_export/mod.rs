@@ -1,17 +1,15 @@
 //! `verify-export`: checks a settlement file as a regulator does: signature, encoding, totals, trace; against a node's
 //! API also that every event is the record that the ledger has.
 
+mod records;
+
 use super::remote::Remote;
-use crate::tap::{
-    CallEncoder, DecodedCall, FileHeader, FileKind, TraceEvent, TraceReader, Variant, Variants, decode,
-    trace_name,
-};
+use crate::tap::{DecodedCall, FileKind, TraceEvent, TraceReader, Variant, Variants, decode, trace_name};
 use anyhow::{Context, bail};
 use cdr_core::export_signature::{ExportSignature, SIDECAR_SUFFIX};
 use cdr_core::hash::{sha256, to_hex};
 use cdr_core::key::KeyRecord;
 use cdr_core::proof::Trust;
-use cdr_core::reading::cdr_row;
 use cdr_core::{CdrId, Hash};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -21,9 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::verify_record::{COULD_NOT_RUN, HOLDS, VIOLATED, read_trust};
-
-/// Records that one request asks for.
-const PAGE: usize = 500;
 
 /// What to verify.
 #[derive(Clone, Debug)]
@@ -99,15 +94,14 @@ fn verify(options: &VerifyExportOptions, findings: &mut Findings) -> anyhow::Res
     let hash =
         crate::export::files::hash_of(file).with_context(|| format!("{} can't be read", file.display()))?;
     signature(options, &hash, remote.as_ref(), findings)?;
-    let (variant, kind, events) = contents(options, &hash, remote.is_some(), findings)?;
+    let contents = contents(options, &hash, remote.is_some(), findings)?;
     match remote {
-        None => findings.unchecked.push("the records, for want of --against".to_owned()),
-        Some(_) if kind == FileKind::Rap => {
-            findings.unchecked.push("the records: that is done for TAP files only".to_owned());
+        None => {
+            findings.unchecked.push("the records, for want of --against".to_owned());
+            Ok(())
         }
-        Some(remote) => records(&remote, options, &variant, events, findings)?,
+        Some(remote) => records::hold(&remote, options, contents, findings),
     }
-    Ok(())
 }
 
 fn violated<T>(why: impl Into<String>) -> anyhow::Result<T> {
@@ -187,13 +181,23 @@ fn key_record(list: &Value, key_id: &str) -> Option<KeyRecord> {
 
 /// What the trace and the file say of one event.
 struct Event {
+    record: CdrId,
     row_hash: Hash,
     adjustment: Option<CdrId>,
     /// SHA-256 of its bytes.
     bytes: Hash,
 }
 
+/// Events by the record that they list, or by the adjustment that they return.
 type Events = HashMap<CdrId, Event>;
+
+/// A file that was decoded beside its trace.
+struct Contents {
+    variants: Variants,
+    variant: Arc<Variant>,
+    kind: FileKind,
+    events: Events,
+}
 
 /// Decodes the file beside its trace. Events are kept only if they are to be held against records.
 fn contents(
@@ -201,7 +205,7 @@ fn contents(
     hash: &Hash,
     keep: bool,
     findings: &mut Findings,
-) -> anyhow::Result<(Arc<Variant>, FileKind, Events)> {
+) -> anyhow::Result<Contents> {
     let path = beside(&options.file, "")
         .with_file_name(trace_name(&options.file.file_name().unwrap_or_default().to_string_lossy()));
     let open = |path: &Path| File::open(path).with_context(|| format!("{} can't be read", path.display()));
@@ -234,7 +238,7 @@ fn contents(
     let input = BufReader::new(open(&options.file)?);
     let decoded = decode(variant, kind, input, &mut |call| {
         if broken.is_none() {
-            broken = step(&mut trace, &call, keep.then_some(&mut events)).err();
+            broken = step(&mut trace, kind, &call, keep.then_some(&mut events)).err();
         }
         Ok(())
     });
@@ -257,12 +261,14 @@ fn contents(
         decoded.calls,
         decoded.total_charge
     ));
-    Ok((variant.clone(), kind, events))
+    let variant = variant.clone();
+    Ok(Contents { variants, variant, kind, events })
 }
 
 /// Holds an event against the next line of the trace.
 fn step(
     trace: &mut TraceReader<impl std::io::Read>,
+    kind: FileKind,
     call: &DecodedCall<'_>,
     events: Option<&mut Events>,
 ) -> Result<(), String> {
@@ -279,143 +285,17 @@ fn step(
         ));
     }
     if let Some(events) = events {
-        let event =
-            Event { row_hash: line.row_hash, adjustment: line.adjustment_id, bytes: sha256(call.bytes) };
-        if events.insert(line.cdr_id, event).is_some() {
-            return Err(format!("record {} is listed twice", line.cdr_id));
+        let (record, adjustment) = (line.cdr_id, line.adjustment_id);
+        let event = Event { record, row_hash: line.row_hash, adjustment, bytes: sha256(call.bytes) };
+        // A record is listed once; it is returned once for each of its adjustments.
+        let what = match (kind, adjustment) {
+            (FileKind::Rap, None) => return Err(format!("event {index} returns no adjustment")),
+            (FileKind::Rap, Some(adjustment)) => adjustment,
+            _ => record,
+        };
+        if events.insert(what, event).is_some() {
+            return Err(format!("{what} is in the file twice"));
         }
     }
     Ok(())
-}
-
-/// Holds every event against the record that the ledger has: its hash, recomputed, and its bytes, encoded again.
-fn records(
-    remote: &Remote,
-    options: &VerifyExportOptions,
-    variant: &Variant,
-    mut events: Events,
-    findings: &mut Findings,
-) -> anyhow::Result<()> {
-    let name = options.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let Some(export) = export_named(remote, &name)? else {
-        return violated(format!("the ledger knows no export {name}"));
-    };
-    let header = header_of(&export).context("the node's answer about the export can't be read")?;
-    let mut encoder = CallEncoder::new(&variant.tap, &header)?;
-    let (count, mut encoded) = (events.len(), 0);
-    let field = |name: &str| export.pointer(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let hours = format!(
-        "operatorId={}&bucketHourFrom={}&bucketHourTo={}",
-        field("/operatorId"),
-        field("/fromBucket"),
-        field("/uptoBucket")
-    );
-    let mut cursor = None;
-    loop {
-        let behind = cursor.map(|cursor: String| format!("&cursor={cursor}")).unwrap_or_default();
-        let page = remote.get(&format!("/v1/cdr/records?{hours}&limit={PAGE}{behind}"))?;
-        for item in page.get("items").and_then(Value::as_array).into_iter().flatten() {
-            let Value::Object(item) = item else { continue };
-            let id = item.get("cdrId").and_then(Value::as_str).and_then(CdrId::parse);
-            if let Some((id, event)) = id.and_then(|id| events.remove_entry(&id)) {
-                encoded += u64::from(one(remote, id, item, &event, &mut encoder)?);
-            }
-        }
-        cursor = page.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
-        if cursor.is_none() {
-            break;
-        }
-    }
-    // Records from before those hours: they waited for a price, or in quarantine.
-    for (id, event) in events {
-        let item = remote.get(&format!("/v1/cdr/records/{id}"))?;
-        let Value::Object(item) = item else { bail!("the node's answer about {id} can't be read") };
-        encoded += u64::from(one(remote, id, &item, &event, &mut encoder)?);
-    }
-    findings.checked.push(format!("{count} events are records of the ledger, with the hashes of the trace"));
-    if encoded == count as u64 {
-        findings
-            .checked
-            .push(format!("{count} events, encoded again from these records, have the same bytes"));
-    } else {
-        findings.unchecked.push("the bytes of every event, for want of a token with cdr:pii".to_owned());
-    }
-    Ok(())
-}
-
-/// What the node knows of the file with this name.
-fn export_named(remote: &Remote, name: &str) -> anyhow::Result<Option<Value>> {
-    let mut cursor = String::new();
-    loop {
-        let page = remote.get(&format!("/v1/cdr/exports?limit={PAGE}{cursor}"))?;
-        let items = page.get("items").and_then(Value::as_array).into_iter().flatten();
-        let mut named = items.filter(|item| item.get("filename").and_then(Value::as_str) == Some(name));
-        if let Some(id) = named.next().and_then(|item| item.get("exportId")).and_then(Value::as_str) {
-            return remote.get(&format!("/v1/cdr/exports/{id}")).map(Some);
-        }
-        match page.get("nextCursor").and_then(Value::as_str) {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(None),
-        }
-    }
-}
-
-/// One event; true if its bytes could be compared.
-fn one(
-    remote: &Remote,
-    id: CdrId,
-    item: &Map<String, Value>,
-    event: &Event,
-    encoder: &mut CallEncoder<'_>,
-) -> anyhow::Result<bool> {
-    let adjustment = match event.adjustment {
-        None => None,
-        Some(adjustment) => match remote.get(&format!("/v1/cdr/records/{adjustment}"))? {
-            Value::Object(row) => Some(row),
-            _ => bail!("the node's answer about {adjustment} can't be read"),
-        },
-    };
-    let carried = adjustment.as_ref().unwrap_or(item);
-    if carried.get("rowHash").and_then(Value::as_str) != Some(to_hex(&event.row_hash).as_str()) {
-        return violated(format!("record {id} has another hash in the ledger than in the trace"));
-    }
-    if carried.contains_key("masked") || item.contains_key("masked") {
-        return Ok(false);
-    }
-    let (row, of) = (cdr_row(item)?, cdr_row(carried)?);
-    let hash = cdr_core::canonical::row_hash(&of, &mut Vec::new());
-    if hash != event.row_hash {
-        return violated(format!("record {id} does not have the hash that the ledger gives it"));
-    }
-    let Some(sms) = of.sms() else { bail!("record {id} is no CDR") };
-    match encoder.encode(&row, sms) {
-        Ok(call) if sha256(call.bytes) == event.bytes => Ok(true),
-        Ok(_) => violated(format!("record {id}, encoded again, has other bytes than its event in the file")),
-        Err(error) => violated(format!("record {id} is in the file, but can't be encoded: {error}")),
-    }
-}
-
-/// What the bytes of events depend on.
-fn header_of(export: &Value) -> anyhow::Result<FileHeader> {
-    let text =
-        |name: &str| export.get(name).and_then(Value::as_str).with_context(|| format!("{name} is missing"));
-    let at = cdr_core::Millis::parse(text("createdAt")?).context("createdAt is no instant")?;
-    let created = crate::tap::LocalTime::new(at, 0);
-    let rates = match export.get("exchangeRates") {
-        Some(Value::Object(rates)) => rates.clone(),
-        _ => Map::new(),
-    };
-    let rate = |(currency, rate): (String, Value)| Some((currency, rate.as_str()?.parse().ok()?));
-    Ok(FileHeader {
-        recording_entity: text("recordingEntity")?.to_owned(),
-        sender: text("senderRoamingPartner")?.to_owned(),
-        recipient: text("recipient")?.to_owned(),
-        sequence: export.get("fileSequenceNumber").and_then(Value::as_u64).unwrap_or(0) as u32,
-        settlement_day: text("settlementDay")?.parse()?,
-        created,
-        cut_off: created,
-        available: created,
-        test: false,
-        exchange_rates: rates.into_iter().filter_map(rate).collect(),
-    })
 }
