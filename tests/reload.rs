@@ -5,25 +5,16 @@
 mod common;
 
 use cdr_mediation::auth::dev::DevIssuer;
-use common::cluster::{free_ports, wait_until};
+use common::cluster::wait_until;
+use common::single::Single;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-struct Replica(Child);
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The changes of settings that the replica tells from now on, handed over as they come.
-fn config_changes(port: u16, token: &str) -> std::sync::mpsc::Receiver<Value> {
-    let url = format!("http://127.0.0.1:{port}/v1/cdr/events/stream?subjects=cdr.config.changed.v1");
+fn config_changes(replica: &Single, token: &str) -> std::sync::mpsc::Receiver<Value> {
+    let url = replica.url("/v1/cdr/events/stream?subjects=cdr.config.changed.v1");
     let answer = ureq::get(&url).header("Authorization", format!("Bearer {token}")).call().unwrap();
     let (told, changes) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -36,25 +27,6 @@ fn config_changes(port: u16, token: &str) -> std::sync::mpsc::Receiver<Value> {
         }
     });
     changes
-}
-
-fn configuration(dir: &Path, jwks: &Path, ports: &[u16], log_level: &str) -> String {
-    let dir = dir.display();
-    format!(
-        "[cluster]\nid = \"test\"\nnode_id = 1\nlisten = \"127.0.0.1:{0}\"\ninitialize = true\n\
-         election_max_ms = 60000\n\
-         [cluster.peers]\n1 = \"127.0.0.1:{0}\"\n\
-         [storage]\ndata_dir = \"{dir}/node\"\ndedup_filter_mb = 8\n\
-         [ingest]\nbus = \"local\"\nreplicas = 1\n\
-         [events]\nenabled = false\n\
-         [signer]\nkey_file = \"{dir}/signer.key\"\nallow_dev = true\n\
-         [api]\nlisten = \"127.0.0.1:{1}\"\n\
-         [auth]\njwks_file = \"{2}\"\n\
-         [observability]\nlog_level = \"{log_level}\"\n",
-        ports[0],
-        ports[1],
-        jwks.display(),
-    )
 }
 
 /// Three changes came into force at one signal; the ledger has each, with neither hosts nor paths nor keys.
@@ -86,25 +58,12 @@ fn sighup_reads_token_keys_and_the_log_filter_again() {
         DevIssuer::load_or_create(dir.path()).unwrap(),
         DevIssuer::load_or_create(other_dir.path()).unwrap(),
     );
-    let (ports, file) = (free_ports(2), dir.path().join("node.toml"));
     let jwks = dir.path().join("in-use.json");
     std::fs::copy(issuer.jwks_path(), &jwks).unwrap();
-    std::fs::write(&file, configuration(dir.path(), &jwks, &ports, "info")).unwrap();
-    let log_file = dir.path().join("log");
-    let log = || std::fs::read_to_string(&log_file).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_cdr-mediation"))
-        .args(["node", "--config"])
-        .arg(&file)
-        .env_remove("RUST_LOG")
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&log_file).unwrap())
-        .spawn()
-        .unwrap();
-    let mut replica = Replica(child);
-    let id = replica.0.id().to_string();
-    let hang_up = || assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    let mut replica = Single::new(dir.path(), &jwks);
+    replica.start();
     let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-    let url = format!("http://127.0.0.1:{}/v1/cdr/keys?consistency=stale", ports[1]);
+    let url = replica.url("/v1/cdr/keys?consistency=stale");
     let status = |issuer: &DevIssuer| {
         let token = issuer.token("tester", &["cdr:read"], 600).unwrap();
         let answer = agent.get(&url).header("Authorization", format!("Bearer {token}")).call();
@@ -112,26 +71,28 @@ fn sighup_reads_token_keys_and_the_log_filter_again() {
     };
     wait_until("the API", 60, || status(&issuer) == 200);
     assert_eq!(status(&other), 401);
-    let changes = config_changes(ports[1], &issuer.token("tester", &["cdr:read"], 600).unwrap());
+    let changes = config_changes(&replica, &issuer.token("tester", &["cdr:read"], 600).unwrap());
 
     // The file's time stays, so that only the signal can make the difference.
     let modified = std::fs::metadata(&jwks).unwrap().modified().unwrap();
     std::fs::copy(other.jwks_path(), &jwks).unwrap();
     std::fs::File::options().write(true).open(&jwks).unwrap().set_modified(modified).unwrap();
-    let changed = configuration(dir.path(), &jwks, &ports, "warn")
+    let changed = std::fs::read_to_string(replica.configuration())
+        .unwrap()
+        .replace("log_level = \"info\"", "log_level = \"warn\"")
         .replace("dedup_filter_mb = 8", "dedup_filter_mb = 9")
         .replace("signer.key", "another.key")
         .replace("[events]\n", "[export]\nunpriced_wait_hours = 25\n[events]\nbatch = 100\n");
     let drop = dir.path().join("drop-of-the-regulator");
     let to = |section: &str| format!("{changed}[delivery]\n{section}\n");
     let changed = to(&format!("kind = \"directory\"\ndirectory_path = \"{}\"", drop.display()));
-    std::fs::write(&file, &changed).unwrap();
+    std::fs::write(replica.configuration(), &changed).unwrap();
     std::thread::sleep(std::time::Duration::from_secs(2));
     assert_eq!((status(&issuer), status(&other)), (200, 401), "the file alone changes nothing");
-    hang_up();
+    replica.hang_up();
     wait_until("the new keys", 10, || (status(&issuer), status(&other)) == (401, 200));
-    wait_until("the report", 10, || log().contains("changes in these sections need a restart"));
-    let text = log();
+    wait_until("the report", 10, || replica.log().contains("changes in these sections need a restart"));
+    let text = replica.log();
     assert!(text.contains("observability.log_level is in force"), "{text}");
     let report = text.lines().find(|line| line.contains("need a restart")).unwrap();
     assert!(report.contains("\"storage, events, signer, export\""), "{report}");
@@ -146,21 +107,23 @@ fn sighup_reads_token_keys_and_the_log_filter_again() {
     let regulator = "kind = \"regulator\"\nsftp_host = \"drop.example.net\"\nsftp_user = \"cdr\"\n\
         sftp_host_fingerprints = [\"SHA256:3MxkGKQVrIYyH8h6mTUQSBlUnPm8rQIW3KJvXQO5k7E\"]\n\
         sftp_key_files = [\"/nowhere/client.key\"]";
-    std::fs::write(&file, to(regulator)).unwrap();
-    hang_up();
-    wait_until("the complaint", 10, || log().contains("[delivery] can't be used; the one in force stays"));
-    let report = log().lines().rfind(|line| line.contains("need a restart")).unwrap().to_owned();
+    std::fs::write(replica.configuration(), to(regulator)).unwrap();
+    replica.hang_up();
+    wait_until("the complaint", 10, || {
+        replica.log().contains("[delivery] can't be used; the one in force stays")
+    });
+    let report = replica.log().lines().rfind(|line| line.contains("need a restart")).unwrap().to_owned();
     assert!(report.contains("export, delivery"), "{report}");
     assert!(changes.recv_timeout(Duration::from_secs(1)).is_err());
 
     // A configuration and a key set that can't be used change nothing and end nothing.
-    std::fs::write(&file, "[cluster]\nid = 3\n").unwrap();
+    std::fs::write(replica.configuration(), "[cluster]\nid = 3\n").unwrap();
     std::fs::write(&jwks, "{\"keys\": []}").unwrap();
-    hang_up();
+    replica.hang_up();
     wait_until("both complaints", 10, || {
-        let text = log();
+        let text = replica.log();
         text.contains("the configuration can't be used") && text.contains("bearer tokens can't be used")
     });
     assert_eq!(status(&other), 200);
-    assert!(replica.0.try_wait().unwrap().is_none());
+    assert!(replica.runs());
 }

@@ -28,6 +28,7 @@ impl Single {
         let dir = dir.display();
         let text = format!(
             "[cluster]\nid = \"test\"\nnode_id = 1\nlisten = \"127.0.0.1:{0}\"\ninitialize = true\n\
+             election_max_ms = 60000\n\
              [cluster.peers]\n1 = \"127.0.0.1:{0}\"\n\
              [storage]\ndata_dir = \"{dir}/node\"\ndedup_filter_mb = 8\n\
              [ingest]\nbus = \"local\"\nreplicas = 1\n\
