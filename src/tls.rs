@@ -2,14 +2,18 @@
 //! because another part of the product brings one of its own.
 
 use crate::key_files::{KeyFileError, read_public, read_secret};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::client::WantsClientCert;
 use tokio_rustls::rustls::crypto::{self, CryptoProvider};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, ConfigBuilder, Error, RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
 
 /// What a server that demands certificates needs, PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +53,9 @@ fn server(files: &ServerFiles) -> Result<ServerConfig, KeyFileError> {
     config.map_err(|e| KeyFileError::new(&files.cert, &format!("with its key: {e}")))
 }
 
+/// A connection of a [`Server`].
+pub type Secured = TlsStream<TcpStream>;
+
 /// How a server secures connections: as its files said when they were read last.
 #[derive(Debug)]
 pub struct Server {
@@ -76,9 +83,16 @@ impl Server {
         Ok(())
     }
 
-    /// What a new connection is secured with.
-    pub fn config(&self) -> Arc<ServerConfig> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Secures a connection, and says what its other end has shown; none if that has no usable name.
+    ///
+    /// # Errors
+    /// If the handshake fails.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<(Secured, Option<ClientCertificate>)> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate = shown.and_then(ClientCertificate::read);
+        Ok((stream, certificate))
     }
 }
 

@@ -4,17 +4,15 @@
 //! force gets no further. What the certificate allows is decided request by request.
 
 use super::access::Shown;
-use crate::tls::{ClientCertificate, Server};
+use crate::tls::{Secured, Server};
 use axum::serve::Listener;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 /// Longest time that a handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
@@ -23,7 +21,7 @@ const HANDSHAKES: usize = 64;
 /// Pause after a connection could not be accepted, for want of file descriptors for instance.
 const BREATHER: Duration = Duration::from_millis(500);
 
-type Accepted = (TlsStream<TcpStream>, Shown);
+type Accepted = (Secured, Shown);
 
 /// Connections whose handshake is done.
 pub struct MutualTls {
@@ -52,7 +50,7 @@ impl Drop for MutualTls {
 }
 
 impl Listener for MutualTls {
-    type Io = TlsStream<TcpStream>;
+    type Io = Secured;
     type Addr = Shown;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -82,11 +80,10 @@ async fn listen(listener: TcpListener, server: Arc<Server>, done: mpsc::Sender<A
             }
         };
         while handshakes.try_join_next().is_some() {}
-        let (acceptor, done) = (TlsAcceptor::from(server.config()), done.clone());
+        let (server, done) = (server.clone(), done.clone());
         handshakes.spawn(async move {
-            match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    let certificate = shown(&stream);
+            match tokio::time::timeout(HANDSHAKE_WITHIN, server.accept(stream)).await {
+                Ok(Ok((stream, certificate))) => {
                     let _ = done.send((stream, Shown { from, certificate })).await;
                 }
                 Ok(Err(error)) => tracing::info!(%from, %error, "a TLS handshake failed"),
@@ -95,9 +92,4 @@ async fn listen(listener: TcpListener, server: Arc<Server>, done: mpsc::Sender<A
             drop(place);
         });
     }
-}
-
-fn shown(stream: &TlsStream<TcpStream>) -> Option<ClientCertificate> {
-    let certificates = stream.get_ref().1.peer_certificates()?;
-    ClientCertificate::read(certificates.first()?)
 }

@@ -89,7 +89,11 @@ mod tests {
             let has_token = path.starts_with("/v1/");
             assert_eq!(!security.is_empty(), has_token, "{name}: security");
             assert_eq!(operation["responses"].get("401").is_some(), has_token, "{name}: 401");
-            for scope in security.iter().flat_map(|item| item["bearer"].as_array().unwrap()) {
+            let schemes = security.iter().flat_map(|item| item.as_object().unwrap());
+            let known = |scheme: &str| !document["components"]["securitySchemes"][scheme].is_null();
+            let scopes =
+                schemes.inspect(|(scheme, _)| assert!(known(scheme), "{name}: {scheme} is not described"));
+            for scope in scopes.flat_map(|(_, scopes)| scopes.as_array().unwrap()) {
                 assert!(ALL_SCOPES.contains(&scope.as_str().unwrap()), "{name}: there is no scope {scope}");
                 assert!(operation["responses"].get("403").is_some(), "{name}: 403");
             }

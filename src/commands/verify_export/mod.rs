@@ -291,7 +291,7 @@ fn step(
         let what = match (kind, adjustment) {
             (FileKind::Rap, None) => return Err(format!("event {index} returns no adjustment")),
             (FileKind::Rap, Some(adjustment)) => adjustment,
-            _ => record,
+            (FileKind::Tap, _) => record,
         };
         if events.insert(what, event).is_some() {
             return Err(format!("{what} is in the file twice"));

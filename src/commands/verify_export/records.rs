@@ -41,7 +41,7 @@ pub(super) fn hold(
     let count = contents.events.len();
     let (what, encoded) = match contents.kind {
         FileKind::Rap => ("adjustments", returns(remote, &export, contents)?),
-        _ => ("records", listed(remote, &export, &contents.variant, contents.events)?),
+        FileKind::Tap => ("records", listed(remote, &export, &contents.variant, contents.events)?),
     };
     findings.checked.push(format!("{count} events are {what} of the ledger, with the hashes of the trace"));
     if encoded == count as u64 {
