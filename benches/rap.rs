@@ -8,6 +8,8 @@
 //! store's caches.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
+
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::{
     Append, ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Reply, Source,
@@ -25,11 +27,11 @@ use cdr_mediation::export::ENCODER_VERSION;
 use cdr_mediation::export::make::make;
 use cdr_mediation::tap::Variants;
 use cdr_storage::{EntryRef, Store, StoreOptions};
+use common::own::{Clocks, memory};
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 const FIRST: Hour = Hour(494_000);
 const OFFSET_MINUTES: i16 = 270;
@@ -278,38 +280,4 @@ impl Ledger {
         rows.push(0, &Draft { cdr_id: id, operator_id: SYSTEM_OPERATOR, trace_id: "t", record }).unwrap();
         self.send(Command::Append(Append { source: Source::Internal, drafts: rows.drafts() }));
     }
-}
-
-/// The clock and the CPU time of this thread.
-struct Clocks {
-    wall: Instant,
-    cpu: Duration,
-}
-
-impl Clocks {
-    fn now() -> Self {
-        Self { wall: Instant::now(), cpu: cpu_time() }
-    }
-
-    fn cpu(&self) -> Duration {
-        cpu_time().saturating_sub(self.cpu)
-    }
-
-    fn rate(&self, records: u64) -> String {
-        let per_second = |time: Duration| (records as f64 / time.as_secs_f64()) as u64;
-        let (wall, cpu) = (per_second(self.wall.elapsed()), per_second(self.cpu()));
-        format!("{wall} records/s ({cpu} per second of CPU time)")
-    }
-}
-
-fn cpu_time() -> Duration {
-    let schedstat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    Duration::from_nanos(schedstat.split_whitespace().next().unwrap().parse().unwrap())
-}
-
-/// A figure of this process in MiB.
-fn memory(name: &str) -> i64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<i64>().unwrap() / 1024
 }

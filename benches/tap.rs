@@ -6,6 +6,7 @@
 //! records a second on one core, and less than 256 MiB above idle.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
 #[path = "../tests/tap/corpus.rs"]
 mod corpus;
 
@@ -15,12 +16,12 @@ use cdr_mediation::tap::{
     CallEncoder, FileHeader, FileKind, FileSummary, FileWriter, LocalTime, TraceEvent, TraceHead,
     TraceWriter, Variant, Variants, decode,
 };
+use common::own::{Clocks, memory};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Different records; they are listed again and again.
 const POOL: u64 = 20_000;
@@ -113,34 +114,4 @@ fn write(variant: &Arc<Variant>, rows: &[Row<'_>], records: u64, has_trace: bool
     let decoded = decode(variant, FileKind::Tap, input, &mut |_| Ok(())).unwrap();
     assert_eq!((decoded.sha256, decoded.calls), (summary.sha256, records));
     println!("read back and checked: {}", started.rate(records));
-}
-
-/// The clock and the CPU time of this thread.
-struct Clocks {
-    wall: Instant,
-    cpu: Duration,
-}
-
-impl Clocks {
-    fn now() -> Self {
-        Self { wall: Instant::now(), cpu: cpu_time() }
-    }
-
-    fn rate(&self, records: u64) -> String {
-        let per_second = |time: Duration| (records as f64 / time.as_secs_f64()) as u64;
-        let (wall, cpu) = (per_second(self.wall.elapsed()), per_second(cpu_time().saturating_sub(self.cpu)));
-        format!("{wall} records/s ({cpu} per second of CPU time)")
-    }
-}
-
-fn cpu_time() -> Duration {
-    let schedstat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    Duration::from_nanos(schedstat.split_whitespace().next().unwrap().parse().unwrap())
-}
-
-/// A figure of this process in MiB.
-fn memory(name: &str) -> i64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<i64>().unwrap() / 1024
 }

@@ -4,10 +4,11 @@
 //! ledger like everything else: the first row has the job's id, and the list of all `job` rows leads from it to the
 //! last one.
 
-use cdr_core::job::{Job, JobCounts, JobState, JobStep, Place, micros};
+use cdr_core::command::Rejection;
+use cdr_core::job::{JOB_PREFIX, Job, JobStep, Jobs, Place};
 use cdr_core::row::{Record, SystemKind};
 use cdr_core::{CdrId, Row};
-use cdr_storage::{RecordFilter, RowKind, Store, StoreError};
+use cdr_storage::{RecordFilter, RowKind, Store, StoreError, StoredRow};
 use std::time::{Duration, Instant};
 
 /// Rows that are read at once.
@@ -25,7 +26,7 @@ pub enum JobError {
         /// The job.
         job: String,
         /// What is wrong.
-        why: &'static str,
+        why: Rejection,
     },
     /// There are more rows of jobs than can be read in the time that is given.
     #[error("the rows of job {job} can't be read within {ms} ms")]
@@ -46,20 +47,26 @@ pub fn find(store: &Store, id: CdrId, budget: Duration) -> Result<Option<Job>, J
     if let Some(job) = store.state().jobs.get(id) {
         return Ok(Some(job.clone()));
     }
-    let Some(mut job) = begun(store, id)? else { return Ok(None) };
-    let (name, started) = (job.name(), Instant::now());
+    let (name, started) = (id.with_prefix(JOB_PREFIX), Instant::now());
+    let mut folded = Jobs::default();
+    let Some(first) = store.row_by_id(id)? else { return Ok(None) };
+    let Some(asked @ JobStep::Requested(_)) = step(&first.row()?) else { return Ok(None) };
+    fold(&mut folded, &name, &first, asked)?;
     let filter = RecordFilter {
-        bucket_hour_from: Some(job.asked_at.bucket_hour),
+        bucket_hour_from: Some(first.hour()),
         of_kind: Some(RowKind::System(SystemKind::Job)),
         ..RecordFilter::default()
     };
-    let mut after = Some((job.asked_at.bucket_hour, job.asked_at.cdr_sequence));
+    let mut after = Some((first.hour(), first.sequence()));
     while let Some(behind) = after {
         let page = store.query(&filter, Some(behind), PAGE_ROWS)?;
         for stored in &page.rows {
-            take_in(&mut job, &name, &stored.row()?)?;
-            if !job.is_open() {
-                return Ok(Some(job));
+            match step(&stored.row()?) {
+                Some(step) if goes_on(&step, &name) => fold(&mut folded, &name, stored, step)?,
+                _ => continue,
+            }
+            if folded.oldest_open().is_none() {
+                return Ok(folded.get(id).cloned());
             }
         }
         if started.elapsed() > budget {
@@ -67,25 +74,15 @@ pub fn find(store: &Store, id: CdrId, budget: Duration) -> Result<Option<Job>, J
         }
         after = page.next;
     }
-    Ok(Some(job))
+    Ok(folded.get(id).cloned())
 }
 
-/// The job as its first row asks for it; none if no such row does.
-fn begun(store: &Store, id: CdrId) -> Result<Option<Job>, JobError> {
-    let Some(first) = store.row_by_id(id)? else { return Ok(None) };
-    let row = first.row()?;
-    let Some(JobStep::Requested(request)) = step(&row) else { return Ok(None) };
-    Ok(Some(Job {
-        id,
-        request,
-        asked_at: Place { bucket_hour: first.hour(), cdr_sequence: first.sequence() },
-        state: JobState::Running,
-        cursor: None,
-        counts: JobCounts::default(),
-        delta_micros: 0,
-        started_at: row.frame.recorded_at,
-        finished_at: None,
-    }))
+/// Takes a row in as the state did.
+fn fold(jobs: &mut Jobs, name: &str, stored: &StoredRow, step: JobStep) -> Result<(), JobError> {
+    let at = Place { bucket_hour: stored.hour(), cdr_sequence: stored.sequence() };
+    let frame = stored.row()?.frame;
+    jobs.fold(frame.cdr_id, at, frame.recorded_at, step)
+        .map_err(|why| JobError::Row { job: name.to_owned(), why })
 }
 
 /// The step in a `job` row.
@@ -96,22 +93,12 @@ fn step(row: &Row<'_>) -> Option<JobStep> {
     }
 }
 
-/// Takes a row into the figures of the job `name`, if it is one of its steps.
-fn take_in(job: &mut Job, name: &str, row: &Row<'_>) -> Result<(), JobError> {
-    let unreadable = |why| JobError::Row { job: name.to_owned(), why };
-    let ended = |job: &mut Job, state| (job.state, job.finished_at) = (state, Some(row.frame.recorded_at));
-    match step(row) {
-        Some(JobStep::Progress { job_id, upto, counts, sum_delta, .. }) if job_id == name => {
-            job.cursor = Some(upto);
-            job.counts.adjusted += counts.adjusted;
-            job.counts.unchanged += counts.unchanged;
-            job.counts.voided += counts.voided;
-            job.counts.unpriced += counts.unpriced;
-            job.delta_micros += micros(&sum_delta).ok_or_else(|| unreadable("a sum is no amount"))?;
+/// True if it is a step of the job `name` behind its first.
+fn goes_on(step: &JobStep, name: &str) -> bool {
+    match step {
+        JobStep::Requested(_) => false,
+        JobStep::Progress { job_id, .. } | JobStep::Finished { job_id } | JobStep::Failed { job_id, .. } => {
+            job_id == name
         }
-        Some(JobStep::Finished { job_id }) if job_id == name => ended(job, JobState::Finished),
-        Some(JobStep::Failed { job_id, why }) if job_id == name => ended(job, JobState::Failed { why }),
-        _ => (),
     }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Writes refused in a row after which a replica is restricted.
-pub(crate) const RESTRICTED_AFTER: u32 = 3;
+const RESTRICTED_AFTER: u32 = 3;
 
 /// Changes that wait to be told; of later episodes nothing is kept.
 const MOST_UNTOLD: usize = 1_000;

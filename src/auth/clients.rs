@@ -6,14 +6,14 @@ use crate::tls::ClientCertificate;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a service may do whose certificate has a known common name.
-#[derive(Clone, Debug)]
-pub(super) struct Client {
+#[derive(Debug)]
+struct Client {
     scopes: BTreeSet<String>,
     requires_token: bool,
 }
 
 /// The services that are known, by the common name of their certificates.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clients(BTreeMap<String, Client>);
 
 impl Clients {

@@ -49,7 +49,7 @@ pub struct Identity {
     /// How it proved itself.
     pub via: Via,
     /// Until when that counts, in seconds since the Unix epoch: the token's `exp`, with the tolerance for its issuer's
-    /// clock.
+    /// clock, or the end of the certificate; of both, the earlier.
     pub expires_at: u64,
 }
 

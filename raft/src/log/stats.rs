@@ -1,8 +1,8 @@
 //! Counters of the log.
 
-use crate::restriction::{Cause, RESTRICTED_AFTER, Restrictions};
+use crate::restriction::{Cause, Restrictions};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Counters of the log, all since the start of the process.
@@ -16,7 +16,6 @@ pub struct LogStats {
     cache_reads: AtomicU64,
     file_reads: AtomicU64,
     refused: AtomicU64,
-    restricted: AtomicBool,
     told: OnceLock<Restrictions>,
 }
 
@@ -46,14 +45,12 @@ impl LogStats {
     /// Counts a refusal for lack of space, of which there were `in_a_row`.
     pub(super) fn refused(&self, in_a_row: u32) {
         self.refused.fetch_add(1, Relaxed);
-        self.restricted.store(in_a_row >= RESTRICTED_AFTER, Relaxed);
         if let Some(restrictions) = self.told.get() {
             restrictions.refused(Cause::Log, in_a_row);
         }
     }
 
     pub(super) fn has_space(&self) {
-        self.restricted.store(false, Relaxed);
         if let Some(restrictions) = self.told.get() {
             restrictions.end(Cause::Log);
         }
@@ -97,10 +94,5 @@ impl LogStats {
     /// Writes refused for lack of space.
     pub fn refused_writes(&self) -> u64 {
         self.refused.load(Relaxed)
-    }
-
-    /// True from the third refusal in a row until a write has space again.
-    pub fn restricted(&self) -> bool {
-        self.restricted.load(Relaxed)
     }
 }

@@ -177,7 +177,7 @@ impl Jobs {
     ///
     /// # Errors
     /// [`Rejection::Illegal`], or [`Rejection::JobMoved`] if the step does not go on where the job is.
-    pub(crate) fn fold(
+    pub fn fold(
         &mut self,
         row: CdrId,
         at: Place,
