@@ -17,6 +17,7 @@
 //! | [`outbox`] | events read out of the store, for relay and live feed |
 //! | [`jobs`] | bulk jobs that the state holds no more, told from their rows |
 //! | [`api`], [`auth`] | the HTTP interface and who may use it |
+//! | `texts` | how long the texts of others may be, and of which characters |
 //! | [`key_files`], [`tls`] | keys and certificates, and the connections that they secure |
 //! | [`config`], [`clock`], [`zone`], [`metrics`] | settings, time, the settlement zone, figures |
 //! | [`reloaded`] | settings that change while a replica runs, for the ledger |
@@ -58,6 +59,7 @@ mod test_node;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod test_settlement;
+mod texts;
 pub mod tls;
 pub mod workers;
 pub mod zone;

@@ -2,8 +2,9 @@
 
 use super::correction::corrected;
 use super::{Act, ActError, Wish, unconfirmed};
+use crate::ingest::event_times;
 use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, Row, Sms};
-use cdr_core::{CdrId, Millis, Money};
+use cdr_core::{CdrId, LedgerState, Millis, Money};
 use cdr_storage::{Store, StoredRow};
 
 /// The line that `cdr_id`, a record or an adjustment, belongs to: at least the original.
@@ -17,15 +18,17 @@ pub(super) fn line(store: &Store, cdr_id: CdrId) -> Result<Vec<StoredRow>, ActEr
     if rows.is_empty() { Err(not_found()) } else { Ok(rows) }
 }
 
-/// The row that follows `effective`, as `act` wishes it.
+/// The row that follows `effective`, the last row of a record that was recorded first at `recorded_at`, as `act` wishes
+/// it.
 ///
 /// # Errors
 /// [`ActError::AlreadyVoided`], or [`ActError::Field`].
 pub(super) fn draft<'a>(
     effective: &Row<'a>,
+    recorded_at: Millis,
     act: &'a Act,
     id: CdrId,
-    offset_minutes: impl Fn(Millis) -> i16,
+    state: &LedgerState,
 ) -> Result<Draft<'a>, ActError> {
     let Some(before) = effective.sms() else {
         return Err(ActError::NotFound { cdr_id: effective.frame.cdr_id.to_string() });
@@ -43,8 +46,11 @@ pub(super) fn draft<'a>(
         approver: act.approver.as_deref(),
     };
     let mut sms = match &act.wish {
-        Wish::Correct { fields, .. } => corrected(before, fields, offset_minutes)
-            .map_err(|error| ActError::Field { field: error.field, message: error.message })?,
+        Wish::Correct { fields, .. } => {
+            let event_times = event_times(state, recorded_at);
+            corrected(before, fields, &event_times, |at| offset_minutes(state, at))
+                .map_err(|error| ActError::Field { field: error.field, message: error.message })?
+        }
         Wish::Void { void_reason, .. } => {
             (adjustment.kind, adjustment.void_reason) = (AdjustmentType::Void, Some(void_reason.as_str()));
             Sms { charge_amount: Some(Money::ZERO), ..before.clone() }
@@ -60,6 +66,11 @@ pub(super) fn draft<'a>(
         trace_id: &act.trace_id,
         record: Record::Sms(sms),
     })
+}
+
+/// Minutes east of UTC in the ledger's settlement zone at an instant.
+fn offset_minutes(state: &LedgerState, at: Millis) -> i16 {
+    crate::zone::offset_minutes(state.cluster.as_ref().map_or("UTC", |cluster| &cluster.zone), at)
 }
 
 /// What is told of an adjustment.

@@ -1,9 +1,12 @@
 //! Which fields of a record can be corrected, and to what.
 
 use crate::dlr::{is_e164, is_imsi, is_reference, is_sender};
+use crate::texts;
 use cdr_core::row::{BillingIndicator, ChargeType, Direction, Encoding, FinalState, Sms};
+use cdr_core::tariff::{exact_amount, is_version};
 use cdr_core::{Millis, Money, Uuid};
 use serde_json::{Map, Value};
+use std::ops::RangeInclusive;
 
 /// The fields that a CORRECTION may name. `localTimeStamp` follows `eventTimeStamp`; a new `chargeAmount` without a
 /// `tariffVersion` is one that no price list gave.
@@ -45,7 +48,8 @@ impl FieldError {
     }
 }
 
-/// The row with `fields` changed. `offset_minutes` tells the settlement zone's offset at an instant.
+/// The row with `fields` changed. A new `eventTimeStamp` must be among `event_times`, those with which a receipt could
+/// have been recorded when the original was; `offset_minutes` tells the settlement zone's offset at an instant.
 ///
 /// # Errors
 /// [`FieldError`] naming the first field that is unknown, can't be corrected, or has no legal value; or
@@ -53,11 +57,18 @@ impl FieldError {
 pub fn corrected<'a>(
     before: &Sms<'a>,
     fields: &'a Map<String, Value>,
+    event_times: &RangeInclusive<Millis>,
     offset_minutes: impl Fn(Millis) -> i16,
 ) -> Result<Sms<'a>, FieldError> {
     let mut sms = before.clone();
     for (name, value) in fields {
         set(&mut sms, name, value)?;
+    }
+    if sms.event_at != before.event_at && !event_times.contains(&sms.event_at) {
+        let (first, last) = (event_times.start(), event_times.end());
+        let message =
+            format!("an instant from {first} to {last} is expected, as of a receipt that was recorded then");
+        return Err(FieldError::new("eventTimeStamp", message));
     }
     if fields.contains_key("chargeAmount") && !fields.contains_key("tariffVersion") {
         sms.tariff_version = None;
@@ -106,14 +117,17 @@ fn set<'a>(sms: &mut Sms<'a>, name: &str, value: &'a Value) -> Result<(), FieldE
         "callingPartyAddress" => {
             sms.calling_party = field.text("an E.164 number or a name of 1-11 characters", is_sender)?;
         }
-        "chargeAmount" => sms.charge_amount = Some(field.parsed("an amount such as \"0.038400\"", amount)?),
+        "chargeAmount" => {
+            let expected = "an amount such as \"0.038400\", not negative, of at most six decimals";
+            sms.charge_amount = Some(field.parsed(expected, amount)?);
+        }
         "chargeCurrency" => sms.charge_currency = Some(field.text("AFN or USD", is_currency)?),
         "chargeType" => sms.charge_type = field.parsed("a known charge type", ChargeType::parse)?,
         "direction" => sms.direction = field.parsed("MO or MT", Direction::parse)?,
         "encoding" => sms.encoding = field.parsed("GSM7, UCS2 or GSM8_LATIN", Encoding::parse)?,
         "eventTimeStamp" => sms.event_at = field.parsed(INSTANT, Millis::parse)?,
         "failureCode" => {
-            sms.failure_code = field.optional_text("up to 100 bytes or null", |text| text.len() <= 100)?;
+            sms.failure_code = field.optional_text(texts::FAILURE_CODE, texts::is_failure_code)?;
         }
         "finalState" => sms.final_state = field.parsed("DELIVERED, FAILED or EXPIRED", FinalState::parse)?,
         "imsi" => sms.imsi = field.optional_text("6-15 digits or null", is_imsi)?,
@@ -132,9 +146,9 @@ fn set<'a>(sms: &mut Sms<'a>, name: &str, value: &'a Value) -> Result<(), FieldE
             sms.tap_tariff_class = Some(field.text("four of A-Z and 0-9", is_tariff_class)?);
         }
         "tariffVersion" => {
-            sms.tariff_version = Some(field.text("1-64 characters", |text| (1..=64).contains(&text.len()))?);
+            sms.tariff_version = Some(field.text("1-64 visible ASCII characters", is_version)?);
         }
-        "tenantId" => sms.tenant_id = field.optional("a lower-case UUID or null", Uuid::parse)?,
+        "tenantId" => sms.tenant_id = field.optional("a UUID or null", Uuid::parse_any_case)?,
         _ => {
             let message = format!("it can't be corrected; these can: {}", CORRECTABLE.join(", "));
             return Err(FieldError::new(name, message));
@@ -181,10 +195,9 @@ impl<'a> Field<'a, '_> {
     }
 }
 
-/// At most six decimals: what would have to be rounded is refused.
+/// What would have to be rounded is refused; a negative charge fits no settlement file.
 fn amount(text: &str) -> Option<Money> {
-    let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
-    Money::parse(text).filter(|_| decimals <= 6)
+    exact_amount(text).filter(|amount| *amount >= Money::ZERO)
 }
 
 /// The currencies that the event schemas know.
@@ -201,6 +214,7 @@ pub(crate) fn is_tariff_class(text: &str) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use cdr_core::time::HOUR_MS;
     use serde_json::json;
 
     fn before() -> Sms<'static> {
@@ -213,7 +227,7 @@ mod tests {
             recording_entity: "AFGAW",
             service_center: "+93700000010",
             message_reference: "1",
-            event_at: Millis(0),
+            event_at: RECORDED,
             local_offset_minutes: 270,
             submitted_at: None,
             charge_amount: None,
@@ -232,8 +246,15 @@ mod tests {
         }
     }
 
+    /// 2026-04-20T13:00:00.123Z
+    const RECORDED: Millis = Millis(1_776_690_000_123);
+
+    fn event_times() -> RangeInclusive<Millis> {
+        Millis(RECORDED.0 - 168 * HOUR_MS)..=Millis(RECORDED.0 + HOUR_MS)
+    }
+
     fn refused(fields: &Value) -> String {
-        corrected(&before(), fields.as_object().unwrap(), |_| 270).unwrap_err().field
+        corrected(&before(), fields.as_object().unwrap(), &event_times(), |_| 270).unwrap_err().field
     }
 
     #[test]
@@ -241,7 +262,7 @@ mod tests {
         let good = json!({
             "billingIndicator": "FREE", "calledPartyAddress": "+93700000001", "callingPartyAddress": "Bank",
             "chargeAmount": "0.0384", "chargeCurrency": "USD", "chargeType": "P2P", "direction": "MO",
-            "encoding": "UCS2", "eventTimeStamp": "2026-04-20T13:00:00.123Z", "failureCode": "E1",
+            "encoding": "UCS2", "eventTimeStamp": "2026-04-20T12:00:00.123Z", "failureCode": "E1",
             "finalState": "FAILED", "imsi": "412011234567890", "messageReference": "r2",
             "originalServedSubscriberId": "+93700000002", "segmentCount": 3,
             "serviceCenterAddress": "+93700000011", "submittedAt": "2026-04-20T12:00:00Z",
@@ -249,7 +270,7 @@ mod tests {
         });
         let fields = good.as_object().unwrap();
         assert!(fields.keys().eq(CORRECTABLE.iter()));
-        let after = corrected(&before(), fields, |_| 60).unwrap();
+        let after = corrected(&before(), fields, &event_times(), |_| 60).unwrap();
         assert_eq!((after.local_offset_minutes, after.tariff_version), (60, Some("t2")));
         assert_eq!(after.charge_amount.unwrap().to_string(), "0.038400");
         for name in CORRECTABLE {
@@ -273,7 +294,48 @@ mod tests {
         assert_eq!(refused(&json!({"chargeCurrency": "AFN"})), "chargeCurrency");
         assert_eq!(refused(&json!({"tariffVersion": "t1"})), "tariffVersion");
         assert_eq!(refused(&json!({"billingIndicator": "FREE"})), "billingIndicator");
-        assert_eq!(refused(&json!({"eventTimeStamp": "9999-12-31T23:00:00Z"})), "eventTimeStamp");
+    }
+
+    #[test]
+    fn a_correction_obeys_the_rules_of_inbound_messages() {
+        for (field, bad) in [
+            ("chargeAmount", json!("-0.000001")),
+            ("chargeAmount", json!("-1")),
+            ("eventTimeStamp", json!("1970-01-01T00:00:00Z")),
+            ("eventTimeStamp", json!("2026-04-13T13:00:00.122Z")),
+            ("eventTimeStamp", json!("2026-04-20T14:00:00.124Z")),
+            ("eventTimeStamp", json!("9999-12-31T23:00:00Z")),
+            ("failureCode", json!("x".repeat(101))),
+            ("failureCode", json!("\u{200b}")),
+            ("failureCode", json!("a\nb")),
+            ("messageReference", json!("\u{200b}")),
+            ("callingPartyAddress", json!("Bank\u{202e}")),
+            ("segmentCount", json!(3.0)),
+            ("tariffVersion", json!("two words")),
+        ] {
+            let mut fields = json!({
+                "chargeAmount": "1", "chargeCurrency": "AFN", "tapTariffClass": "A001", "billingIndicator": "CPP",
+            });
+            fields[field] = bad.clone();
+            assert_eq!(refused(&fields), field, "{bad}");
+        }
+        let after = |fields: Value| {
+            corrected(&before(), fields.as_object().unwrap(), &event_times(), |_| 270)
+                .map(|sms| sms.event_at)
+                .unwrap()
+        };
+        for edge in ["2026-04-13T13:00:00.123Z", "2026-04-20t14:00:00.123z"] {
+            assert_eq!(Some(after(json!({"eventTimeStamp": edge}))), Millis::parse(edge));
+        }
+        let old = Sms { event_at: Millis(0), ..before() };
+        let fields = json!({"segmentCount": 2});
+        assert!(
+            corrected(&old, fields.as_object().unwrap(), &event_times(), |_| 270).is_ok(),
+            "it stays as it is"
+        );
+        let tenant = json!({"tenantId": "0F8FAD5B-D9CB-469F-A165-70867728950E"});
+        let after = corrected(&before(), tenant.as_object().unwrap(), &event_times(), |_| 270).unwrap();
+        assert_eq!(after.tenant_id, Uuid::parse("0f8fad5b-d9cb-469f-a165-70867728950e"));
     }
 
     #[test]
@@ -282,7 +344,7 @@ mod tests {
             "chargeAmount": "0.1", "chargeCurrency": "AFN", "tapTariffClass": "A001", "billingIndicator": "CPP",
         });
         let row = Sms { tariff_version: Some("t1"), ..before() };
-        let after = corrected(&row, fields.as_object().unwrap(), |_| 270).unwrap();
+        let after = corrected(&row, fields.as_object().unwrap(), &event_times(), |_| 270).unwrap();
         assert_eq!(after.tariff_version, None);
         assert!(after.failure_code.is_none());
     }

@@ -4,12 +4,12 @@ use super::adjust::{draft, line};
 use super::files::{Appended, appended};
 use super::{Act, ActError, Wish, unconfirmed};
 use crate::proposer::{ProposalError, Proposer};
+use cdr_core::CdrId;
 use cdr_core::audit::{AuditRecord, RequestRecord};
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobStep};
 use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
-use cdr_core::{CdrId, LedgerState, Millis};
 use cdr_raft::Node;
 use cdr_storage::Store;
 use futures::FutureExt;
@@ -173,11 +173,12 @@ impl Desk {
         let audit = match &act.wish {
             Wish::Correct { cdr_id, .. } | Wish::Void { cdr_id, .. } => {
                 let rows = line(&self.0.store, *cdr_id)?;
-                let Some(last) = rows.last() else {
+                let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
                     return Err(ActError::NotFound { cdr_id: cdr_id.to_string() });
                 };
+                let recorded_at = first.row().map_err(unconfirmed)?.frame.recorded_at;
                 let effective = last.row().map_err(unconfirmed)?;
-                let draft = draft(&effective, act, id, |at| offset_minutes(&state, at))?;
+                let draft = draft(&effective, recorded_at, act, id, &state)?;
                 drafts.push(0, &draft).map_err(unconfirmed)?;
                 adjustment_issued(&draft)
             }
@@ -299,9 +300,4 @@ fn refused(error: ProposalError) -> ActError {
         }
         error => unconfirmed(error),
     }
-}
-
-/// Minutes east of UTC in the ledger's settlement zone at an instant.
-fn offset_minutes(state: &LedgerState, at: Millis) -> i16 {
-    crate::zone::offset_minutes(state.cluster.as_ref().map_or("UTC", |cluster| &cluster.zone), at)
 }

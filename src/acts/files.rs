@@ -12,7 +12,7 @@ use cdr_core::row::SystemKind;
 use cdr_core::setting::SettingChange;
 use cdr_core::{CdrId, LedgerState};
 use cdr_storage::Store;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What an act appends beside its audit row.
 pub(super) struct Appended {
@@ -164,7 +164,7 @@ fn acknowledge(export: &Export, wish: &Wish) -> Result<Appended, ActError> {
         export_id,
         atra_receipt_id: receipt_id.clone(),
         rejection_reason: rejection_reason.clone(),
-        payload: payload.clone(),
+        payload: payload.clone().map(Value::String),
         retry_count: export.failures,
     };
     Ok(Appended { kind: SystemKind::Delivery, body: jcs(&step)?, audit })

@@ -99,8 +99,8 @@ pub enum Wish {
         receipt_id: String,
         /// None if it accepts the file, else why not.
         rejection_reason: Option<String>,
-        /// What it sent with its answer.
-        payload: Option<Value>,
+        /// What it sent with its answer: the text of that JSON, as it was sent.
+        payload: Option<String>,
     },
     /// A record shall leave quarantine.
     Resolve {

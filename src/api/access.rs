@@ -54,8 +54,11 @@ impl FromRequestParts<Service> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, ApiError> {
-        let authorization =
-            parts.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+        let mut sent = parts.headers.get_all(header::AUTHORIZATION).into_iter();
+        let authorization = sent.next().map(|value| value.to_str().unwrap_or_default());
+        if sent.next().is_some() {
+            return Err(AuthError::Twice.into());
+        }
         let Some(ConnectInfo(shown)) = parts.extensions.get::<ConnectInfo<Shown>>() else {
             return Ok(Self(service.auth.authenticate(authorization)?));
         };

@@ -11,7 +11,7 @@ use super::ledger::Work;
 use super::records::{ListRequest, PARAMETERS};
 use crate::acts::{Act, Wish, adjusted};
 use crate::auth::{SCOPE_PII, SCOPE_READ, SCOPE_WRITE};
-use crate::zone;
+use crate::{texts, zone};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use cdr_core::{CdrId, Millis};
@@ -19,8 +19,6 @@ use cdr_storage::{RowKind, Store};
 use serde_json::{Map, Value, json};
 
 const RECORD_ID: &str = "a record id, `cdr_` or `adj_` and 26 characters";
-/// Longest reason, ticket and code, in bytes.
-const MAX_TEXT: usize = 1_000;
 
 /// Issues a CORRECTION or a VOID.
 pub(super) async fn issue(
@@ -38,7 +36,7 @@ pub(super) async fn issue(
     if reason.is_none() && matches!(wish, Wish::Correct { .. }) {
         return Err(ApiError::invalid("reason", "a CORRECTION says why"));
     }
-    let ticket_id = text(&body, "ticketId")?.ok_or(ApiError::TicketRequired)?;
+    let ticket_id = ticket(&body)?.ok_or(ApiError::TicketRequired)?;
     let actor = caller.0.subject;
     let act = Act {
         key: headers.request_key(&actor)?,
@@ -143,17 +141,37 @@ fn refuse(body: &Map<String, Value>, name: &str, why: &str) -> Result<(), ApiErr
     }
 }
 
-/// A text of a body; null and blank ones count as absent.
+/// A text of a body, in words; null and blank ones count as absent.
 ///
 /// # Errors
 /// 400 naming it.
 pub(super) fn text(body: &Map<String, Value>, name: &str) -> Result<Option<String>, ApiError> {
+    text_of(body, name, texts::REASON, texts::is_reason)
+}
+
+/// The ticket that a body names.
+///
+/// # Errors
+/// 400 naming it.
+pub(super) fn ticket(body: &Map<String, Value>) -> Result<Option<String>, ApiError> {
+    text_of(body, "ticketId", texts::ID, texts::is_id)
+}
+
+/// A text of a body that fits `rule`, which is `expected`; null and blank ones count as absent.
+///
+/// # Errors
+/// 400 naming it.
+pub(super) fn text_of(
+    body: &Map<String, Value>,
+    name: &str,
+    expected: &str,
+    rule: impl FnOnce(&str) -> bool,
+) -> Result<Option<String>, ApiError> {
     match body.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
-        Some(Value::String(text)) if text.len() <= MAX_TEXT => Ok(Some(text.clone())),
-        Some(Value::String(_)) => Err(ApiError::invalid(name, format!("it is longer than {MAX_TEXT} bytes"))),
-        Some(_) => Err(ApiError::invalid(name, "a text is expected")),
+        Some(Value::String(text)) if rule(text) => Ok(Some(text.clone())),
+        Some(_) => Err(ApiError::invalid(name, format!("{expected} is expected"))),
     }
 }
 

@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use cdr_core::Hash;
 use cdr_core::canonical::to_jcs;
 use cdr_core::hash::{sha256, to_hex};
+use cdr_core::json::{MAX_BYTES, members};
 use serde_json::{Map, Value};
 
 /// Longest key that a client may choose, in bytes.
@@ -27,7 +28,7 @@ impl FromRequest<Service> for Body {
     }
 }
 
-/// The fields of a body.
+/// The fields of a body. Those that are kept as they were sent are texts of JSON here.
 pub(super) struct Object(Map<String, Value>);
 
 impl std::ops::Deref for Object {
@@ -44,14 +45,29 @@ impl Body {
     /// # Errors
     /// 400 naming the field, or `body`.
     pub(super) fn object(&self, known: &[&str]) -> Result<Object, ApiError> {
-        let fields: Map<String, Value> = serde_json::from_slice(&self.0)
-            .map_err(|e| ApiError::invalid("body", format!("a JSON object is expected: {e}")))?;
-        match fields.keys().find(|name| !known.contains(&name.as_str())) {
-            Some(name) => {
-                Err(ApiError::invalid(name, format!("unknown field; known here: {}", known.join(", "))))
+        self.object_keeping(known, "")
+    }
+
+    /// The same; what is said under `kept` becomes the text of the bytes that were sent, unless it is null: whatever
+    /// numbers it holds, nothing of it changes.
+    ///
+    /// # Errors
+    /// As [`Body::object`].
+    pub(super) fn object_keeping(&self, known: &[&str], kept: &str) -> Result<Object, ApiError> {
+        let mut fields = Map::new();
+        for (name, value) in members(&self.0, MAX_BYTES).map_err(ApiError::of_body)? {
+            if !known.contains(&&*name) {
+                let message = format!("unknown field; known here: {}", known.join(", "));
+                return Err(ApiError::invalid(name, message));
             }
-            None => Ok(Object(fields)),
+            let value = if name == kept && !value.is_null() {
+                Value::String(value.text().to_owned())
+            } else {
+                value.value().map_err(|error| ApiError::invalid(&*name, error.to_string()))?
+            };
+            fields.insert(name.into_owned(), value);
         }
+        Ok(Object(fields))
     }
 
     /// The same of a body that may be absent.
@@ -94,10 +110,14 @@ impl Headers {
     /// Text of a header.
     ///
     /// # Errors
-    /// 400 naming it if it is no text.
+    /// 400 naming it if it is no text, or is given twice.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        self.headers
-            .get(name)
+        let mut values = self.headers.get_all(name).into_iter();
+        let (first, second) = (values.next(), values.next());
+        if second.is_some() {
+            return Err(ApiError::invalid(name, "it is given twice"));
+        }
+        first
             .map(|value| value.to_str().map_err(|_| ApiError::invalid(name, "it is not plain ASCII")))
             .transpose()
     }

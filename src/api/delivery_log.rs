@@ -35,9 +35,9 @@ pub(super) async fn list(
     let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, PARAMETERS)?;
     let id = path.parsed("exportId", EXPORT_ID, export_id)?;
     let limit = input.limit()?;
-    let after = input.text("cursor").map(|text| cursor::decode(List::Deliveries, text)).transpose()?;
     let budget = service.ledger.scan_budget;
     read.raw(move |store| {
+        let after = cursor::after(store, List::Deliveries, &input)?;
         let export = find(store, id)?;
         let page = page(store, &export, after, limit, budget)?;
         let mut list = ListWriter::new();
@@ -45,7 +45,7 @@ pub(super) async fn list(
             let entry = entry(stored)?;
             list.item(|out| serde_json::to_writer(out, &entry).map_err(ApiError::internal))?;
         }
-        let next = page.next.map(|place| cursor::encode(List::Deliveries, place));
+        let next = cursor::next(store, List::Deliveries, page.next)?;
         let total = (after.is_none() && next.is_none()).then(|| list.len() as u64);
         Ok(list.finish(next.as_deref(), total))
     })

@@ -7,6 +7,7 @@ use crate::auth::AuthError;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use cdr_core::Hour;
+use cdr_core::json::JsonError;
 use cdr_raft::ReadError;
 use cdr_storage::StoreError;
 use serde_json::{Value, json};
@@ -158,6 +159,16 @@ impl ApiError {
     /// A parameter or field that can't be used.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Validation { field: field.into(), message: message.into() }
+    }
+
+    /// A body that can't be read. A key that is there twice in its outermost object is named.
+    #[allow(clippy::needless_pass_by_value)] // for `map_err`
+    pub fn of_body(error: JsonError) -> Self {
+        match error {
+            JsonError::RepeatedKey { key, depth: 1 } => Self::invalid(key, "it is given twice"),
+            JsonError::Syntax { why } => Self::invalid("body", format!("a JSON object is expected: {why}")),
+            error => Self::invalid("body", error.to_string()),
+        }
     }
 
     /// A failure that the caller can do nothing about.

@@ -2,7 +2,7 @@
 
 use super::Service;
 use super::access::{Caller, PathInput};
-use super::adjustments::text;
+use super::adjustments::{text, ticket};
 use super::answer::Answer;
 use super::body::{Body, Headers, Object};
 use super::error::ApiError;
@@ -14,6 +14,7 @@ use super::records;
 use super::schemas::Schemas;
 use crate::acts::{Act, FileOfDay, Wish, file_of_day};
 use crate::auth::{SCOPE_ADMIN, SCOPE_REGULATOR_ACK};
+use crate::texts;
 use axum::extract::State;
 use axum::http::StatusCode;
 use cdr_core::export::fold::export_id;
@@ -54,12 +55,12 @@ pub(super) async fn mark_acked(
 ) -> Result<Answer, ApiError> {
     caller.require(SCOPE_REGULATOR_ACK)?;
     let id = path.parsed("exportId", EXPORT_ID, export_id)?;
-    let body = body.object(&["atraReceiptId", "status", "rejectionReason", "payload"])?;
+    let body = body.object_keeping(&["atraReceiptId", "status", "rejectionReason", "payload"], "payload")?;
     let wish = Wish::Acknowledge {
         export_id: id,
-        receipt_id: required(&body, "atraReceiptId")?,
+        receipt_id: receipt_id(&body)?,
         rejection_reason: rejection_reason(&body)?,
-        payload: body.get("payload").filter(|payload| !payload.is_null()).cloned(),
+        payload: body.get("payload").and_then(Value::as_str).map(str::to_owned),
     };
     let act = act(caller, headers, &body, &format!("acknowledgement of {id}"), wish)?;
     let (_, applied_index) = service.ledger.perform(&act).await?;
@@ -76,6 +77,13 @@ pub(super) async fn mark_acked(
     };
     let answer = service.ledger.on_store(Work::Read, answer).await?;
     Answer::of(&answer, applied_index)
+}
+
+/// The regulator's name for its receipt.
+fn receipt_id(body: &Object) -> Result<String, ApiError> {
+    let name = "atraReceiptId";
+    let text = body.get(name).and_then(Value::as_str).filter(|text| texts::is_name(text));
+    text.map(str::to_owned).ok_or_else(|| ApiError::invalid(name, format!("{} is required", texts::NAME)))
 }
 
 /// Why the file is refused; none if it is accepted.
@@ -207,7 +215,7 @@ fn act(caller: Caller, headers: Headers, body: &Object, what: &str, wish: Wish) 
         wish,
         approver: None,
         reason: text(body, "reason")?,
-        ticket_id: text(body, "ticketId")?,
+        ticket_id: ticket(body)?,
         trace_id: headers.trace_id,
         actor,
     })

@@ -47,12 +47,12 @@ pub(super) async fn list(
     let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, PARAMETERS)?;
     let (filter, limit) = (Filter::parse(&input)?, input.limit()?);
     let of = if filter.recording_entity.is_some() { List::ExportsOfEntity } else { List::Exports };
-    let after = input.text("cursor").map(|text| cursor::decode_id(of, text)).transpose()?;
     let budget = service.ledger.scan_budget;
     read.raw(move |store| {
         let state = store.state();
         input.operator("operatorId", &state)?;
         let filter = filter.with_days(&input, &state)?;
+        let after = cursor::after_id(store, of, &input)?;
         if filter.recording_entity.is_some() {
             of_entity(store, &filter, after, limit)
         } else {
@@ -175,7 +175,7 @@ fn page(
     for export in &found {
         list.item(|out| serde_json::to_writer(out, &item(export)).map_err(ApiError::internal))?;
     }
-    let next = looked_at.filter(|_| more).map(|id| cursor::encode_id(List::Exports, id));
+    let next = cursor::next_id(store, List::Exports, looked_at.filter(|_| more))?;
     let total = (after.is_none() && next.is_none()).then(|| list.len() as u64);
     Ok(list.finish(next.as_deref(), total))
 }
@@ -221,7 +221,7 @@ fn of_entity(
             continue;
         }
         if list.len() == limit {
-            next = last.map(|id| cursor::encode_id(List::ExportsOfEntity, id));
+            next = cursor::next_id(store, List::ExportsOfEntity, last)?;
             break;
         }
         let mut shown = item(&find(store, file.id)?);

@@ -4,9 +4,9 @@ use super::error::ApiError;
 use axum::body::Bytes;
 use axum::extract::Query;
 use axum::http::Uri;
+use cdr_core::json::{MAX_BYTES, members};
 use cdr_core::time::HOUR_MS;
-use cdr_core::{CdrId, Hour, LedgerState, Millis};
-use serde_json::{Map, Value};
+use cdr_core::{CdrId, Hour, LedgerState, Millis, Uuid};
 use std::collections::BTreeMap;
 
 /// Records of a page unless the caller says otherwise.
@@ -41,17 +41,15 @@ impl Input {
     /// # Errors
     /// 400 naming the field, or `body`.
     pub fn of_body(body: &Bytes, known: &[&str]) -> Result<Self, ApiError> {
-        let fields: Map<String, Value> = serde_json::from_slice(body)
-            .map_err(|e| ApiError::invalid("body", format!("a JSON object is expected: {e}")))?;
         let mut values = BTreeMap::new();
-        for (name, value) in fields {
+        for (name, value) in members(body, MAX_BYTES).map_err(ApiError::of_body)? {
             refuse_unknown(&name, known, "field")?;
-            match value {
-                Value::String(text) => {
-                    values.insert(name, text);
+            match value.string().map_err(ApiError::of_body)? {
+                Some(text) => {
+                    values.insert(name.into_owned(), text.into_owned());
                 }
-                Value::Null => (),
-                _ => return Err(ApiError::invalid(name, "a text is expected")),
+                None if value.is_null() => (),
+                None => return Err(ApiError::invalid(name, "a text is expected")),
             }
         }
         Ok(Self(values))
@@ -144,6 +142,14 @@ impl Input {
         Ok((first, last))
     }
 
+    /// A UUID.
+    ///
+    /// # Errors
+    /// 400 naming it.
+    pub fn uuid(&self, name: &str) -> Result<Option<Uuid>, ApiError> {
+        self.parsed(name, UUID, Uuid::parse_any_case)
+    }
+
     /// An instant.
     ///
     /// # Errors
@@ -155,6 +161,8 @@ impl Input {
 
 /// What a record id looks like.
 pub const CDR_ID: &str = "a record id, `cdr_` and 26 characters";
+/// What a UUID looks like.
+pub const UUID: &str = "a UUID";
 /// What a bucket hour looks like.
 pub const BUCKET_HOUR: &str = "a full UTC hour such as 2026-04-20T13:00:00Z";
 const INSTANT: &str = "an instant of RFC 3339 such as 2026-04-20T13:00:00Z";
@@ -217,6 +225,7 @@ mod tests {
         assert_eq!(field(body(r#"{"cdrId": 7}"#)), "cdrId");
         assert_eq!(field(body("[]")), "body");
         assert_eq!(field(body("")), "body");
+        assert_eq!(field(body(r#"{"cdrId": "x", "cdr\u0049d": "y"}"#)), "cdrId");
         assert!(!body(r#"{"cdrId": null}"#).unwrap().has("cdrId"));
     }
 

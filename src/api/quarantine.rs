@@ -2,7 +2,7 @@
 
 use super::Service;
 use super::access::{Caller, PathInput};
-use super::adjustments::text;
+use super::adjustments::{text, ticket};
 use super::answer::{Answer, ListWriter};
 use super::body::{Body, Headers};
 use super::cursor::{self, List};
@@ -38,7 +38,6 @@ pub(super) async fn list(
     let parse_bool = |text: &str| text.parse::<bool>().ok();
     let unresolved = input.parsed("unresolved", "true or false", parse_bool)?;
     let limit = input.limit()?;
-    let after = input.text("cursor").map(|text| cursor::decode_id(List::Quarantine, text)).transpose()?;
     let budget = service.ledger.scan_budget;
     read.raw(move |store| {
         let operator = input.operator("operatorId", &store.state())?;
@@ -46,6 +45,7 @@ pub(super) async fn list(
             unresolved.is_none_or(|unresolved| unresolved == entry.resolved.is_none())
                 && operator.as_ref().is_none_or(|operator| *operator == entry.unfit.operator_id)
         };
+        let after = cursor::after_id(store, List::Quarantine, &input)?;
         page(store, unresolved == Some(true), fits, after, limit, budget)
     })
     .await
@@ -81,7 +81,7 @@ fn page(
     for entry in &found {
         list.item(|out| serde_json::to_writer(out, &view(entry)).map_err(ApiError::internal))?;
     }
-    let next = looked_at.filter(|_| more).map(|id| cursor::encode_id(List::Quarantine, id));
+    let next = cursor::next_id(store, List::Quarantine, looked_at.filter(|_| more))?;
     let total = (after.is_none() && next.is_none()).then(|| list.len() as u64);
     Ok(list.finish(next.as_deref(), total))
 }
@@ -144,7 +144,7 @@ async fn resolve(
         wish: Wish::Resolve { quarantine_id: id, resubmit },
         approver: None,
         reason: text(&body, "reason")?,
-        ticket_id: text(&body, "ticketId")?,
+        ticket_id: ticket(&body)?,
         trace_id: headers.trace_id,
         actor,
     };

@@ -78,11 +78,11 @@ pub(super) async fn list(
 ) -> Result<Answer, ApiError> {
     let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, PARAMETERS)?;
     let (from, to) = input.hours("bucketHourFrom", "bucketHourTo")?;
-    let after = input.text("cursor").map(|text| cursor::decode(List::Reconciliation, text)).transpose()?;
     let limit = input.limit()?;
     read.raw(move |store| {
         let operator = input.operator("operatorId", &store.state())?;
         let hours = (from.unwrap_or_default(), to.unwrap_or(Hour(u32::MAX)));
+        let after = cursor::after(store, List::Reconciliation, &input)?;
         page(store, operator.as_deref(), hours, after, limit)
     })
     .await
@@ -108,9 +108,8 @@ fn page(
         let item = Reconciliation::of(*hour, operator_id, counts);
         list.item(|out| serde_json::to_writer(out, &item).map_err(ApiError::internal))?;
     }
-    let next = found.last().filter(|_| has_more);
-    let next =
-        next.map(|(hour, number, _)| cursor::encode(List::Reconciliation, (*hour, u64::from(*number))));
+    let last = found.last().filter(|_| has_more).map(|(hour, number, _)| (*hour, u64::from(*number)));
+    let next = cursor::next(store, List::Reconciliation, last)?;
     let total = (after.is_none() && !has_more).then_some(list.len() as u64);
     Ok(list.finish(next.as_deref(), total))
 }

@@ -2,11 +2,12 @@
 
 use super::Service;
 use super::access::{Caller, PathInput};
-use super::adjustments::text;
+use super::adjustments::{text, text_of, ticket};
 use super::answer::Answer;
 use super::approval;
 use super::body::{Body, Headers};
 use super::error::ApiError;
+use super::input::UUID;
 use super::ledger::{Consistency, Work};
 use super::records::find;
 use crate::acts::{Act, Wish};
@@ -16,6 +17,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use cdr_core::job::{JOB_PREFIX, Job, JobRequest, JobState, JobStep, micros_text};
 use cdr_core::row::{Record, SYSTEM_OPERATOR};
+use cdr_core::tariff::is_version;
 use cdr_core::time::HOUR_MS;
 use cdr_core::{CdrId, Hour, LedgerState, Millis, Uuid};
 use cdr_storage::{RecordFilter, RowKind, Store};
@@ -38,9 +40,11 @@ pub(super) async fn start(
 ) -> Result<Answer, ApiError> {
     caller.require(SCOPE_WRITE)?;
     let body = body.object(&["filter", "newPricingTableId", "ticketId", "reason"])?;
-    let ticket_id = text(&body, "ticketId")?.ok_or(ApiError::TicketRequired)?;
-    let required = |name: &str| text(&body, name)?.ok_or_else(|| ApiError::invalid(name, "it is required"));
-    let (table, reason) = (required("newPricingTableId")?, required("reason")?);
+    let ticket_id = ticket(&body)?.ok_or(ApiError::TicketRequired)?;
+    let missing = |name: &str| ApiError::invalid(name, "it is required");
+    let table = text_of(&body, "newPricingTableId", "1 to 64 visible ASCII characters", is_version)?
+        .ok_or_else(|| missing("newPricingTableId"))?;
+    let reason = text(&body, "reason")?.ok_or_else(|| missing("reason"))?;
     let filter = Filter::parse(body.get("filter"))?;
     let actor = caller.0.subject.clone();
     let key = headers.request_key(&actor)?;
@@ -210,7 +214,7 @@ impl Filter {
             return Err(ApiError::invalid("filter.bucketHourTo", "it is before bucketHourFrom"));
         }
         let filter = Self {
-            tenant_id: parsed(fields, "tenantId", "a lower-case UUID", Uuid::parse)?,
+            tenant_id: parsed(fields, "tenantId", UUID, Uuid::parse_any_case)?,
             operator_id: text(fields, "operatorId")?,
             from,
             to,

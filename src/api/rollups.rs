@@ -66,10 +66,10 @@ pub(super) async fn list(
 ) -> Result<Answer, ApiError> {
     let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, PARAMETERS)?;
     let (from, to) = input.hours("bucketHourFrom", "bucketHourTo")?;
-    let after = input.text("cursor").map(|text| cursor::decode(List::Rollups, text)).transpose()?;
     let limit = input.limit()?;
     read.raw(move |store| {
         let operator = input.operator("operatorId", &store.state())?;
+        let after = cursor::after(store, List::Rollups, &input)?;
         page(store, operator.as_deref(), (from, to), after, limit)
     })
     .await
@@ -94,7 +94,7 @@ fn page(
                 continue;
             }
             if list.len() == limit {
-                let next = last.map(|place| cursor::encode(List::Rollups, place));
+                let next = cursor::next(store, List::Rollups, last)?;
                 return Ok(list.finish(next.as_deref(), None));
             }
             list.item(|out| {

@@ -6,7 +6,7 @@
 
 use super::Service;
 use super::access::{Caller, PathInput};
-use super::adjustments::text;
+use super::adjustments::{text, ticket};
 use super::answer::{Answer, ListWriter};
 use super::approval;
 use super::body::{Body, Headers};
@@ -188,7 +188,7 @@ pub(super) async fn activate(
             configured: schemas.configured.clone(),
         }),
         reason: text(&body, "reason")?,
-        ticket_id: text(&body, "ticketId")?,
+        ticket_id: ticket(&body)?,
         trace_id: headers.trace_id,
         approver: Some(approver.clone()),
         actor: actor.clone(),

@@ -7,6 +7,7 @@ use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -123,7 +124,7 @@ impl DevIssuer {
     ///
     /// # Errors
     /// [`DevIssuerError::Sign`].
-    pub fn sign(&self, claims: &Value) -> Result<String, DevIssuerError> {
+    pub fn sign(&self, claims: &impl Serialize) -> Result<String, DevIssuerError> {
         let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::RS256) };
         encode(&header, claims, &self.key).map_err(|e| DevIssuerError::Sign(e.to_string()))
     }

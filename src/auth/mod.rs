@@ -82,6 +82,9 @@ pub enum AuthError {
     /// No credentials.
     #[error("a bearer token is required: send the header `Authorization: Bearer <token>`")]
     Missing,
+    /// Credentials of two callers, or twice those of one.
+    #[error("the header Authorization is given twice")]
+    Twice,
     /// Not a token at all, or one that names no key.
     #[error("the bearer token is not a signed JWT with a kid")]
     Malformed,

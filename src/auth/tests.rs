@@ -128,3 +128,108 @@ fn a_changed_key_set_is_read_again_and_a_damaged_one_is_not_used() {
     std::fs::write(issuer.jwks_path(), r#"{"keys": [{"kty": "EC", "kid": "x"}]}"#).unwrap();
     assert!(matches!(verifier.reload(), Err(KeySetError::Empty { .. })));
 }
+
+/// Claims that name one of their own twice.
+struct Twice(i64);
+
+impl serde::Serialize for Twice {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "exp": self.0, "sub": "u", "scope": "cdr:read"});
+        let more = [("scope".to_owned(), json!("cdr:admin"))];
+        serializer.collect_map(claims.as_object().unwrap().clone().into_iter().chain(more))
+    }
+}
+
+#[test]
+fn a_token_that_reads_in_two_ways_is_refused() {
+    let (_dir, issuer, verifier) = house();
+    assert_eq!(ask(&verifier, &issuer.sign(&Twice(now() + 60)).unwrap()), Err(AuthError::Claims));
+    let good = issuer.token("u", &[], 60).unwrap();
+    let parts: Vec<&str> = good.split('.').collect();
+    let header = String::from_utf8(URL_SAFE_NO_PAD.decode(parts[0]).unwrap()).unwrap();
+    let twice = URL_SAFE_NO_PAD.encode(header.replacen('{', "{\"alg\":\"RS256\",", 1));
+    assert_eq!(ask(&verifier, &format!("{twice}.{}.{}", parts[1], parts[2])), Err(AuthError::Malformed));
+}
+
+#[test]
+fn who_acts_has_a_name_that_can_be_seen() {
+    let (_dir, issuer, verifier) = house();
+    for (subject, is_good) in [
+        ("u", true),
+        ("Zarghuna Amiri", true),
+        ("", false),
+        ("\u{200b}", false),
+        ("a\nb", false),
+        (&"x".repeat(201), false),
+    ] {
+        let asked = ask(&verifier, &issuer.token(subject, &[], 60).unwrap());
+        assert_eq!(asked.is_ok(), is_good, "{subject:?}");
+        assert!(is_good || asked == Err(AuthError::Claims));
+    }
+}
+
+/// The key set of `issuer` with other keys around its own.
+fn with_others(issuer: &DevIssuer, others: &[serde_json::Value]) {
+    let text = std::fs::read_to_string(issuer.jwks_path()).unwrap();
+    let mut set: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let keys = set["keys"].as_array_mut().unwrap();
+    let own = keys.len() - 1;
+    for (i, other) in others.iter().enumerate() {
+        keys.insert(if i % 2 == 0 { own } else { keys.len() }, other.clone());
+    }
+    std::fs::write(issuer.jwks_path(), set.to_string()).unwrap();
+}
+
+#[test]
+fn one_odd_key_leaves_the_others_in_use() {
+    let (_dir, issuer, verifier) = house();
+    let token = issuer.token("u", &[], 60).unwrap();
+    let text = std::fs::read_to_string(issuer.jwks_path()).unwrap();
+    let set: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let own = &set["keys"][0];
+    let with = |name: &str, value: serde_json::Value| {
+        let mut key = own.clone();
+        key["kid"] = json!(format!("odd {name}"));
+        key[name] = value;
+        key
+    };
+    let padded = format!("{}=", own["n"].as_str().unwrap());
+    let odd = [
+        json!({"kid": "no kty", "n": own["n"], "e": own["e"]}),
+        json!({"kty": "EC", "kid": own["kid"], "crv": "P-256", "x": "AA", "y": "AA"}),
+        json!({"kty": "oct", "k": "AA"}),
+        with("n", json!(padded)),
+        with("n", json!("AQAB")),
+        with("n", json!(7)),
+        with("e", json!("")),
+        with("e", json!("Ag")),
+        with("alg", json!("RS512")),
+        with("use", json!("enc")),
+        with("key_ops", json!(["sign"])),
+        with("kid", json!(null)),
+        json!("a text"),
+        json!(null),
+        json!([own]),
+    ];
+    with_others(&issuer, &odd);
+    verifier.reload().unwrap();
+    assert!(ask(&verifier, &token).is_ok());
+    let twice = format!("{{\"kty\":\"RSA\",\"kty\":\"RSA\"}},{own}");
+    std::fs::write(issuer.jwks_path(), format!("{{\"more\":1,\"keys\":[{twice}]}}")).unwrap();
+    verifier.reload().unwrap();
+    assert!(ask(&verifier, &token).is_ok(), "a key with a member twice is no other key's fault");
+}
+
+#[test]
+fn a_kid_names_one_key() {
+    let (_dir, issuer, verifier) = house();
+    let token = issuer.token("u", &[], 60).unwrap();
+    let text = std::fs::read_to_string(issuer.jwks_path()).unwrap();
+    let set: serde_json::Value = serde_json::from_str(&text).unwrap();
+    with_others(&issuer, &[set["keys"][0].clone()]);
+    let error = verifier.reload().unwrap_err();
+    assert!(matches!(&error, KeySetError::RepeatedKid { kid, .. } if set["keys"][0]["kid"] == kid.as_str()));
+    assert!(ask(&verifier, &token).is_ok(), "the keys read before stay in use");
+    std::fs::write(issuer.jwks_path(), text.replacen('{', "{\"keys\":[],", 1)).unwrap();
+    assert!(matches!(verifier.reload(), Err(KeySetError::Syntax { .. })), "a set that reads in two ways");
+}

@@ -2,6 +2,7 @@
 
 use crate::tls;
 use anyhow::{Context, bail};
+use cdr_core::json::{self, MAX_FILE_BYTES};
 use reqwest::blocking::Client;
 use serde_json::Value;
 use std::path::Path;
@@ -50,6 +51,6 @@ impl Remote {
         if !status.is_success() {
             bail!("{url} answers {status}: {}", String::from_utf8_lossy(&body));
         }
-        serde_json::from_slice(&body).with_context(|| format!("{url} does not answer in JSON"))
+        json::value(&body, MAX_FILE_BYTES).with_context(|| format!("{url} does not answer in JSON"))
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::signer::DevRoot;
 use anyhow::{Context, bail};
+use cdr_core::json::{self, MAX_FILE_BYTES};
 use cdr_core::proof::{PortableProof, Trust, Violation, parse_public_key};
 use serde_json::{Value, json};
 use std::io::Read;
@@ -52,18 +53,18 @@ pub fn run(options: &VerifyRecordOptions) -> u8 {
 
 fn read(options: &VerifyRecordOptions) -> anyhow::Result<(PortableProof, Option<Trust>)> {
     let file = &options.file;
-    let mut text = String::new();
+    let mut text = Vec::new();
     if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).context("standard input can't be read")?;
+        std::io::stdin().read_to_end(&mut text).context("standard input can't be read")?;
     } else {
-        text = std::fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))?;
+        text = std::fs::read(file).with_context(|| format!("{} can't be read", file.display()))?;
     }
     let trust = match &options.trust {
         None => None,
         Some((cluster_id, path)) => Some(read_trust(cluster_id, path)?),
     };
-    let proof =
-        serde_json::from_str(&text).with_context(|| format!("{} is no proof file", file.display()))?;
+    let proof = json::read(&text, MAX_FILE_BYTES)
+        .with_context(|| format!("{} is no proof file that can be read in one way only", file.display()))?;
     Ok((proof, trust))
 }
 

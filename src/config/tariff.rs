@@ -96,7 +96,7 @@ macro_rules! from_text {
 }
 
 from_text! {
-    Uuid: Uuid::parse, "a lower-case UUID";
+    Uuid: Uuid::parse_any_case, "a UUID";
     ChargeType: ChargeType::parse, "one of MO, MT, BROADCAST, INTERNATIONAL_MT, P2P, A2P";
     Direction: Direction::parse, "MO or MT";
     Money: exact_amount, "a plain decimal number in quotes of at most six fraction digits, such as \"0.0128\"";

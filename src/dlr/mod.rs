@@ -1,12 +1,14 @@
 //! Delivery receipts (DLRs) as they arrive on the bus: a tolerant reader, and the rules for every field.
 //!
-//! Unknown fields are ignored. What the ledger could not keep faithfully is refused: text that is not JSON, a key that
-//! appears twice in one object, half a surrogate pair, more than [`MAX_DLR_BYTES`]. [`parse`] borrows from the input
-//! wherever the text has no escapes. Whether the operator is registered is for the caller to decide.
+//! Unknown fields are ignored, whatever numbers they hold. What the ledger could not keep faithfully is refused
+//! ([`cdr_core::json`]): text that is not JSON, a key that appears twice in one object, half a surrogate pair, deep
+//! nesting, more than [`MAX_DLR_BYTES`]. [`parse`] borrows from the input wherever the text has no escapes. Whether the
+//! operator is registered is for the caller to decide.
 
 mod reader;
 mod rules;
 
+pub(crate) use reader::refused;
 pub use rules::{is_e164, is_imsi, is_reference, is_sender};
 
 use std::borrow::Cow;
@@ -16,7 +18,7 @@ use cdr_core::row::{ChargeType, Direction, Encoding, FinalState};
 use cdr_core::{Millis, Uuid};
 
 /// Largest inbound message, in bytes.
-pub const MAX_DLR_BYTES: usize = 65_536;
+pub const MAX_DLR_BYTES: usize = cdr_core::json::MAX_BYTES;
 
 /// A receipt of a final state, with every field checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +84,8 @@ pub enum Reason {
     NotJson,
     /// JSON, but not an object.
     NotAnObject,
+    /// Nested deeper than [`cdr_core::json::MAX_DEPTH`].
+    TooDeep,
     /// A known field is there twice.
     RepeatedField(&'static str),
     /// Some other key is there twice in one object.
@@ -110,6 +114,7 @@ impl fmt::Display for Reason {
             Self::TooLarge => write!(f, "message is over {MAX_DLR_BYTES} bytes"),
             Self::NotJson => f.write_str("message is not valid JSON"),
             Self::NotAnObject => f.write_str("message is not a JSON object"),
+            Self::TooDeep => write!(f, "message is nested more than {} deep", cdr_core::json::MAX_DEPTH),
             Self::RepeatedField(field) => write!(f, "{field} appears twice"),
             Self::RepeatedKey => f.write_str("a key appears twice in one object"),
             Self::Missing(field) => write!(f, "{field} is missing"),
@@ -126,12 +131,7 @@ impl fmt::Display for Reason {
 /// States that are not final are reported before the other fields are looked at, since such receipts need not have
 /// them.
 pub fn parse(payload: &[u8]) -> Parsed<'_> {
-    let outcome = if payload.len() > MAX_DLR_BYTES {
-        Err(Reason::TooLarge)
-    } else {
-        reader::read(payload).and_then(rules::check)
-    };
-    outcome.unwrap_or_else(|reason| Parsed::Malformed { reason })
+    reader::read(payload).and_then(rules::check).unwrap_or_else(|reason| Parsed::Malformed { reason })
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 
 use cdr_core::row::{ChargeType, Direction, Encoding, FinalState};
+use cdr_core::tariff::is_operator;
 use cdr_core::{Millis, Uuid};
 
 use super::reader::{Raw, RawDlr};
 use super::{Dlr, Parsed, Reason};
+use crate::texts;
 
 const NON_FINAL_STATES: [&str; 4] = ["ACCEPTED", "BUFFERED", "ENROUTE", "UNKNOWN"];
 
@@ -26,9 +28,9 @@ pub(super) fn check(raw: RawDlr<'_>) -> Result<Parsed<'_>, Reason> {
         Err(known) => return Ok(Parsed::Ignored(known)),
     };
     Ok(Parsed::Final(Box::new(Dlr {
-        message_id: required("messageId", raw.message_id, UUID, uuid)?,
-        tenant_id: optional("tenantId", raw.tenant_id, UUID, uuid)?,
-        operator_id: required_text("operatorId", raw.operator_id, "an operator id", is_operator_id)?,
+        message_id: required("messageId", raw.message_id, UUID, Uuid::parse_any_case)?,
+        tenant_id: optional("tenantId", raw.tenant_id, UUID, Uuid::parse_any_case)?,
+        operator_id: required_text("operatorId", raw.operator_id, "an operator id", is_operator)?,
         final_state,
         direction: required("direction", raw.direction, "MO or MT", Direction::parse)?,
         charge_type: required("chargeType", raw.charge_type, "a known charge type", ChargeType::parse)?,
@@ -57,8 +59,13 @@ pub(super) fn check(raw: RawDlr<'_>) -> Result<Parsed<'_>, Reason> {
         encoding: required("encoding", raw.encoding, "a known encoding", Encoding::parse)?,
         submitted_at: optional("submittedAt", raw.submitted_at, INSTANT, Millis::parse)?,
         final_at: required("finalAt", raw.final_at, INSTANT, Millis::parse)?,
-        failure_code: optional_text("failureCode", raw.failure_code, "a string", |_| true)?,
-        trace_id: required_text("traceId", raw.trace_id, "a non-empty string", |text| !text.is_empty())?,
+        failure_code: optional_text(
+            "failureCode",
+            raw.failure_code,
+            texts::FAILURE_CODE,
+            texts::is_failure_code,
+        )?,
+        trace_id: required_text("traceId", raw.trace_id, texts::ID, texts::is_id)?,
     })))
 }
 
@@ -115,17 +122,6 @@ fn segment_count(raw: &Raw<'_>) -> Result<u8, Reason> {
     }
 }
 
-/// UUIDs are lower-case in the ledger; upper-case digits on the way in name the same UUID.
-fn uuid(text: &str) -> Option<Uuid> {
-    Uuid::parse(text).or_else(|| Uuid::parse(&text.to_ascii_lowercase()))
-}
-
-fn is_operator_id(text: &str) -> bool {
-    (1..=16).contains(&text.len())
-        && !text.starts_with('_')
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-}
-
 /// `^\+[1-9][0-9]{1,14}$`
 pub fn is_e164(text: &str) -> bool {
     match text.as_bytes() {
@@ -136,7 +132,7 @@ pub fn is_e164(text: &str) -> bool {
     }
 }
 
-/// The operator's reference of a message: 1-20 characters.
+/// The operator's reference of a message: 1-20 characters, none of them hidden.
 pub fn is_reference(text: &str) -> bool {
     fits(text, 20)
 }
@@ -146,7 +142,7 @@ pub fn is_sender(text: &str) -> bool {
     if text.starts_with('+') {
         return is_e164(text);
     }
-    fits(text, 11) && text.chars().any(char::is_alphanumeric) && !text.chars().any(char::is_control)
+    fits(text, 11) && text.chars().any(char::is_alphanumeric)
 }
 
 /// 6-15 digits.
@@ -154,7 +150,7 @@ pub fn is_imsi(text: &str) -> bool {
     (6..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// 1 to `most` characters.
+/// 1 to `most` characters, none of them hidden.
 fn fits(text: &str, most: usize) -> bool {
-    !text.is_empty() && (text.len() <= most || text.chars().count() <= most)
+    (text.len() <= most || text.chars().count() <= most) && texts::is_shown(text)
 }

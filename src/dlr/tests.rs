@@ -5,6 +5,7 @@ use proptest::sample::select;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::texts::is_shown;
 
 fn receipt() -> Map<String, Value> {
     let value = json!({
@@ -150,6 +151,25 @@ fn size_is_limited() {
 fn deep_nesting_is_refused_not_overflowed() {
     let text = with("x", json!("PLACE")).replace("\"PLACE\"", &"[".repeat(30_000));
     assert_eq!(reason(&text), "message is not valid JSON");
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    for key in ["x", "imsi"] {
+        let text = with(key, json!("PLACE")).replace("\"PLACE\"", &nested(32));
+        assert_eq!(reason(&text), "message is nested more than 32 deep", "{key}");
+    }
+    let text = with("x", json!("PLACE")).replace("\"PLACE\"", &nested(31));
+    assert!(matches!(parse(text.as_bytes()), Parsed::Final(_)));
+}
+
+#[test]
+fn numbers_of_unknown_fields_are_nobodys_concern() {
+    for number in ["1e400", "-1e-400", "9007199254740993", "123456789012345678901234567890", "[1e400]"] {
+        let text = with("x", json!("PLACE")).replace("\"PLACE\"", number);
+        assert!(matches!(parse(text.as_bytes()), Parsed::Final(_)), "{number}");
+    }
+    for number in ["3.0", "3e0", "1e400", "-1", "256", "18446744073709551616"] {
+        let text = with("segmentCount", json!("PLACE")).replace("\"PLACE\"", number);
+        assert_eq!(reason(&text), "segmentCount is not an integer from 1 to 255", "{number}");
+    }
 }
 
 /// Every field with values that it takes and values that it refuses.
@@ -193,6 +213,8 @@ fn each_field_has_its_rule() {
                 json!("+0701234567"),
                 json!("+x"),
                 json!("a\nb"),
+                json!("a\u{202e}b"),
+                json!("a\u{200b}"),
                 json!(" "),
                 json!("..."),
                 json!(1),
@@ -222,7 +244,7 @@ fn each_field_has_its_rule() {
         (
             "messageReference",
             vec![json!("x"), long(20), json!("é".repeat(20))],
-            vec![json!(""), long(21), json!(5)],
+            vec![json!(""), long(21), json!(5), json!("\u{200b}"), json!(" "), json!("a\u{0}")],
         ),
         (
             "segmentCount",
@@ -232,7 +254,12 @@ fn each_field_has_its_rule() {
         ("encoding", vec![json!("GSM7"), json!("GSM8_LATIN")], vec![json!("UTF8"), json!(8)]),
         (
             "submittedAt",
-            vec![json!(null), json!("2026-04-20T13:00:00Z"), json!("2026-04-20T13:00:00.123456789-11:30")],
+            vec![
+                json!(null),
+                json!("2026-04-20T13:00:00Z"),
+                json!("2026-04-20t13:00:00.5z"),
+                json!("2026-04-20T13:00:00.123456789-11:30"),
+            ],
             vec![json!("2026-04-20"), json!(1_776_690_000), json!("")],
         ),
         (
@@ -248,8 +275,16 @@ fn each_field_has_its_rule() {
                 json!(0),
             ],
         ),
-        ("failureCode", vec![json!("ABSENT"), json!(""), json!(null)], vec![json!(5), json!([])]),
-        ("traceId", vec![json!("t")], vec![json!(""), json!(1)]),
+        (
+            "failureCode",
+            vec![json!("ABSENT"), json!(""), json!(null), json!("غایب"), long(100)],
+            vec![json!(5), json!([]), long(101), long(60_000), json!("\u{feff}"), json!("a\tb")],
+        ),
+        (
+            "traceId",
+            vec![json!("t"), long(128)],
+            vec![json!(""), json!(1), long(129), json!("a b"), json!("é"), json!("\u{200b}")],
+        ),
     ];
     for (key, good, bad) in cases {
         for value in good {
@@ -335,7 +370,7 @@ fn oracle(fields: &Map<String, Value>) -> Option<Result<(), String>> {
             || (!text.starts_with('+')
                 && (1..=11).contains(&count)
                 && text.chars().any(char::is_alphanumeric)
-                && !text.chars().any(char::is_control))
+                && is_shown(text))
     };
     let operator = |text: &str| {
         (1..=16).contains(&text.chars().count())
@@ -355,12 +390,14 @@ fn oracle(fields: &Map<String, Value>) -> Option<Result<(), String>> {
             (6..=15).contains(&text.chars().count()) && text.chars().all(|c| c.is_ascii_digit())
         }),
         ("serviceCenterAddress", &e164),
-        ("messageReference", &|text| (1..=20).contains(&text.chars().count())),
+        ("messageReference", &|text| (1..=20).contains(&text.chars().count()) && is_shown(text)),
         ("encoding", &one_of(&["GSM7", "UCS2", "GSM8_LATIN"])),
         ("submittedAt", &instant),
         ("finalAt", &instant),
-        ("failureCode", &|_| true),
-        ("traceId", &|text| !text.is_empty()),
+        ("failureCode", &|text| text.is_empty() || text.len() <= 100 && is_shown(text)),
+        ("traceId", &|text| {
+            (1..=128).contains(&text.len()) && text.chars().all(|c| ('!'..='~').contains(&c))
+        }),
     ];
     let mut wrong: Vec<String> =
         rules.iter().filter(|(key, rule)| is_wrong(key, rule)).map(|(key, _)| (*key).to_owned()).collect();
@@ -378,8 +415,8 @@ mod slow_time {
         type Err = ();
 
         fn from_str(text: &str) -> Result<Self, ()> {
-            let (date, rest) = text.split_once('T').ok_or(())?;
-            let zone_at = rest.find(['Z', '+', '-']).ok_or(())?;
+            let (date, rest) = text.split_once(['T', 't']).ok_or(())?;
+            let zone_at = rest.find(['Z', 'z', '+', '-']).ok_or(())?;
             let (time, zone) = rest.split_at(zone_at);
             let number = |text: &str, length: usize| {
                 if text.len() == length && text.bytes().all(|b| b.is_ascii_digit()) {
@@ -396,7 +433,7 @@ mod slow_time {
             let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
             let time: Vec<_> = time.split(':').collect();
             let [hour, minute, second] = time[..] else { return Err(()) };
-            let zone_ok = zone == "Z" || {
+            let zone_ok = zone == "Z" || zone == "z" || {
                 let (hours, minutes) = zone[1..].split_once(':').ok_or(())?;
                 number(hours, 2)? <= 23 && number(minutes, 2)? <= 59
             };
@@ -444,7 +481,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         "[+]?[0-9]{0,18}",
         "[+][1-9][0-9]{0,15}",
         "[A-Za-z0-9_-]{0,18}",
-        "(19|20|21)[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9]([.][0-9]{1,6})?(Z|[+-][0-2][0-9]:[0-9]{2})",
+        "(19|20|21)[0-9]{2}-[01][0-9]-[0-3][0-9][Tt][0-2][0-9]:[0-6][0-9]:[0-6][0-9]([.][0-9]{1,6})?(Z|z|[+-][0-2][0-9]:[0-9]{2})",
         "[0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
         select(vec![
             "DELIVERED",

@@ -14,6 +14,7 @@ use cdr_core::export::fold::{export_id, quarantine_id};
 use cdr_core::export::quarantine::{QuarantineStep, Quarantined};
 use cdr_core::export::step::DeliveryStep;
 use cdr_core::export::{Export, Outcome};
+use cdr_core::json::{MAX_BYTES, value_or_texts};
 use cdr_core::row::{Row, System};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -58,7 +59,7 @@ impl<S: Sources> Derivation<'_, S> {
                 retry_count,
                 ..
             } => {
-                let payload = payload.clone().unwrap_or_default();
+                let payload = payload.as_ref().map(sent).unwrap_or_default();
                 let refusal =
                     Refusal { why, receipt_id: Some(atra_receipt_id), payload, retry_count: *retry_count };
                 self.rejected(row, &step, refusal, sink)
@@ -143,6 +144,13 @@ impl<S: Sources> Derivation<'_, S> {
         };
         found.ok_or_else(|| self.missing(format!("quarantine entry {name}")))
     }
+}
+
+/// What the regulator sent, as a value: the row holds the text of its JSON. Numbers that a double does not hold are
+/// texts.
+fn sent(payload: &Value) -> Value {
+    let text = payload.as_str().and_then(|text| value_or_texts(text.as_bytes(), MAX_BYTES).ok());
+    text.unwrap_or_else(|| payload.clone())
 }
 
 /// Why a file counts as refused.

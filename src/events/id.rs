@@ -72,9 +72,9 @@ impl EventId {
         (index, high | low)
     }
 
-    /// Parses the lower-case text of an id; `None` for anything that is no UUIDv8.
+    /// Parses the text of an id; `None` for anything that is no UUIDv8.
     pub fn parse(text: &str) -> Option<Self> {
-        let uuid = Uuid::parse(text)?;
+        let uuid = Uuid::parse_any_case(text)?;
         (uuid.0[6] >> 4 == 8 && uuid.0[8] >> 6 == 2).then_some(Self(uuid))
     }
 

@@ -17,7 +17,7 @@ mod pump;
 pub use dead_letter::dead_letter_names;
 pub(crate) use dead_letter::{dead_letter, inbound_limit_bytes, put_away};
 pub use ids::IdSource;
-pub(crate) use projection::Projector;
+pub(crate) use projection::{Projector, event_times};
 pub use pump::{Ingest, IngestError, IngestSettings};
 
 #[cfg(test)]

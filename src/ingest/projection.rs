@@ -4,12 +4,20 @@ use crate::dlr::{Dlr, Reason};
 use crate::pricing::{PriceBook, PriceQuery, Pricing};
 use cdr_core::row::{BillingIndicator, Draft, Record, Sms};
 use cdr_core::state::LedgerState;
-use cdr_core::time::HOUR_MS;
+use cdr_core::time::{HOUR_MS, MAX_MILLIS};
 use cdr_core::{CdrId, Millis};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// How far an event may be ahead of the clock. The ledger remembers messages for as much longer than its horizon.
 const MOST_AHEAD_MS: i64 = HOUR_MS;
+
+/// The times that the event of a receipt may have which is recorded at `now`: back to the horizon over which duplicates
+/// are recognised, and little ahead of the clock.
+pub fn event_times(state: &LedgerState, now: Millis) -> RangeInclusive<Millis> {
+    let horizon = state.cluster.as_ref().map_or(0, |cluster| i64::from(cluster.dedup_horizon_hours));
+    Millis((now.0 - horizon * HOUR_MS).max(0))..=Millis((now.0 + MOST_AHEAD_MS).min(MAX_MILLIS))
+}
 
 /// What a projection needs besides the receipt and the state.
 #[derive(Clone)]
@@ -60,11 +68,11 @@ impl Projector {
         now: Millis,
         book: &'a PriceBook,
     ) -> Result<Draft<'a>, Reason> {
-        let horizon = state.cluster.as_ref().map_or(0, |c| i64::from(c.dedup_horizon_hours));
-        if dlr.final_at.0 < now.0 - horizon * HOUR_MS {
+        let event_times = event_times(state, now);
+        if dlr.final_at < *event_times.start() {
             return Err(Reason::BeyondHorizon);
         }
-        if dlr.final_at.0 > now.0 + MOST_AHEAD_MS {
+        if dlr.final_at > *event_times.end() {
             return Err(Reason::AheadOfClock);
         }
         let partition = state.partition(&dlr.operator_id).ok_or(Reason::UnknownOperator)?;

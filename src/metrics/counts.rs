@@ -130,11 +130,6 @@ impl Metrics {
         self.mismatches.with_label_values(&[what.as_str()]).inc();
     }
 
-    /// A request ended in a programming error.
-    pub fn panicked(&self) {
-        self.panics.inc();
-    }
-
     /// The signer gave what it was asked for.
     pub fn signer_answers(&self) {
         self.signer_rests();

@@ -6,6 +6,7 @@
 
 mod counts;
 mod figures;
+mod panics;
 mod registrar;
 #[cfg(test)]
 mod tests;
@@ -66,7 +67,6 @@ pub struct Metrics {
     clock_offset_ms: IntGauge,
     requests: HistogramVec,
     mismatches: IntCounterVec,
-    panics: IntCounter,
     consumed: IntCounterVec,
     pricing_calls: IntCounterVec,
     pricing_breaker: IntGaugeVec,
@@ -91,6 +91,7 @@ impl Metrics {
     pub fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let add = Registrar(&registry);
+        add.add(panics::counter()?)?;
         let metrics = Self {
             messages: add.counters(
                 "cdr_ingest_messages_total",
@@ -142,7 +143,6 @@ impl Metrics {
                 "Verifications that found something changed",
                 &["what"],
             )?,
-            panics: add.counter("cdr_api_panics_total", "Requests that ended in a programming error")?,
             consumed: add.counters(
                 "cdr_consumed_messages_total",
                 "Messages of the other services, by consumer and what became of them",

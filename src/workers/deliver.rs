@@ -11,6 +11,7 @@ use crate::delivery::{
 use crate::export::{ExportFiles, FilesError};
 use crate::metrics::Metrics;
 use crate::proposer::Proposer;
+use crate::texts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cdr_core::Millis;
@@ -243,7 +244,7 @@ fn attempts(export: &Export) -> Vec<policy::Attempt> {
 }
 
 fn failed(error: &DeliveryError) -> Outcome {
-    Outcome::Failed { error: error.class.as_str().to_owned(), reason: error.to_string() }
+    Outcome::Failed { error: error.class.as_str().to_owned(), reason: texts::clipped(&error.to_string()) }
 }
 
 /// The same for the same file and number of attempts, so that a due time stays where it is.

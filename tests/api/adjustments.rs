@@ -208,6 +208,82 @@ fn what_can_not_be_done_is_named() {
     assert!(DESK.store().state().head.row_count >= rows);
 }
 
+/// Sends a body as it stands to a record of the shared house.
+fn adjust_raw(id: impl std::fmt::Display, body: &str) -> Answer {
+    DESK.post_as(&path_of(id), body.as_bytes(), WRITE)
+}
+
+#[test]
+fn a_body_that_reads_in_two_ways_is_refused() {
+    let of = |more: &str| format!(r#"{{"type":"VOID","voidReason":"X","ticketId":"T-1"{more}}}"#);
+    for (body, field) in [
+        (of(r#","ticketId":"T-2""#), "ticketId"),
+        (of(r#","t\u0079pe":"CORRECTION""#), "type"),
+        (of(r#","type":"VOID""#), "type"),
+        (of(r#","correctedFields":{"imsi":null,"imsi":"412011234567890"}"#), "body"),
+        (of(r#","correctedFields":{"a":[{"b":1,"\u0062":2}]}"#), "body"),
+        (of(&format!(r#","correctedFields":{}1{}"#, "[".repeat(32), "]".repeat(32))), "body"),
+        (of(&format!(r#","correctedFields":{}1{}"#, "[".repeat(125), "]".repeat(125))), "body"),
+        (of(r#","reason":"\ud800""#), "body"),
+    ] {
+        let answer = adjust_raw(cdr_id(20), &body);
+        assert_eq!((answer.status, answer.field()), (400, field), "{body}: {answer:?}");
+    }
+    for number in ["3.0", "3e0", "1e400", "9007199254740993", "256"] {
+        let fields = format!(r#"{{"segmentCount":{number}}}"#);
+        let body = correction(&json!("PLACE")).to_string().replace("\"PLACE\"", &fields);
+        let answer = adjust_raw(cdr_id(20), &body);
+        assert_eq!(answer.status, 400, "{number}: {answer:?}");
+    }
+    let twice = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")];
+    let answer = post_as(&DESK, "tester", &path_of(cdr_id(20)), &void(), &twice);
+    assert_eq!((answer.status, answer.field()), (400, "Idempotency-Key"), "{answer:?}");
+    let token = DESK.token(&["cdr:read"]);
+    let authorization = format!("Bearer {token}");
+    let twice = [("Authorization", authorization.as_str()), ("Authorization", authorization.as_str())];
+    assert_eq!(DESK.get_with("/v1/cdr/records", &twice).status, 401);
+    assert_eq!(DESK.get(&path_of(cdr_id(20))).items().len(), 0, "nothing of this is in the log");
+}
+
+#[test]
+fn corrections_and_reasons_obey_the_rules_of_inbound_messages() {
+    let charge = |amount: &str| json!({"chargeAmount": amount, "tapTariffClass": "A042"});
+    let mut cases: Vec<(Value, &str)> = vec![
+        (correction(&charge("-0.000001")), "chargeAmount"),
+        (correction(&charge("-1")), "chargeAmount"),
+        (correction(&json!({"eventTimeStamp": "1970-01-01T00:00:00Z"})), "eventTimeStamp"),
+        (correction(&json!({"eventTimeStamp": "9999-12-31T00:00:00Z"})), "eventTimeStamp"),
+        (correction(&json!({"failureCode": "x".repeat(101)})), "failureCode"),
+        (correction(&json!({"failureCode": "\u{200b}"})), "failureCode"),
+    ];
+    for ticket in ["\u{200b}", "two words", "é", &"x".repeat(129)] {
+        let mut body = void();
+        body["ticketId"] = json!(ticket);
+        cases.push((body, "ticketId"));
+    }
+    for reason in ["\u{200b}", "a\u{202e}b", &"x".repeat(1_001)] {
+        let mut body = void();
+        body["reason"] = json!(reason);
+        cases.push((body, "reason"));
+    }
+    for (body, field) in cases {
+        let answer = adjust(cdr_id(21), &body);
+        assert_eq!((answer.status, answer.field()), (400, field), "{body}: {answer:?}");
+    }
+    let id = message_id(21).to_string();
+    assert_ne!(id, id.to_uppercase());
+    for text in [&id, &id.to_uppercase()] {
+        assert_eq!(DESK.get(&format!("/v1/cdr/records?messageId={text}")).items().len(), 1, "{text}");
+    }
+    let tenant =
+        json!({"tenantId": TENANT.to_string().to_uppercase(), "eventTimeStamp": "2026-04-20t13:00:00z"});
+    let row = record(&DESK, row_id(&adjust(cdr_id(21), &correction(&tenant))));
+    assert_eq!(
+        (&row.body["tenantId"], &row.body["eventTimeStamp"]),
+        (&json!(TENANT.to_string()), &json!("2026-04-20T13:00:00.000Z"))
+    );
+}
+
 #[test]
 fn a_repeated_request_is_answered_as_before_also_after_a_restart() {
     let house = House::build();

@@ -406,21 +406,67 @@ fn the_regulator_says_once_what_it_thinks_of_a_file() {
     );
 }
 
+#[test]
+fn what_the_regulator_sends_along_is_kept_byte_for_byte() {
+    let file = Opened::of("payloads", "2026-04-11", 1).sign(&FILES);
+    let path = format!("/v1/cdr/exports/{file}/mark-acked");
+    let said = |payload: &str| {
+        let fields = r#""atraReceiptId":"R-1","status":"REJECTED","rejectionReason":"SCHEMA_MISMATCH""#;
+        FILES.post_as(
+            &path,
+            format!("{{{fields},\"payload\": {payload} }}").as_bytes(),
+            &["cdr:regulator-ack"],
+        )
+    };
+    let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    for refused in [&deep(32), &deep(125), r#"{"a":1,"a":1}"#, r#"[{"\u0061":1,"a":1}]"#, r#""\ud800""#] {
+        let answer = said(refused);
+        assert_eq!((answer.status, answer.field()), (400, "body"), "{refused}: {answer:?}");
+    }
+    for kept in [
+        r#"{ "n": 9007199254740993, "m": [1234567890123456789, 1e400, 0.10, -0] }"#,
+        &deep(31),
+        r#""9007199254740993""#,
+        "18446744073709551616",
+        "false",
+    ] {
+        delivered(&FILES, &file);
+        assert_eq!(said(kept).status, 200, "{kept}");
+        let log = get(&format!("exports/{file}/delivery-log"));
+        assert_eq!(log.items().last().unwrap()["payload"], kept);
+        assert_eq!(post(&format!("exports/{file}/redrop"), &json!({}), ADMIN, &[]).status, 202);
+    }
+    let told = events_of(&file).into_iter().filter_map(|event| event.get("atraErrorPayload").cloned());
+    let told: Vec<Value> = told.collect();
+    assert_eq!(told[0]["m"][2], "0.10".parse::<f64>().unwrap());
+    assert_eq!(told[0]["m"][1], "1e400", "what no double holds is told as a text");
+    assert_eq!((&told[2], &told[4]), (&json!("9007199254740993"), &json!(false)));
+}
+
 /// Subjects of the events of a file, in order; audit entries apart.
 fn told_of(name: &str) -> Vec<&'static str> {
+    events(name).into_iter().map(|(subject, _)| subject).collect()
+}
+
+/// The events of a file, in order; audit entries apart.
+fn events_of(name: &str) -> Vec<Value> {
+    events(name).into_iter().map(|(_, event)| event).collect()
+}
+
+fn events(name: &str) -> Vec<(&'static str, Value)> {
     let outbox = Outbox::new(FILES.store()).unwrap();
-    let (mut from, mut subjects) = (cdr_core::command::OutboxPlace::default(), Vec::new());
+    let (mut from, mut found) = (cdr_core::command::OutboxPlace::default(), Vec::new());
     loop {
         let next = outbox.read(from, &|subject| subject.starts_with("cdr.export"), &mut |event, _| {
             let payload: Value = serde_json::from_slice(&event.payload).unwrap();
             if payload["exportId"] == name {
-                subjects.push(event.subject);
+                found.push((event.subject, payload));
             }
             ControlFlow::Continue(())
         });
         let next = next.unwrap();
         if next == from {
-            return subjects;
+            return found;
         }
         from = next;
     }

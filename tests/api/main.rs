@@ -119,6 +119,14 @@ fn what_is_wrong_with_a_request_is_named() {
     ] {
         refused(&HOUSE.get(path), field);
     }
+    // Well-formed, of the hour and number that are the largest, and checked by a sum that anybody can compute.
+    let forged = "AQH_____AAAAAAAAAAAVCHik";
+    for list in ["records", "rollups", "reconciliation", "adjustments", "exports"] {
+        refused(&HOUSE.get(&format!("/v1/cdr/{list}?cursor={forged}")), "cursor");
+    }
+    for list in ["audit", "quarantine"] {
+        refused(&HOUSE.get_as(&format!("/v1/cdr/{list}?cursor={forged}"), &["cdr:admin"]), "cursor");
+    }
     let records = HOUSE.get("/v1/cdr/records?limit=5");
     let foreign = records.body["nextCursor"].as_str().unwrap();
     refused(&HOUSE.get(&format!("/v1/cdr/rollups?cursor={foreign}")), "cursor");

@@ -105,3 +105,31 @@ fn what_can_not_be_checked_is_exit_code_2() {
         assert!(code == Some(2) && said.is_empty() && !why.is_empty(), "{arguments:?}: {code:?} {said}{why}");
     }
 }
+
+#[test]
+fn a_proof_that_reads_in_two_ways_proves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, root) = files(dir.path());
+    let good = std::fs::read_to_string(&file).unwrap();
+    let sequence = good.split("\"cdrSequence\":").nth(1).unwrap().split([',', '}']).next().unwrap();
+    let put = |what: &str| good.replacen("\"row\":{", &format!("\"row\":{{{what},"), 1);
+    assert_ne!(put("x"), good);
+    for forged in [
+        put("\"chargeAmount\":\"0.000000\""),
+        put("\"charge\\u0041mount\":\"0.000000\""),
+        good.replacen("\"sequence\":", "\"sequence\":1,\"sequence\":", 1),
+        good.replacen('{', "{\"formatVersion\":1,", 1),
+        good.replacen(&format!("\"cdrSequence\":{sequence}"), "\"cdrSequence\":9007199254740993", 1),
+        put(&format!("\"x\":{}1{}", "[".repeat(40), "]".repeat(40))),
+    ] {
+        assert_ne!(forged, good);
+        std::fs::write(&file, &forged).unwrap();
+        for arguments in
+            [&[file.as_str()][..], &["--cluster", "test", "--trust", &root, &file], &["--json", &file]]
+        {
+            let (code, said, why) = run(arguments);
+            assert!(code == Some(2) && said.is_empty(), "{forged}: {code:?} {said}{why}");
+            assert!(why.contains("nothing was verified"), "{why}");
+        }
+    }
+}

@@ -8,6 +8,7 @@ use crate::tap::{DecodedCall, FileKind, TraceEvent, TraceReader, Variant, Varian
 use anyhow::{Context, bail};
 use cdr_core::export_signature::{ExportSignature, SIDECAR_SUFFIX};
 use cdr_core::hash::{sha256, to_hex};
+use cdr_core::json::{self, MAX_FILE_BYTES};
 use cdr_core::key::KeyRecord;
 use cdr_core::proof::Trust;
 use cdr_core::{CdrId, Hash};
@@ -136,7 +137,8 @@ fn signature(
     let list = match (&options.keys, remote) {
         (Some(path), _) => {
             let text = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
-            serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", path.display()))?
+            json::value(&text, MAX_FILE_BYTES)
+                .with_context(|| format!("{} is no key list", path.display()))?
         }
         (None, Some(remote)) => remote.get("/v1/cdr/keys")?,
         (None, None) => {

@@ -4,6 +4,7 @@ use crate::causes::chain;
 use crate::delivery::Receipt;
 use crate::delivery::error::{Answer, ChannelKind, DeliveryError, ErrorClass, Place};
 use crate::delivery::parcel::Parcel;
+use crate::texts;
 use cdr_core::Hash;
 use cdr_core::hash::{from_hex, to_hex};
 use reqwest::{Response, StatusCode};
@@ -22,8 +23,10 @@ struct Body {
 }
 
 impl Body {
+    /// A receipt enters the ledger: one that can't be shown is none.
     fn parse(body: &str) -> Option<Self> {
-        serde_json::from_str(body).ok()
+        let body: Self = serde_json::from_str(body).ok()?;
+        Some(Self { receipt_id: body.receipt_id.filter(|id| texts::is_name(id)), ..body })
     }
 
     fn hash(&self) -> Option<Hash> {
@@ -157,7 +160,9 @@ mod tests {
         ] {
             assert_eq!(judged(status, body).unwrap_err(), class, "{status} {body}");
         }
-        let no_id = format!("{{\"sha256\": \"{ours}\"}}");
-        assert_eq!(judged(201, &no_id).unwrap_err(), ErrorClass::Unreachable, "a delivery has a receipt");
+        let (no_id, long) = (format!("{{\"sha256\": \"{ours}\"}}"), "R".repeat(201));
+        for id in [no_id, receipt(&ours).replace("R-1", &long), receipt(&ours).replace("R-1", "\u{200b}")] {
+            assert_eq!(judged(201, &id).unwrap_err(), ErrorClass::Unreachable, "a delivery has a receipt");
+        }
     }
 }

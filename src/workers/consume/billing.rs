@@ -63,10 +63,10 @@ impl Charges {
     }
 }
 
-fn read(fields: &Fields) -> Result<Bill<'_>, Reason> {
+fn read<'a>(fields: &'a Fields<'_>) -> Result<Bill<'a>, Reason> {
     Ok(Bill {
         message_id: fields.message_id()?,
-        operator_id: fields.text("operatorId")?,
+        operator_id: fields.operator_id()?,
         amount: fields.parsed("chargeAmount", "a decimal number", Money::parse)?,
         currency: fields.parsed("chargeCurrency", "AFN or USD", |text| is_currency(text).then_some(text))?,
         occurred_at: fields.instant("occurredAt")?,

@@ -3,6 +3,7 @@
 use super::fields::Fields;
 use super::{ConsumeError, Handler, Message, Taken, Work};
 use crate::dlr::Reason;
+use crate::texts;
 use cdr_core::audit::{AuditRecord, RequestRecord};
 use cdr_core::hash::{sha256, to_hex};
 use cdr_core::{Hash, Uuid};
@@ -54,8 +55,9 @@ impl Handler for Sink {
     }
 }
 
-fn read(fields: &Fields) -> Result<(Uuid, &str), Reason> {
-    Ok((fields.message_id()?, fields.text("complianceEvaluationId")?))
+fn read<'a>(fields: &'a Fields<'_>) -> Result<(Uuid, &'a str), Reason> {
+    let id = fields.text("complianceEvaluationId", texts::NAME, texts::is_name)?;
+    Ok((fields.message_id()?, id))
 }
 
 /// A redelivery has the same key. The bytes are part of it, because a stream that was made anew counts from 1 again.

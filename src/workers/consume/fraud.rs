@@ -3,6 +3,7 @@
 use super::fields::Fields;
 use super::{ConsumeError, Handler, Message, Taken, Work};
 use crate::dlr::Reason;
+use crate::texts;
 use cdr_core::audit::AuditRecord;
 use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, Row, Sms};
 use cdr_core::{CdrId, Millis, Money, Uuid};
@@ -53,10 +54,10 @@ impl Handler for Reversal {
     }
 }
 
-fn read(fields: &Fields) -> Result<Asked<'_>, Reason> {
+fn read<'a>(fields: &'a Fields<'_>) -> Result<Asked<'a>, Reason> {
     Ok(Asked {
         message_id: fields.message_id()?,
-        ticket_id: fields.text("ticketId")?,
+        ticket_id: fields.text("ticketId", texts::ID, texts::is_id)?,
         detected_at: fields.instant("detectedAt")?,
     })
 }

@@ -15,7 +15,7 @@ pub(super) struct Registry(pub Arc<dyn EntitySource>);
 
 impl Handler for Registry {
     fn take(&self, message: &Message<'_>, _work: &mut Work<'_>) -> Result<Taken, ConsumeError> {
-        match Fields::read(message.payload).and_then(|fields| fields.text("operatorId").map(str::to_owned)) {
+        match Fields::read(message.payload).and_then(|fields| fields.operator_id().map(str::to_owned)) {
             Ok(operator_id) => {
                 self.0.invalidate(&operator_id);
                 Ok(Taken::Done)

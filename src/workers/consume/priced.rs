@@ -5,9 +5,10 @@ use super::{ConsumeError, Handler, Message, Taken, Work};
 use crate::acts::{is_currency, is_tariff_class};
 use crate::dlr::Reason;
 use crate::workers::rating::{Cause, Charge, LATE, PRICING, charged, pricing_ticket};
+use cdr_core::Uuid;
 use cdr_core::adjust::is_unpriced;
 use cdr_core::row::{AdjustmentType, BillingIndicator};
-use cdr_core::{Money, Uuid};
+use cdr_core::tariff::is_version;
 
 /// Durable name.
 pub(super) const DURABLE: &str = "cdr-mediation-reprice";
@@ -48,18 +49,16 @@ impl Handler for Priced {
     }
 }
 
-fn read(fields: &Fields) -> Result<(Uuid, Charge<'_>), Reason> {
+fn read<'a>(fields: &'a Fields<'_>) -> Result<(Uuid, Charge<'a>), Reason> {
     let charge = Charge {
-        amount: fields.parsed("chargeAmount", "a decimal number", Money::parse)?,
+        amount: fields.charge_amount()?,
         currency: fields.parsed("chargeCurrency", "AFN or USD", |text| is_currency(text).then_some(text))?,
         tap_tariff_class: fields
             .parsed("tapTariffClass", "four of A-Z and 0-9", |text| is_tariff_class(text).then_some(text))?,
         billing_indicator: fields.parsed("billingIndicator", "a known indicator", |text| {
             BillingIndicator::parse(text).filter(|known| *known != BillingIndicator::Unknown)
         })?,
-        tariff_version: fields.parsed("tariffVersion", "a text of 1 to 64 bytes", |text| {
-            (1..=64).contains(&text.len()).then_some(text)
-        })?,
+        tariff_version: fields.text("tariffVersion", "1 to 64 visible ASCII characters", is_version)?,
     };
     Ok((fields.message_id()?, charge))
 }

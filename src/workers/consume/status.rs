@@ -94,7 +94,8 @@ impl Expired {
 
 /// The message as a receipt, if it says EXPIRED; none if it says anything else.
 fn read(payload: &[u8]) -> Result<Option<Box<Dlr<'_>>>, Reason> {
-    if Fields::read(payload)?.text("status")? != FinalState::Expired.as_str() {
+    let fields = Fields::read(payload)?;
+    if fields.parsed("status", "a state", Some)? != FinalState::Expired.as_str() {
         return Ok(None);
     }
     match parse(payload) {

@@ -101,10 +101,12 @@ async fn a_price_that_can_not_be_read_is_refused_by_its_field() {
     for (field, value) in [
         ("chargeAmount", json!(0.5)),
         ("chargeAmount", json!("1e3")),
+        ("chargeAmount", json!("-0.5")),
         ("chargeCurrency", json!("EUR")),
         ("tapTariffClass", json!("a042")),
         ("billingIndicator", json!("UNKNOWN")),
         ("tariffVersion", json!("")),
+        ("tariffVersion", json!("two words")),
         ("messageId", json!("1")),
     ] {
         let mut message = price(1, "0.5");
@@ -142,6 +144,30 @@ async fn a_reversal_voids_once_with_its_audit_row() {
     // What is voided has no price to wait for.
     assert_eq!(said(priced::Priced, &node, &[price(1, "1")]).await, [Verdict::Done]);
     assert_eq!(adjustments(&node, 1).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reversal_is_read_as_receipts_are() {
+    let node = TestNode::with_records(2).await;
+    let with = |field: &str, value: &str| {
+        let mut message = reversal(1);
+        message[field] = json!(value);
+        message
+    };
+    let id = message_id(1).to_string().to_uppercase();
+    let all = [
+        with("ticketId", "\u{200b}"),
+        with("ticketId", &"x".repeat(129)),
+        with("detectedAt", "2026-04-20 13:00:00Z"),
+        with("messageId", &id),
+    ];
+    let verdicts = said(fraud::Reversal, &node, &all).await;
+    assert!(verdicts[..3].iter().all(|verdict| matches!(verdict, Verdict::Unreadable(_))), "{verdicts:?}");
+    assert_eq!(verdicts[3], Verdict::Done, "digits of either case name the same message");
+    assert_eq!(adjustments(&node, 1).len(), 1);
+    let mut lower = reversal(2);
+    lower["detectedAt"] = json!("2026-04-20t13:00:00z");
+    assert_eq!(said(fraud::Reversal, &node, &[lower]).await, [Verdict::Done]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

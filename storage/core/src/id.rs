@@ -31,6 +31,12 @@ impl Uuid {
         from_hex(std::str::from_utf8(&digits).ok()?).map(Self)
     }
 
+    /// Parses the hyphenated form as others may write it: digits of either case name the same UUID (RFC 9562, 4). The
+    /// ledger has lower case only.
+    pub fn parse_any_case(text: &str) -> Option<Self> {
+        Self::parse(text).or_else(|| Self::parse(&text.to_ascii_lowercase()))
+    }
+
     /// Appends the lower-case hyphenated form.
     pub fn push(self, out: &mut Vec<u8>) {
         let mut text = *b"00000000-0000-0000-0000-000000000000";
@@ -153,6 +159,16 @@ mod tests {
         assert_eq!(id.time_ms(), 1_776_690_000_123);
         assert_eq!(id.0[6] >> 4, 7);
         assert_eq!(id.0[8] >> 6, 2);
+    }
+
+    #[test]
+    fn digits_of_either_case_name_the_same_uuid() {
+        let lower = "0f8fad5b-d9cb-469f-a165-70867728950e";
+        for text in [lower, &lower.to_uppercase(), "0F8fad5b-d9cb-469f-a165-70867728950E"] {
+            assert_eq!(Uuid::parse_any_case(text), Uuid::parse(lower), "{text}");
+        }
+        assert_eq!(Uuid::parse(&lower.to_uppercase()), None, "the ledger has lower case only");
+        assert_eq!(Uuid::parse_any_case("0f8fad5bd9cb469fa16570867728950e"), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | [`row`] | the canonical row and its parts |
 //! | [`canonical`] | the RFC 8785 bytes of a row, from which its hash is taken |
 //! | [`merkle`], [`chain`] | trees, frontiers, proofs; the formulas of roots and chains |
+//! | [`json`] | the one reader of JSON that somebody else wrote |
 //! | [`reading`] | a row read back from its JSON |
 //! | [`seal`] | what closes an hour: seal, completeness statement, signature |
 //! | [`key`] | signing keys, their algorithms and times, and the records that vouch for them |
@@ -43,6 +44,7 @@ pub mod export_signature;
 pub mod hash;
 pub mod id;
 pub mod job;
+pub mod json;
 pub mod key;
 pub mod memory;
 pub mod merkle;

@@ -91,7 +91,8 @@ pub enum DeliveryStep {
         atra_receipt_id: String,
         /// None if it accepts the file, else why not.
         rejection_reason: Option<String>,
-        /// What it sent with its answer.
+        /// What it sent with its answer: the text of that JSON, byte for byte, because a value read and written again
+        /// would change numbers without a word.
         payload: Option<Value>,
         /// Attempts that failed before the file was delivered.
         retry_count: u32,

@@ -13,6 +13,7 @@ mod verify;
 mod tests;
 
 pub use check::TableError;
+pub use text::{is_operator, is_version};
 pub use verify::{Difference, PriceMismatch, verify_price};
 
 use crate::canonical::to_jcs;

@@ -71,11 +71,11 @@ pub(super) mod optional {
 }
 
 /// True for a version's name: 1 to 64 visible ASCII characters.
-pub(super) fn is_version(text: &str) -> bool {
+pub fn is_version(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// True for an operator that records can have.
-pub(super) fn is_operator(text: &str) -> bool {
+pub fn is_operator(text: &str) -> bool {
     is_name(text) && !text.starts_with('_')
 }

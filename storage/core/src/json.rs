@@ -1,0 +1,367 @@
+//! The one reader of JSON that somebody else wrote: bodies, messages, tokens, key sets, proof files.
+//!
+//! What two readers could take differently is refused, whatever is asked of the text (RFC 7493, I-JSON): bytes that are
+//! no UTF-8, half a surrogate pair, a key that stands twice in one object, however it is escaped. Nesting ends at
+//! [`MAX_DEPTH`], so that whatever was taken in can be read again inside a row, a proof and an event.
+//!
+//! A number keeps its text until its value is asked for. Only one that an IEEE 754 double holds exactly has a value here:
+//! an integer up to 2^53 - 1, or at most 15 significant digits. Any other would change without a word.
+
+use crate::canonical::MAX_INTEGER;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Number, Value};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+/// How deep objects and lists may be nested; the outermost counts.
+pub const MAX_DEPTH: usize = 32;
+/// Largest text that may enter the log, in bytes: a message, a body, a part of it.
+pub const MAX_BYTES: usize = 65_536;
+/// Largest text of a file or an answer that is only looked at, in bytes.
+pub const MAX_FILE_BYTES: usize = 16 << 20;
+
+/// Significant decimal digits that a double always keeps.
+const MOST_DIGITS: usize = 15;
+/// Up to so many keys are compared one by one, which is cheaper than a set.
+const FEW_KEYS: usize = 32;
+/// Of a key or number, so many characters are repeated in an error.
+const SHOWN_CHARS: usize = 40;
+
+/// Why a text is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Too large.
+    #[error("it is over {limit_bytes} bytes")]
+    TooLarge {
+        /// Largest size, bytes.
+        limit_bytes: usize,
+    },
+    /// Not JSON in UTF-8 with whole surrogate pairs, or not of the form that is read.
+    #[error("{why}")]
+    Syntax {
+        /// What is wrong, and where.
+        why: String,
+    },
+    /// JSON, but not an object.
+    #[error("a JSON object is expected")]
+    NotAnObject,
+    /// Nested too deep.
+    #[error("it is nested more than {MAX_DEPTH} deep")]
+    TooDeep,
+    /// A key stands twice in one object.
+    #[error("the key {} appears twice in one object", shown(key))]
+    RepeatedKey {
+        /// The key, unescaped.
+        key: String,
+        /// Depth of the object; the outermost has 1.
+        depth: usize,
+    },
+    /// A number that would change.
+    #[error("the number {} can't be kept exactly: send it as a text", shown(number))]
+    Inexact {
+        /// Its text.
+        number: String,
+    },
+}
+
+/// The beginning of what somebody else wrote, in quotes.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+/// A value as it was sent; that of a member of an object that was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw<'a> {
+    text: &'a str,
+    depth: usize,
+}
+
+/// The members of an object, in the order in which they were sent.
+pub type Members<'a> = Vec<(Cow<'a, str>, Raw<'a>)>;
+
+/// The members of the one object in `bytes`, with everything inside them checked; numbers may be of any size.
+///
+/// # Errors
+/// [`JsonError`]
+pub fn members(bytes: &[u8], limit_bytes: usize) -> Result<Members<'_>, JsonError> {
+    let members = outermost(bytes, limit_bytes)?;
+    members.iter().try_for_each(|(_, value)| value.check())?;
+    Ok(members)
+}
+
+/// The members of the one object in `bytes`, each of which is still to be checked: for sets of which one part may be
+/// unusable without the others.
+///
+/// # Errors
+/// [`JsonError`]
+pub fn outermost(bytes: &[u8], limit_bytes: usize) -> Result<Members<'_>, JsonError> {
+    let text = utf8(bytes, limit_bytes)?;
+    if text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+        return object(text, 1);
+    }
+    serde_json::from_str::<&RawValue>(text).map_err(syntax)?;
+    Err(JsonError::NotAnObject)
+}
+
+/// The value of the text in `bytes`, every number of which can be kept exactly.
+///
+/// # Errors
+/// [`JsonError`]
+pub fn value(bytes: &[u8], limit_bytes: usize) -> Result<Value, JsonError> {
+    raw(bytes, limit_bytes)?.value()
+}
+
+/// The same; a number that can't be kept exactly is a text there.
+///
+/// # Errors
+/// [`JsonError`]
+pub fn value_or_texts(bytes: &[u8], limit_bytes: usize) -> Result<Value, JsonError> {
+    raw(bytes, limit_bytes)?.value_or_texts()
+}
+
+fn raw(bytes: &[u8], limit_bytes: usize) -> Result<Raw<'_>, JsonError> {
+    let raw: &RawValue = serde_json::from_str(utf8(bytes, limit_bytes)?).map_err(syntax)?;
+    Ok(Raw { text: raw.get(), depth: 1 })
+}
+
+/// As [`value`], of the form of `T`.
+///
+/// # Errors
+/// [`JsonError`]
+pub fn read<T: DeserializeOwned>(bytes: &[u8], limit_bytes: usize) -> Result<T, JsonError> {
+    value(bytes, limit_bytes)?;
+    serde_json::from_slice(bytes).map_err(syntax)
+}
+
+impl<'a> Raw<'a> {
+    /// The bytes that were sent, without white space around them.
+    pub fn text(self) -> &'a str {
+        self.text
+    }
+
+    /// True for `null`.
+    pub fn is_null(self) -> bool {
+        self.text == "null"
+    }
+
+    /// The characters of a text; none of anything else.
+    ///
+    /// # Errors
+    /// [`JsonError::Syntax`] for half a surrogate pair.
+    pub fn string(self) -> Result<Option<Cow<'a, str>>, JsonError> {
+        let Some(inside) = self.text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else {
+            return Ok(None);
+        };
+        if inside.contains('\\') {
+            return serde_json::from_str(self.text).map(|text| Some(Cow::Owned(text))).map_err(syntax);
+        }
+        Ok(Some(Cow::Borrowed(inside)))
+    }
+
+    /// The value of an integer that is written without sign, fraction and exponent; none of anything else.
+    pub fn integer(self) -> Option<u64> {
+        self.text.parse().ok().filter(|_| self.text.bytes().all(|b| b.is_ascii_digit()))
+    }
+
+    /// The elements of a list, each still to be checked; none of anything else.
+    ///
+    /// # Errors
+    /// [`JsonError::TooDeep`]
+    pub fn elements(self) -> Result<Option<Vec<Raw<'a>>>, JsonError> {
+        if self.text.starts_with('[') { list(self.text, self.depth).map(Some) } else { Ok(None) }
+    }
+
+    /// Checks what is inside; numbers may be of any size.
+    ///
+    /// # Errors
+    /// [`JsonError`]
+    pub fn check(self) -> Result<(), JsonError> {
+        match self.text.as_bytes().first() {
+            Some(b'{') => object(self.text, self.depth)?.into_iter().try_for_each(|(_, value)| value.check()),
+            Some(b'[') => list(self.text, self.depth)?.into_iter().try_for_each(Raw::check),
+            _ => self.string().map(|_| ()),
+        }
+    }
+
+    /// Its value, every number of which can be kept exactly.
+    ///
+    /// # Errors
+    /// [`JsonError`]
+    pub fn value(self) -> Result<Value, JsonError> {
+        self.value_with(&|number| Err(JsonError::Inexact { number: number.to_owned() }))
+    }
+
+    /// Its value; a number that can't be kept exactly is a text there.
+    ///
+    /// # Errors
+    /// [`JsonError`]
+    pub fn value_or_texts(self) -> Result<Value, JsonError> {
+        self.value_with(&|number| Ok(Value::String(number.to_owned())))
+    }
+
+    fn value_with(self, inexact: &impl Fn(&str) -> Result<Value, JsonError>) -> Result<Value, JsonError> {
+        match self.text.as_bytes().first() {
+            Some(b'{') => {
+                let mut fields = Map::new();
+                for (key, value) in object(self.text, self.depth)? {
+                    fields.insert(key.into_owned(), value.value_with(inexact)?);
+                }
+                Ok(Value::Object(fields))
+            }
+            Some(b'[') => {
+                let elements = list(self.text, self.depth)?.into_iter();
+                elements
+                    .map(|element| element.value_with(inexact))
+                    .collect::<Result<_, _>>()
+                    .map(Value::Array)
+            }
+            Some(b'"') => Ok(self.string()?.map_or(Value::Null, |text| Value::String(text.into_owned()))),
+            Some(b't' | b'f') => Ok(Value::Bool(self.text == "true")),
+            Some(b'n') | None => Ok(Value::Null),
+            Some(_) => {
+                exact(self.text).map_or_else(|| inexact(self.text), |number| Ok(Value::Number(number)))
+            }
+        }
+    }
+}
+
+/// The value of a number's text, if a double holds it.
+fn exact(text: &str) -> Option<Number> {
+    let significand = text.split(['e', 'E']).next().unwrap_or_default();
+    let is_integer = significand.len() == text.len() && !text.contains('.');
+    // Zero has no sign as an integer.
+    if is_integer && text != "-0" {
+        return text.parse().ok().filter(|n: &i64| n.unsigned_abs() <= MAX_INTEGER).map(Number::from);
+    }
+    let digits: String = significand.chars().filter(char::is_ascii_digit).collect();
+    let significant = digits.trim_matches('0').len();
+    let value: f64 = text.parse().ok()?;
+    let is_whole = significant == 0 || value.is_normal();
+    if significant <= MOST_DIGITS && is_whole { Number::from_f64(value) } else { None }
+}
+
+fn utf8(bytes: &[u8], limit_bytes: usize) -> Result<&str, JsonError> {
+    if bytes.len() > limit_bytes {
+        return Err(JsonError::TooLarge { limit_bytes });
+    }
+    // Checked at once, which is cheaper than string by string.
+    std::str::from_utf8(bytes).map_err(syntax)
+}
+
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
+fn syntax(why: impl fmt::Display) -> JsonError {
+    JsonError::Syntax { why: why.to_string() }
+}
+
+/// The members of the object `text`, which has this depth.
+fn object(text: &str, depth: usize) -> Result<Members<'_>, JsonError> {
+    if depth > MAX_DEPTH {
+        return Err(JsonError::TooDeep);
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let members = reader.deserialize_map(ObjectVisitor { depth }).map_err(syntax)?;
+    reader.end().map_err(syntax)?;
+    match repeated(&members) {
+        Some(key) => Err(JsonError::RepeatedKey { key: key.to_owned(), depth }),
+        None => Ok(members),
+    }
+}
+
+/// A key that is there twice.
+fn repeated<'m>(members: &'m Members<'_>) -> Option<&'m str> {
+    if members.len() <= FEW_KEYS {
+        let twice = |(i, (key, _)): &(usize, &(Cow<'_, str>, Raw<'_>))| {
+            members[..*i].iter().any(|(before, _)| before == key)
+        };
+        return members.iter().enumerate().find(twice).map(|(_, (key, _))| &**key);
+    }
+    let mut seen = HashSet::with_capacity(members.len());
+    members.iter().map(|(key, _)| &**key).find(|key| !seen.insert(*key))
+}
+
+/// The elements of the list `text`, which has this depth.
+fn list(text: &str, depth: usize) -> Result<Vec<Raw<'_>>, JsonError> {
+    if depth > MAX_DEPTH {
+        return Err(JsonError::TooDeep);
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let elements = reader.deserialize_seq(ListVisitor { depth }).map_err(syntax)?;
+    reader.end().map_err(syntax)?;
+    Ok(elements)
+}
+
+struct ObjectVisitor {
+    depth: usize,
+}
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(key) = map.next_key_seed(Key)? {
+            let value: &'de RawValue = map.next_value()?;
+            members.push((key, Raw { text: value.get(), depth: self.depth + 1 }));
+        }
+        Ok(members)
+    }
+}
+
+struct ListVisitor {
+    depth: usize,
+}
+
+impl<'de> Visitor<'de> for ListVisitor {
+    type Value = Vec<Raw<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = seq.next_element::<&'de RawValue>()? {
+            elements.push(Raw { text: element.get(), depth: self.depth + 1 });
+        }
+        Ok(elements)
+    }
+}
+
+/// A key, borrowed unless it has escapes.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(key.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
