@@ -189,7 +189,7 @@ impl Ledger {
     }
 
     fn send(&mut self, command: Command<'_>) {
-        let bytes = Envelope { term: 1, now: self.now, command }.encode().unwrap();
+        let bytes = Envelope::new(1, self.now, command).encode().unwrap();
         self.index += 1;
         let entry = EntryRef { index: self.index, term: 1, bytes: &bytes };
         let replies = self.store.apply(&[Some(entry)], &self.index.to_be_bytes()).unwrap();

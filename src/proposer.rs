@@ -7,7 +7,9 @@ use crate::clock::Clock;
 use crate::ingest::IdSource;
 use bytes::Bytes;
 use cdr_core::codec::CodecError;
-use cdr_core::command::{Append, ClockKind, Command, DraftsBuffer, Envelope, Rejection, Reply, Source};
+use cdr_core::command::{
+    Append, ClockKind, Command, DraftsBuffer, Envelope, Progress, Rejection, Reply, Source,
+};
 use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
 use cdr_core::{CdrId, LedgerState, Millis};
 use cdr_raft::{Node, ProposeError};
@@ -154,7 +156,9 @@ impl Proposer {
             return Err(ProposalError::ClockIsOff);
         }
         let term = self.0.term;
-        let bytes = Bytes::from(Envelope { term, now: self.0.clock.now(), command }.encode()?);
+        let progress =
+            Progress { applied: self.0.store.state().head.applied, acknowledged: self.0.node.acknowledged() };
+        let bytes = Bytes::from(Envelope { term, now: self.0.clock.now(), progress, command }.encode()?);
         let node = self.0.node.clone();
         let mut proposal: Proposal = Box::pin(async move {
             match node.propose(bytes).await?.reply {

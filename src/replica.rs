@@ -23,7 +23,7 @@ use crate::workers::{
 };
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
-use cdr_raft::{Node, NodeConfig};
+use cdr_raft::{AdminError, Node, NodeConfig};
 use cdr_storage::{Store, StoreOptions};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,6 +79,7 @@ impl Replica {
     pub async fn start(parts: ReplicaParts) -> anyhow::Result<Self> {
         let config = &parts.config;
         let data_dir = &config.storage.data_dir;
+        let forms_cluster = config.cluster.initialize;
         std::fs::create_dir_all(data_dir).with_context(|| format!("{} can't be made", data_dir.display()))?;
         let store = Store::open(&data_dir.join("store"), store_options(&config.storage))
             .with_context(|| format!("the store in {} can't be opened", data_dir.display()))?;
@@ -109,6 +110,9 @@ impl Replica {
         };
         let leadership = leadership(parts, &store, &node, &metrics, outside, desk, &relaying);
         let leading = tokio::spawn(lead_when_elected(leadership));
+        if forms_cluster {
+            tokio::spawn(form_cluster(node.clone()));
+        }
         let mut tasks = vec![api, leading, tokio::spawn(recording), tokio::spawn(restricting)];
         tasks.extend(background.into_iter().map(tokio::spawn));
         Ok(Self {
@@ -280,10 +284,16 @@ async fn start_raft(config: &Config, clock: &Clock, store: &Store) -> anyhow::Re
     let spawned = runtime.spawn(starting);
     let runtime = RaftRuntime(Some(runtime));
     let node = spawned.await.context("Raft's runtime stopped")??;
-    if config.cluster.initialize {
-        node.initialize().await.context("the cluster can't be formed")?;
-    }
     Ok((runtime, node))
+}
+
+/// Begins the cluster once all its replicas answer, where it was not begun before; the API serves meanwhile.
+async fn form_cluster(node: Node) {
+    match node.initialize().await {
+        Ok(true) => tracing::info!("the cluster is formed"),
+        Ok(false) | Err(AdminError::Stopped { .. }) => {}
+        Err(error) => node.fail(&format!("SEV1: the cluster can't be formed by this replica: {error}")),
+    }
 }
 
 /// Settlement files on this node's disk, made by the schema variants that the configuration names; none where it names

@@ -65,13 +65,13 @@ async fn open(dir: PathBuf) -> Option<(Arc<EpisodeFile>, Option<OpenEpisode>)> {
     }
 }
 
-/// Hands leadership over while this replica leads and takes no commands.
+/// Hands leadership over while this replica leads and takes no commands, unless no other one could take any.
 async fn give_way(node: &Node) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(reason) = node.restriction() else { continue };
         let leads = matches!(*node.leadership().borrow(), Leadership::Leader { .. });
-        if leads {
+        if leads && !node.stands_still() {
             tracing::warn!(reason, "this leader takes no commands: another one shall lead");
             if let Err(error) = node.step_down().await {
                 tracing::warn!(%error, "nobody can lead instead");

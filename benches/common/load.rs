@@ -148,5 +148,5 @@ impl Load {
 
 /// A command as a log entry.
 pub fn entry(term: u64, now: Millis, command: Command<'_>) -> anyhow::Result<Bytes> {
-    Ok(Envelope { term, now, command }.encode()?.into())
+    Ok(Envelope::new(term, now, command).encode()?.into())
 }

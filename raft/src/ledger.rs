@@ -2,6 +2,7 @@
 
 use crate::machine::{Machine, MachineCommand, MachineError};
 use crate::types::Reply;
+use cdr_core::history::{Comparison, Mark};
 use cdr_storage::{EntryRef, Store, StoreError};
 use std::path::Path;
 
@@ -43,6 +44,26 @@ impl Machine for Store {
 
     fn checkpoint(&self, into: &Path) -> Result<Vec<u8>, MachineError> {
         Ok(Self::checkpoint(self, into)?)
+    }
+
+    fn identity(&self) -> Result<Option<Vec<u8>>, MachineError> {
+        Ok(Self::identity(self)?)
+    }
+
+    fn keep_identity(&self, identity: &[u8]) -> Result<(), MachineError> {
+        Ok(Self::keep_identity(self, identity)?)
+    }
+
+    fn mark(&self) -> Mark {
+        self.state().head.applied
+    }
+
+    fn compare(&self, theirs: &Mark) -> Comparison {
+        Self::compare(self, theirs)
+    }
+
+    fn acknowledged_by(&self, node: u64) -> u64 {
+        self.state().head.acknowledged_by(node)
     }
 
     fn install(&self, from: &Path) -> Result<(), MachineError> {

@@ -10,6 +10,7 @@
 //! | [`machine`] | the trait that the state behind Raft fulfils |
 //! | [`log`] | the Raft log in segment files, the vote, and the proof that nothing synced was lost |
 //! | [`net`] | frames, connections, the server, snapshots on the wire |
+//! | [`identity`], [`roster`] | data directories and their incarnations; who may take part |
 //! | [`state_machine`], [`snapshot`] | the adapter from openraft to a [`Machine`], checkpoints on disk |
 //! | [`codec`] | the one place that knows the encoding of what is stored and sent |
 //!
@@ -19,17 +20,20 @@
 
 pub mod codec;
 pub mod failure;
+pub mod identity;
 mod ledger;
 pub mod log;
 pub mod machine;
 pub mod net;
 pub mod node;
 mod restriction;
+mod roster;
 mod runtime;
 pub mod snapshot;
 pub mod state_machine;
 pub mod types;
 
+pub use identity::{Incarnation, Member};
 pub use machine::{Machine, MachineCommand, MachineError};
 pub use net::Answerer;
 pub use node::{
@@ -37,4 +41,5 @@ pub use node::{
     StartError,
 };
 pub use restriction::{RestrictionChange, Restrictions};
+pub use roster::{Alarm, Grounds};
 pub use types::{CommandBytes, Reply};

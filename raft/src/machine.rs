@@ -6,6 +6,7 @@
 
 use crate::types::Reply;
 use bytes::Bytes;
+use cdr_core::history::{Comparison, Mark};
 use std::path::Path;
 
 /// A committed command and its place in the log.
@@ -67,6 +68,21 @@ pub trait Machine: Send + Sync + 'static {
     /// whose parent does, and returns the metadata that the copy contains (nothing if nothing was applied
     /// yet). May run while commands are applied.
     fn checkpoint(&self, into: &Path) -> Result<Vec<u8>, MachineError>;
+
+    /// What [`keep_identity`](Self::keep_identity) kept; `None` where the state was never opened before.
+    fn identity(&self) -> Result<Option<Vec<u8>>, MachineError>;
+
+    /// Keeps what names this state's directory, durably and beside the state: an installed checkpoint does not replace it.
+    fn keep_identity(&self, identity: &[u8]) -> Result<(), MachineError>;
+
+    /// The last command applied, and the history after it.
+    fn mark(&self) -> Mark;
+
+    /// Compares another replica's mark with the history of this one.
+    fn compare(&self, theirs: &Mark) -> Comparison;
+
+    /// Index of the last committed entry that the node is known to have had on disk, 0 if none.
+    fn acknowledged_by(&self, node: u64) -> u64;
 
     /// Replaces the whole state by the checkpoint in the directory `from`: after a crash in the middle
     /// either the old or the new state is there. Never runs while commands are applied.

@@ -23,6 +23,8 @@ pub(crate) enum Cause {
     State,
     /// Somebody said so.
     Order,
+    /// Another replica reports that committed entries were lost.
+    LostCommits,
 }
 
 /// The beginning or the end of an episode.
@@ -72,6 +74,10 @@ impl Restrictions {
         self.state().causes.values().next().cloned()
     }
 
+    pub(crate) fn holds(&self, cause: Cause) -> bool {
+        self.state().causes.contains_key(&cause)
+    }
+
     /// The oldest change that nobody was told of.
     pub fn first_untold(&self) -> Option<RestrictionChange> {
         self.state().untold.front().cloned()
@@ -94,7 +100,7 @@ impl Restrictions {
     pub(crate) fn refused(&self, cause: Cause, in_a_row: u32) {
         let reason = match cause {
             Cause::Log => "there is no space for the Raft log; this lifts by itself",
-            Cause::State | Cause::Order => "there is no space for the state; this lifts by itself",
+            _ => "there is no space for the state; this lifts by itself",
         };
         if in_a_row >= RESTRICTED_AFTER {
             self.begin(cause, reason, in_a_row);

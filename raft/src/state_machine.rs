@@ -11,6 +11,7 @@ use crate::restriction::{Cause, Restrictions};
 use crate::runtime::blocking;
 use crate::snapshot::{SnapshotDir, SnapshotError, SnapshotStore};
 use crate::types::{Entry, LogId, RaftMeta, Reply, SnapshotMeta, StoredMembership, TypeConfig, entry_bytes};
+use cdr_core::history::{Comparison, Mark};
 use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -95,6 +96,11 @@ impl StateMachine {
         self.meta().last_applied.is_none()
     }
 
+    /// The last entry applied.
+    pub(crate) fn last_applied(&self) -> Option<LogId> {
+        self.with_meta(|meta| meta.last_applied)
+    }
+
     /// Follows the last applied log id.
     pub fn applied(&self) -> watch::Receiver<Option<LogId>> {
         self.0.applied.subscribe()
@@ -112,8 +118,28 @@ impl StateMachine {
         &self.0.snapshots
     }
 
+    /// Looks at Raft's own metadata as of the last entry applied.
+    pub(crate) fn with_meta<T>(&self, look: impl FnOnce(&RaftMeta) -> T) -> T {
+        look(&self.0.meta.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The last command applied, and the history after it.
+    pub(crate) fn mark(&self) -> Mark {
+        self.0.machine.mark()
+    }
+
+    /// Compares another replica's mark with the history of this one.
+    pub(crate) fn compare(&self, theirs: &Mark) -> Comparison {
+        self.0.machine.compare(theirs)
+    }
+
+    /// Index of the last committed entry that the node is known to have had on disk, 0 if none.
+    pub(crate) fn acknowledged_by(&self, node: u64) -> u64 {
+        self.0.machine.acknowledged_by(node)
+    }
+
     fn meta(&self) -> RaftMeta {
-        self.0.meta.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with_meta(RaftMeta::clone)
     }
 
     fn set_meta(&self, meta: RaftMeta) {
@@ -211,7 +237,7 @@ fn take(entry: Entry, meta: &mut RaftMeta, batch: &mut Batch, gaps: Gaps) -> io:
     batch.entries.push(match entry.payload {
         EntryPayload::Blank => None,
         EntryPayload::Membership(membership) => {
-            meta.membership = StoredMembership::new(Some(entry.log_id), membership);
+            meta.take_membership(entry.log_id, membership);
             None
         }
         EntryPayload::Normal(command) => {

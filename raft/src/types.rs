@@ -3,8 +3,10 @@
 //! Leader ids are those of standard Raft, one leader per term, because the commands are fenced by their
 //! term: a mode with several leaders per term would let two of them pass the same fence.
 
+use crate::identity::Member;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// What a committed command answers.
@@ -32,6 +34,7 @@ openraft::declare_raft_types!(
     pub TypeConfig:
         D = CommandBytes,
         R = Reply,
+        Node = Member,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
 );
 
@@ -41,6 +44,8 @@ pub type Entry = openraft::alias::EntryOf<TypeConfig>;
 pub type LogId = openraft::alias::LogIdOf<TypeConfig>;
 /// For whom a node voted, and whether a quorum did.
 pub type Vote = openraft::alias::VoteOf<TypeConfig>;
+/// Voters and learners.
+pub type Membership = openraft::Membership<u64, Member>;
 /// A membership and the log id at which it was set.
 pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
 /// What a snapshot covers.
@@ -55,9 +60,19 @@ pub struct RaftMeta {
     pub last_applied: Option<LogId>,
     /// The membership in force at that entry.
     pub membership: StoredMembership,
+    /// Node ids that were members once and are no more. They are spent: whoever comes under one of them gets nothing.
+    pub retired: BTreeSet<u64>,
 }
 
 impl RaftMeta {
+    /// Takes in a membership that was committed at `log_id`.
+    pub(crate) fn take_membership(&mut self, log_id: LogId, membership: Membership) {
+        let before = self.membership.membership().nodes().map(|(id, _)| *id);
+        let gone = before.filter(|id| membership.get_node(id).is_none());
+        self.retired.extend(gone);
+        self.membership = StoredMembership::new(Some(log_id), membership);
+    }
+
     /// Index of the last entry applied, 0 on an empty state.
     pub fn applied_index(&self) -> u64 {
         self.last_applied.as_ref().map_or(0, LogId::index)

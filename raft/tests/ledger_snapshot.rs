@@ -133,7 +133,7 @@ impl House {
             let node = self.leader().await.node().clone();
             let term = node.term();
             let entry = |command| {
-                let bytes = Envelope { term, now: self.now, command }.encode().unwrap();
+                let bytes = Envelope::new(term, self.now, command).encode().unwrap();
                 node.propose(bytes.into())
             };
             let command = if self.fenced == term { command.clone() } else { Command::Fence };

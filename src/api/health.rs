@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use cdr_core::Millis;
 use cdr_core::time::DAY_MS;
+use cdr_raft::Alarm;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -48,9 +49,15 @@ pub(super) async fn ready(State(service): State<Service>) -> Response<Body> {
         "appliedIndex": raft.applied_index,
         "restricted": raft.restricted,
         "openHour": ledger.store.state().head.open_hour,
+        "alarms": ledger.node.alarms().iter().map(alarm).collect::<Vec<Value>>(),
         "checks": checks,
     });
     respond(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+}
+
+/// A replica that can't take part, and what to do about it.
+fn alarm(alarm: &Alarm) -> Value {
+    json!({ "node": alarm.node, "grounds": alarm.grounds.as_str(), "reason": alarm.reason })
 }
 
 fn check(outcome: Result<(), String>) -> Value {

@@ -25,7 +25,7 @@ const SUBJECT: &str = "sms.dlr.inbound";
 const HORIZON_HOURS: u32 = 168;
 
 fn entry(ledger: &mut MemoryLedger, command: Command<'_>) {
-    let envelope = Envelope { term: 0, now: Millis(0), command };
+    let envelope = Envelope::new(0, Millis(0), command);
     let reply = ledger.apply_bytes(&envelope.encode().unwrap()).unwrap();
     assert!(!matches!(reply, Reply::Rejected(_)), "{reply:?}");
 }

@@ -87,7 +87,7 @@ impl Proposer {
     }
 
     fn envelope(&self, command: Command<'_>) -> Vec<u8> {
-        Envelope { term: 1, now: self.now(), command }.encode().unwrap()
+        Envelope::new(1, self.now(), command).encode().unwrap()
     }
 
     fn initialize(&mut self) -> Vec<u8> {
@@ -136,7 +136,7 @@ impl Proposer {
             missing: 0,
             drafts: drafts.drafts(),
         };
-        Envelope { term: 1, now, command: Command::Ingest(ingest) }.encode().unwrap()
+        Envelope::new(1, now, Command::Ingest(ingest)).encode().unwrap()
     }
 
     fn row(&mut self, drafts: &mut DraftsBuffer, offset: u32, now: Millis) {

@@ -20,14 +20,15 @@ use crate::seals;
 use crate::store::{operator_name, registry_number};
 use cdr_core::adjust::Predecessor;
 use cdr_core::audit::{Request, request_of};
-use cdr_core::command::{Envelope, Reconcile, Rejection, Reply};
+use cdr_core::command::{Envelope, Reconcile, Reply};
 use cdr_core::export::Export;
 use cdr_core::export::books::Books;
 use cdr_core::export::quarantine::Quarantined;
+use cdr_core::history::Comparison;
 use cdr_core::receipt::Known;
 use cdr_core::row::{Record, SystemKind};
 use cdr_core::state::ClosedHour;
-use cdr_core::{CdrId, Hash, Hour, Row, Transition, Uuid, View, ViewError, apply};
+use cdr_core::{CdrId, Hash, Hour, Row, Transition, Uuid, View, ViewError, apply_entry};
 use rocksdb::WriteBatch;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -113,16 +114,17 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Decides one entry and stages what follows from it. Only the leader of a term proposes in it: a command of
-    /// another term than its entry's was made before its proposer lost leadership and won it again, and is refused
-    /// even where no fence of the new term precedes it.
+    /// Decides one entry and stages what follows from it, unless the leader that proposed it had another history.
     pub fn entry(&mut self, entry: &EntryRef<'_>) -> Result<Reply, StoreError> {
         let failed = |why: String| StoreError::Entry { index: entry.index, term: entry.term, why };
         let envelope = Envelope::decode(entry.bytes).map_err(|e| failed(e.to_string()))?;
-        if envelope.term != entry.term {
-            return Ok(Reply::Rejected(Rejection::Fenced { term: envelope.term, fence: entry.term }));
+        let carried = envelope.progress.applied;
+        if let Comparison::Differs(difference) = self.generation.marks().compare_carried(&carried) {
+            return Err(StoreError::Forked { index: entry.index, difference });
         }
-        let transition = apply(&self.ahead.state, &*self, &envelope).map_err(|e| failed(e.to_string()))?;
+        let transition = apply_entry(&self.ahead.state, &*self, (entry.index, entry.term), &envelope)
+            .map_err(|e| failed(e.to_string()))?;
+        self.generation.marks().push(transition.state.head.applied);
         if let Some(happened) = OutboxEntry::of(entry.index, &transition) {
             outbox::put(&self.generation.db, &happened, &mut self.batch)?;
         }

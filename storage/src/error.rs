@@ -2,6 +2,7 @@
 
 use cdr_core::ViewError;
 use cdr_core::codec::CodecError;
+use cdr_core::history::Difference;
 
 /// Why the store could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -57,6 +58,18 @@ pub enum StoreError {
         term: u64,
         /// What is wrong.
         why: String,
+    },
+    /// The leader that proposed a command had another history: the replicas are forked.
+    #[error(
+        "SEV1 fork: before log entry {index} this replica and its leader have different histories ({difference}); \
+         which of them lost or changed entries has to be found out before anything else: keep the data directories of \
+         all replicas, and rebuild the one that is wrong as a new replica"
+    )]
+    Forked {
+        /// The entry whose command says so.
+        index: u64,
+        /// Where the histories differ.
+        difference: Difference,
     },
     /// The disk is too full to begin a write; nothing was changed, and the same call may be repeated.
     #[error(

@@ -1,6 +1,7 @@
 //! The store's directory: format file, generations of the database, and the file that names the current one.
 //!
-//! `FORMAT` holds the on-disk format version, `CURRENT` the name of a directory `ledger-N`. Installing a
+//! `FORMAT` holds the on-disk format version, `IDENTITY` what names the directory, `CURRENT` the name of a directory
+//! `ledger-N`. Installing a
 //! checkpoint makes `ledger-N+1` complete and durable before `CURRENT` is exchanged by a rename, so that after a
 //! crash at any moment either the old or the new generation is there as a whole.
 
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const FORMAT_FILE: &str = "FORMAT";
 const CURRENT_FILE: &str = "CURRENT";
+/// What names this directory; beside the generations, so that a checkpoint of another replica does not bring its own.
+pub(crate) const IDENTITY_FILE: &str = "IDENTITY";
 const GENERATION_PREFIX: &str = "ledger-";
 
 /// The directory of one generation; removed when it is dropped after [`GenerationDir::retire`].
@@ -62,7 +65,7 @@ pub(crate) fn open_current(root: &Path) -> Result<GenerationDir, StoreError> {
             why: format!("{name:?} is no name of a generation"),
         })?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && generations.is_empty() => {
-            write_durably(root, CURRENT_FILE, &format!("{GENERATION_PREFIX}1\n"))?;
+            write_durably(root, CURRENT_FILE, format!("{GENERATION_PREFIX}1\n").as_bytes())?;
             1
         }
         Err(error) => return Err(StoreError::io("reading", &current_file, &error)),
@@ -91,7 +94,7 @@ pub(crate) fn stage(root: &Path, current: &GenerationDir, from: &Path) -> Result
 
 /// Makes `staged` the current generation.
 pub(crate) fn switch(root: &Path, staged: &GenerationDir) -> Result<(), StoreError> {
-    write_durably(root, CURRENT_FILE, &format!("{GENERATION_PREFIX}{}\n", staged.number))
+    write_durably(root, CURRENT_FILE, format!("{GENERATION_PREFIX}{}\n", staged.number).as_bytes())
 }
 
 /// Table files never change, so they are shared; everything else is copied, and so are files of another file system.
@@ -109,7 +112,7 @@ fn check_format_file(root: &Path, has_generations: bool) -> Result<(), StoreErro
         Ok(text) if text.trim() == DISK_FORMAT.to_string() => Ok(()),
         Ok(text) => Err(unknown_format(&path.display().to_string(), text.trim())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_generations => {
-            write_durably(root, FORMAT_FILE, &format!("{DISK_FORMAT}\n"))
+            write_durably(root, FORMAT_FILE, format!("{DISK_FORMAT}\n").as_bytes())
         }
         Err(error) => Err(StoreError::io("reading", &path, &error)),
     }
@@ -126,12 +129,22 @@ fn parse_generation(name: &str) -> Option<u64> {
     name.strip_prefix(GENERATION_PREFIX)?.parse().ok()
 }
 
+/// What [`IDENTITY_FILE`] holds, if it is there.
+pub(crate) fn read_identity(root: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let path = root.join(IDENTITY_FILE);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::io("reading", &path, &error)),
+    }
+}
+
 /// Writes a small file so that after a crash either the old or the new content is there.
-fn write_durably(root: &Path, name: &str, content: &str) -> Result<(), StoreError> {
+pub(crate) fn write_durably(root: &Path, name: &str, content: &[u8]) -> Result<(), StoreError> {
     let (temporary, path) = (root.join(format!("{name}.new")), root.join(name));
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&temporary)?;
-        file.write_all(content.as_bytes())?;
+        file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, &path)
     };

@@ -12,11 +12,12 @@ use crate::schema::{self, Db, column};
 use crate::seals::SealValue;
 use crate::verify::walk::{PageWalk, Step};
 use cdr_core::hash::sha256;
+use cdr_core::history::Marks;
 use cdr_core::row::Record;
 use cdr_core::{CdrId, Hour, LedgerState, Row};
 use rocksdb::{Direction, IteratorMode};
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A database that is open. Fields are dropped in order: the directory goes last.
 pub(crate) struct Generation {
@@ -25,6 +26,9 @@ pub(crate) struct Generation {
     /// Why what decides about duplicates could not be rebuilt: rows can be read and verified, but no entry may
     /// be applied, because this replica could decide otherwise than the others.
     pub damage: Option<String>,
+    /// The last marks of the history, for comparison with other replicas'. An entry that is being applied adds its own
+    /// before it is committed: whatever keeps it from being committed poisons the store.
+    marks: Mutex<Marks>,
     pub db: Arc<Db>,
     pub dir: GenerationDir,
 }
@@ -44,8 +48,10 @@ impl Generation {
         let sealed = Arc::new(read_spans(&db, &state)?);
         let raft_meta = meta::read_raft_meta(&db)?.map(Arc::from);
         let index = open_index(&db, &state, options)?;
+        let marks = Mutex::new(Marks::begin(state.head.applied));
         let mut generation = Self {
             damage: None,
+            marks,
             index: RwLock::new(Arc::new(index)),
             present: RwLock::new(Present { committed: Committed { state, sealed }, raft_meta }),
             db,
@@ -53,6 +59,10 @@ impl Generation {
         };
         generation.damage = generation.rebuild()?;
         Ok(generation)
+    }
+
+    pub fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn index(&self) -> Arc<Index> {

@@ -19,6 +19,7 @@ use crate::schema::{self, Db, column};
 use crate::seals::{self, StoredSeal};
 use crate::verify::{self, Depth, HourReport, RangeReport};
 use cdr_core::command::Reply;
+use cdr_core::history::{Comparison, Mark};
 use cdr_core::merkle::InclusionProof;
 use cdr_core::{CdrId, Hash, Hour, LedgerState};
 use rocksdb::checkpoint::Checkpoint;
@@ -163,6 +164,27 @@ impl Store {
         *inner.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         old.dir.retire();
         Ok(())
+    }
+
+    /// Compares another replica's mark with what was applied here.
+    pub fn compare(&self, theirs: &Mark) -> Comparison {
+        self.0.generation().marks().compare(theirs)
+    }
+
+    /// What names this directory among all that ever were, as [`keep_identity`](Self::keep_identity) left it.
+    ///
+    /// # Errors
+    /// If the file is there and can't be read.
+    pub fn identity(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        files::read_identity(&self.0.root)
+    }
+
+    /// Keeps what names this directory, durably. An installed checkpoint does not replace it.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn keep_identity(&self, identity: &[u8]) -> Result<(), StoreError> {
+        files::write_durably(&self.0.root, files::IDENTITY_FILE, identity)
     }
 
     /// The ledger's state as of the last write.

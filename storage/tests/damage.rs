@@ -83,8 +83,8 @@ fn an_hour_whose_seal_names_no_key_is_whole_without_a_signature() {
     let (mut ledger, mut log) = (MemoryLedger::default(), world.beginning());
     world.now = Millis(Hour(START.0 + 2).start().0 + 500);
     log.push(world.seal());
-    for entry in &log {
-        ledger.apply_bytes(entry).unwrap();
+    for (index, entry) in (1..).zip(&log) {
+        ledger.apply_entry(index, 1, entry).unwrap();
     }
     world.next_unsigned = ledger.state.head.next_unsigned;
     log.extend(world.sign(&ledger));

@@ -95,7 +95,9 @@ impl Run {
     }
 
     fn propose(&mut self, entry: Option<Vec<u8>>) {
-        let reply = entry.as_ref().map_or(Reply::None, |bytes| self.ledger.apply_bytes(bytes).unwrap());
+        let index = self.log.len() as u64 + 1;
+        let apply = |bytes: &Vec<u8>| self.ledger.apply_entry(index, 1, bytes).unwrap();
+        let reply = entry.as_ref().map_or(Reply::None, apply);
         self.log.push(entry);
         self.replies.push(reply);
     }

@@ -201,7 +201,7 @@ impl Run {
     }
 
     fn propose(&mut self, entry: Vec<u8>) -> Reply {
-        let reply = self.ledger.apply_bytes(&entry).unwrap();
+        let reply = self.ledger.apply_entry(self.log.len() as u64 + 1, 1, &entry).unwrap();
         self.log.push(entry);
         reply
     }

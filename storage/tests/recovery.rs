@@ -3,7 +3,8 @@
 
 mod support;
 
-use cdr_core::command::{Rejection, Reply};
+use cdr_core::command::{Envelope, Rejection, Reply};
+use cdr_core::history::{Comparison, Mark};
 use cdr_storage::{DISK_FORMAT, EntryRef, RecordFilter, Store, StoreError, StoreOptions};
 use std::fs;
 use support::{World, applied, apply_one, assert_same, catch_up, history, open, options};
@@ -153,7 +154,7 @@ fn a_command_of_another_term_than_its_entry_is_refused_and_stops_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     catch_up(&store, &world.beginning());
-    let digest = store.state().digest().unwrap();
+    let rows = store.state().head.row_count;
     // A leader that lost and won again proposes what it made for its earlier term, and its new fence comes later.
     let (late, index) = (world.ingest(3, 0), 3);
     let refused = |term| {
@@ -162,7 +163,7 @@ fn a_command_of_another_term_than_its_entry_is_refused_and_stops_nothing() {
     };
     for term in [2, 0] {
         assert_eq!(refused(term), Reply::Rejected(Rejection::Fenced { term: 1, fence: term }));
-        assert_eq!((store.state().digest().unwrap(), store.poisoned()), (digest, None));
+        assert_eq!((store.state().head.row_count, store.poisoned()), (rows, None));
     }
     world.term = 2;
     let fence = world.fence();
@@ -223,4 +224,50 @@ fn a_duplicate_is_found_wherever_its_original_lies() {
         let reply = apply_one(&store, index, &world.ingest(100, 1));
         assert!(matches!(reply, Reply::Ingested(i) if i.appended == 0 && i.duplicate == 100), "{reply:?}");
     }
+}
+
+/// The same command, from a leader that had applied `applied` last.
+fn carrying(entry: &[u8], applied: Mark) -> Vec<u8> {
+    let mut envelope = Envelope::decode(entry).unwrap();
+    envelope.progress.applied = applied;
+    envelope.encode().unwrap()
+}
+
+#[test]
+fn a_command_of_a_leader_with_another_history_stops_the_replica_for_good() {
+    let mut world = World::new(5);
+    let beginning = world.beginning();
+    let (ours, theirs) = (world.ingest(3, 0), World::new(6).ingest(3, 0));
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    catch_up(&store, &beginning);
+    let agreed = store.state().head.applied;
+    apply_one(&store, 3, &carrying(&ours, agreed));
+    let (mark, rows) = (store.state().head.applied, store.state().head.row_count);
+    assert_eq!(store.compare(&mark), Comparison::Same);
+
+    // Another replica applied something else at the same place, and leads.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = open(elsewhere.path());
+    catch_up(&other, &beginning);
+    apply_one(&other, 3, &carrying(&theirs, agreed));
+    let other_mark = other.state().head.applied;
+    assert_ne!(other_mark, mark);
+    assert_eq!(other_mark.index, mark.index);
+    let seal = carrying(&world.seal(), other_mark);
+    let entry = EntryRef { index: 4, term: 1, bytes: &seal };
+    let error = store.apply(&[Some(entry)], &4u64.to_be_bytes()).unwrap_err();
+    let StoreError::Forked { index: 4, difference } = &error else { panic!("{error}") };
+    assert_eq!((difference.agreed, difference.ours), (Some(agreed.index), Some(mark.history)));
+    assert!(error.to_string().contains("SEV1 fork"), "{error}");
+    assert_eq!((store.state().head.row_count, applied(&store)), (rows, 3));
+    assert!(store.poisoned().is_some());
+
+    // After a restart its log brings the same command again.
+    store.flush().unwrap_err();
+    drop(store);
+    let store = open(dir.path());
+    catch_up(&store, &[beginning, vec![carrying(&ours, agreed)]].concat());
+    let entry = EntryRef { index: 4, term: 1, bytes: &seal };
+    assert!(matches!(store.apply(&[Some(entry)], b"m"), Err(StoreError::Forked { .. })));
 }

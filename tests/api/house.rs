@@ -363,7 +363,7 @@ fn millis(hour: &str, offset_ms: i64) -> Millis {
 }
 
 async fn propose(node: &Node, now: Millis, command: Command<'_>) -> Reply {
-    let bytes = Envelope { term: node.term(), now, command }.encode().unwrap();
+    let bytes = Envelope::new(node.term(), now, command).encode().unwrap();
     let reply = node.propose(bytes.into()).await.unwrap().reply;
     assert!(!matches!(reply, Reply::Rejected(_)), "{reply:?}");
     reply

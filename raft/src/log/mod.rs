@@ -47,3 +47,4 @@ pub use error::LogError;
 pub use options::LogOptions;
 pub use stats::LogStats;
 pub use store::LogStore;
+pub(crate) use store::incarnation_of;

@@ -1,5 +1,7 @@
 //! How a log is kept.
 
+use crate::identity::Incarnation;
+
 /// How a log is kept.
 #[derive(Clone, Debug)]
 pub struct LogOptions {
@@ -7,6 +9,8 @@ pub struct LogOptions {
     pub cluster: String,
     /// Id of this node; a log of another one is refused.
     pub node_id: u64,
+    /// What names the data directory.
+    pub incarnation: Incarnation,
     /// Sync to disk before anything is reported done. Without it only a crash of the process is
     /// survived, not one of the machine.
     pub fsync: bool,
@@ -26,6 +30,7 @@ impl LogOptions {
         Self {
             cluster: cluster.into(),
             node_id,
+            incarnation: Incarnation::default(),
             fsync: true,
             segment_bytes: 64 << 20,
             cache_bytes: 64 << 20,

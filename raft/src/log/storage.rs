@@ -12,6 +12,20 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 
+impl LogStore {
+    /// A leader that would have committed entries forgotten follows another history: serving on could only make that
+    /// history look right.
+    fn refuse_to_forget(&self, from: u64, committed: LogId) -> io::Error {
+        let reason = format!(
+            "SEV1 fork: the leader would have this replica forget entries from {from} on, but those up to \
+             {committed} are committed here; which of the two lost entries has to be found out before anything else: \
+             keep the data directories of all replicas"
+        );
+        self.shared.failure.record_lost_commits(reason.clone());
+        io::Error::other(reason)
+    }
+}
+
 fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
     let start = match range.start_bound() {
         Bound::Included(start) => *start,
@@ -84,7 +98,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        self.shared.change(|contents| contents.state.committed = committed);
+        self.know_committed(committed);
         self.send(Operation::Committed(committed))
     }
 
@@ -107,6 +121,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         let from = last_log_id.next_index();
+        let committed = self.contents().state.committed;
+        if let Some(committed) = committed.filter(|committed| from <= committed.index()) {
+            return Err(self.refuse_to_forget(from, committed));
+        }
         self.ask(|waiter| Operation::TruncateFrom(from, waiter)).await
     }
 

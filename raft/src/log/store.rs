@@ -12,6 +12,7 @@ use super::stats::LogStats;
 use super::writer::{Operation, Shared, Writer, WriterParts, create_segment};
 use crate::codec;
 use crate::failure::Failure;
+use crate::identity::Incarnation;
 use crate::types::{Entry, LogId};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -29,6 +30,7 @@ use tokio::sync::oneshot;
 struct Identity {
     cluster: String,
     node_id: u64,
+    incarnation: Incarnation,
 }
 
 /// A handle on the log. The log is closed by [`close`](Self::close), or when the last handle is dropped.
@@ -120,6 +122,22 @@ impl LogStore {
         contents.state.vote.is_none() && contents.last_log_id().is_none()
     }
 
+    /// Index of the first entry that is there, or that would be the next.
+    pub(crate) fn first_index(&self) -> u64 {
+        self.contents().state.purged.map_or(0, |purged| purged.index() + 1)
+    }
+
+    /// Index of the last entry, or of the last one purged; 0 if there never was one.
+    pub fn last_index(&self) -> u64 {
+        self.contents().last_log_id().map_or(0, |log_id| log_id.index())
+    }
+
+    /// Says that entries up to this one are known to be committed, which the log itself may not know any more: its
+    /// own note of that is not synced.
+    pub(crate) fn know_committed(&self, log_id: Option<LogId>) {
+        self.shared.change(|contents| contents.state.committed = contents.state.committed.max(log_id));
+    }
+
     /// Number of entries in the log.
     pub fn entry_count(&self) -> u64 {
         self.contents().len()
@@ -208,25 +226,40 @@ fn lock(dir: &Path) -> Result<File, LogError> {
     }
 }
 
+/// What a log says of whose it is; `None` if there is none yet, or none that was ever complete.
+fn read_identity(dir: &Path) -> Result<Option<Identity>, LogError> {
+    let path = dir.join("identity");
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            codec::decode(&bytes).map(Some).map_err(|error| LogError::io("read", &path)(error.into()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(LogError::io("read", &path)(error)),
+    }
+}
+
+/// The incarnation of the log in `dir`, if one was ever made there.
+pub(crate) fn incarnation_of(dir: &Path) -> Result<Option<Incarnation>, LogError> {
+    Ok(read_identity(dir)?.map(|identity| identity.incarnation))
+}
+
 /// True if the log belongs to this node, false if there is none yet.
 fn check_identity(dir: &Path, options: &LogOptions) -> Result<bool, LogError> {
-    let path = dir.join("identity");
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(LogError::io("read", &path)(error)),
-    };
-    let found: Identity = codec::decode(&bytes).map_err(|error| LogError::io("read", &path)(error.into()))?;
-    if found.cluster == options.cluster && found.node_id == options.node_id {
-        return Ok(true);
+    let Some(found) = read_identity(dir)? else { return Ok(false) };
+    if found.cluster != options.cluster || found.node_id != options.node_id {
+        return Err(LogError::WrongNode {
+            dir: dir.to_owned(),
+            found_cluster: found.cluster,
+            found_node: found.node_id,
+            cluster: options.cluster.clone(),
+            node: options.node_id,
+        });
     }
-    Err(LogError::WrongNode {
-        dir: dir.to_owned(),
-        found_cluster: found.cluster,
-        found_node: found.node_id,
-        cluster: options.cluster.clone(),
-        node: options.node_id,
-    })
+    if found.incarnation != options.incarnation {
+        let reason = "log and state are of two different data directories".to_owned();
+        return Err(LogError::Amnesia { dir: dir.to_owned(), reason });
+    }
+    Ok(true)
 }
 
 /// Written last of all, so that a log with an identity was once complete.
@@ -235,7 +268,11 @@ fn write_identity(dir: &Path, options: &LogOptions) -> Result<(), LogError> {
     if path.exists() {
         return Ok(());
     }
-    let identity = Identity { cluster: options.cluster.clone(), node_id: options.node_id };
+    let identity = Identity {
+        cluster: options.cluster.clone(),
+        node_id: options.node_id,
+        incarnation: options.incarnation,
+    };
     let write = || -> io::Result<()> {
         let new = dir.join("identity.new");
         std::fs::write(&new, codec::encode(&identity)?)?;

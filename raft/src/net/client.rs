@@ -4,9 +4,11 @@ use super::frame::{Kind, receive, send};
 use super::peers::{CallError, Peers};
 use super::snapshot;
 use crate::codec::{self, MAX_ENCODED_BYTES};
+use crate::identity::{Incarnation, Member};
 use crate::snapshot::SnapshotDir;
 use crate::types::{TypeConfig, Vote};
 use futures::{Stream, StreamExt, stream};
+use openraft::OptionalSend;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, stream_append_sequential, v2::RaftNetworkV2};
@@ -14,14 +16,12 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{BasicNode, OptionalSend};
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
 /// Pause after a stream to a peer could not be opened.
@@ -53,8 +53,8 @@ pub(crate) struct Client {
 }
 
 impl Network {
-    fn client(&self, node: u64, in_membership: &BasicNode, purpose: Purpose) -> Client {
-        let address = self.0.address(node, &in_membership.addr);
+    fn client(&self, node: u64, in_membership: &Member, purpose: Purpose) -> Client {
+        let address = self.0.address(node, &in_membership.address);
         Client { peers: Arc::clone(&self.0), node, address, purpose }
     }
 }
@@ -62,11 +62,11 @@ impl Network {
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Client;
 
-    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Client {
+    async fn new_client(&mut self, target: u64, node: &Member) -> Client {
         self.client(target, node, Purpose::Replication)
     }
 
-    async fn new_heartbeat_client(&mut self, target: u64, node: &BasicNode) -> Client {
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Client {
         self.client(target, node, Purpose::Heartbeats)
     }
 }
@@ -104,11 +104,15 @@ impl Client {
         let connecting = self.peers.connect(self.node, &self.address);
         let connected = tokio::time::timeout(STREAM_PATIENCE, connecting).await;
         let late = |_| CallError::Broken { node: self.node, source: io::ErrorKind::TimedOut.into() };
-        let (reader, writer) = connected.map_err(late)??.into_split();
+        let connection = connected.map_err(late)??;
+        let incarnation = connection.other.incarnation;
+        let (reader, writer) = connection.stream.into_split();
         let under_way = Arc::new(AtomicU64::new(0));
         let sending = tokio::spawn(send_requests(requests, writer, Arc::clone(&under_way)));
         let answers = Answers {
             node: self.node,
+            peers: Arc::clone(&self.peers),
+            incarnation,
             reader: BufReader::new(reader),
             under_way,
             _sending: AbortOnDrop(sending),
@@ -143,6 +147,8 @@ where
 
 struct Answers {
     node: u64,
+    peers: Arc<Peers>,
+    incarnation: Incarnation,
     reader: BufReader<OwnedReadHalf>,
     under_way: Arc<AtomicU64>,
     _sending: AbortOnDrop,
@@ -180,6 +186,10 @@ async fn next_answer(answers: Option<Answers>) -> Option<(AppendAnswer, Option<A
     if frame.kind == Kind::Failed {
         let reason = codec::decode(&frame.body).unwrap_or_else(|error| error.to_string());
         return Some((Err(CallError::Failed { node, reason }.into()), None));
+    }
+    // Of somebody else by now: not counted.
+    if let Some(refusal) = answers.peers.roster().no_member(node, answers.incarnation) {
+        return Some((Err(CallError::Refused { refusal }.into()), None));
     }
     match codec::decode::<StreamAppendResult<TypeConfig>>(&frame.body) {
         Ok(accepted @ Ok(_)) => Some((Ok(accepted), Some(answers))),
@@ -254,8 +264,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let node = self.node;
         let sending = async {
-            let mut stream: TcpStream = self.peers.connect(node, &self.address).await?;
-            match snapshot::send_snapshot(&mut stream, vote, &snapshot).await {
+            let mut connection = self.peers.connect(node, &self.address).await?;
+            match snapshot::send_snapshot(&mut connection.stream, vote, &snapshot).await {
                 Ok(Ok(response)) => Ok(response),
                 Ok(Err(reason)) => Err(CallError::Failed { node, reason }),
                 Err(source) => Err(CallError::Broken { node, source }),

@@ -26,11 +26,12 @@ pub(crate) enum Kind {
     Answer = 12,
     Failed = 13,
     Ask = 14,
+    Refused = 15,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> io::Result<Self> {
-        const ALL: [Kind; 14] = [
+        const ALL: [Kind; 15] = [
             Kind::Hello,
             Kind::Welcome,
             Kind::Append,
@@ -45,6 +46,7 @@ impl Kind {
             Kind::Answer,
             Kind::Failed,
             Kind::Ask,
+            Kind::Refused,
         ];
         let found = ALL.into_iter().find(|kind| *kind as u8 == byte);
         found.ok_or_else(|| invalid(format!("frames of kind {byte} are not known")))

@@ -2,13 +2,14 @@
 
 use super::frame::{Kind, invalid, receive, send};
 use crate::codec;
+use crate::roster::{Grounds, Introduction, Refusal, Roster};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Version of the protocol. Replicas of different versions refuse each other.
-const PROTOCOL: u16 = 1;
+const PROTOCOL: u16 = 2;
 
 /// First bytes of every connection.
 const MAGIC: &[u8; 8] = b"CDRRAFT\n";
@@ -23,36 +24,54 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Hello {
     protocol: u16,
     cluster: String,
-    from: u64,
     to: u64,
+    from: Introduction,
 }
+
+/// What came of an introduction.
+pub(super) type Met = Result<Introduction, Refusal>;
 
 async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no introduction in time");
     tokio::time::timeout(PATIENCE, work).await.map_err(late)?
 }
 
-/// Introduces this node to node `to`.
-pub(super) async fn introduce<S>(stream: &mut S, cluster: &str, from: u64, to: u64) -> io::Result<()>
+/// Introduces this node to node `to`. The inner error is a refusal, by the other side or by this one.
+pub(super) async fn introduce<S>(stream: &mut S, cluster: &str, roster: &Roster, to: u64) -> io::Result<Met>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let hello = Hello { protocol: PROTOCOL, cluster: cluster.to_owned(), from, to };
+    let from = roster.introduction(to);
+    let hello = Hello { protocol: PROTOCOL, cluster: cluster.to_owned(), to, from };
     in_time(async {
         stream.write_all(MAGIC).await?;
         send(stream, Kind::Hello, &hello).await?;
         let answer = receive(stream, HELLO_BYTES).await?;
         match answer.kind {
-            Kind::Welcome => Ok(()),
-            Kind::Failed => Err(invalid(format!("refused: {}", codec::decode::<String>(&answer.body)?))),
+            Kind::Welcome => {
+                let other: Introduction = codec::decode(&answer.body)?;
+                if other.node != to {
+                    return Err(invalid(format!("node {} answers in place of node {to}", other.node)));
+                }
+                if let Some(refusal) = roster.objection(&other) {
+                    return Ok(Err(refusal));
+                }
+                roster.met(to);
+                Ok(Ok(other))
+            }
+            Kind::Refused => {
+                let refusal: Refusal = codec::decode(&answer.body)?;
+                roster.refused(&refusal);
+                Ok(Err(refusal))
+            }
             kind => Err(invalid(format!("{kind:?} instead of a welcome"))),
         }
     })
     .await
 }
 
-/// Lets a peer of `cluster` in that wants node `own`, and says which it is.
-pub(super) async fn admit<S>(stream: &mut S, cluster: &str, own: u64) -> io::Result<u64>
+/// Lets a peer of `cluster` in that wants this node, and says which it is.
+pub(super) async fn admit<S>(stream: &mut S, cluster: &str, roster: &Roster) -> io::Result<Met>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -67,50 +86,51 @@ where
             return Err(invalid(format!("{:?} instead of a hello", frame.kind)));
         }
         let hello: Hello = codec::decode(&frame.body)?;
-        if let Some(reason) = objection(&hello, cluster, own) {
-            send(stream, Kind::Failed, &reason).await?;
-            return Err(invalid(reason));
+        let own = roster.introduction(hello.from.node);
+        let misdirected = misdirected(&hello, cluster, own.node);
+        if let Some(refusal) = misdirected.or_else(|| roster.objection(&hello.from)) {
+            send(stream, Kind::Refused, &refusal).await?;
+            return Ok(Err(refusal));
         }
         send(stream, Kind::Welcome, &own).await?;
-        Ok(hello.from)
+        roster.met(hello.from.node);
+        Ok(Ok(hello.from))
     })
     .await
 }
 
-fn objection(hello: &Hello, cluster: &str, own: u64) -> Option<String> {
-    if hello.protocol != PROTOCOL {
-        return Some(format!("node {} speaks protocol {}, this node {PROTOCOL}", hello.from, hello.protocol));
-    }
-    if hello.cluster != cluster {
-        return Some(format!(
-            "node {} is of cluster {:?}, this node of {cluster:?}",
-            hello.from, hello.cluster
-        ));
-    }
-    if hello.to != own {
-        return Some(format!("node {} looks for node {}, this is node {own}", hello.from, hello.to));
-    }
-    if hello.from == own {
-        return Some(format!("a second node {own} is running"));
-    }
-    None
+fn misdirected(hello: &Hello, cluster: &str, own: u64) -> Option<Refusal> {
+    let from = hello.from.node;
+    let reason = if hello.protocol != PROTOCOL {
+        format!("node {from} speaks protocol {}, this node {PROTOCOL}", hello.protocol)
+    } else if hello.cluster != cluster {
+        format!("node {from} is of cluster {:?}, this node of {cluster:?}", hello.cluster)
+    } else if hello.to != own {
+        format!("node {from} looks for node {}, this is node {own}", hello.to)
+    } else if from == own {
+        format!("a second node {own} is running")
+    } else {
+        return None;
+    };
+    Some(Refusal { node: from, grounds: Grounds::Misdirected, reason })
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::roster::tests::roster;
 
-    async fn meet(cluster: &str, from: u64, to: u64) -> (io::Result<()>, io::Result<u64>) {
-        let (mut here, mut there) = tokio::io::duplex(1 << 16);
-        tokio::join!(introduce(&mut here, cluster, from, to), admit(&mut there, "c", 2))
+    async fn meet(cluster: &str, from: u64, to: u64) -> (io::Result<Met>, io::Result<Met>) {
+        let (here, there) = (roster(from), roster(2));
+        let (mut near, mut far) = tokio::io::duplex(1 << 16);
+        tokio::join!(introduce(&mut near, cluster, &here, to), admit(&mut far, "c", &there))
     }
 
     #[tokio::test]
     async fn the_right_peer_is_let_in() {
         let (here, there) = meet("c", 1, 2).await;
-        here.unwrap();
-        assert_eq!(there.unwrap(), 1);
+        assert_eq!((here.unwrap().unwrap().node, there.unwrap().unwrap().node), (2, 1));
     }
 
     #[tokio::test]
@@ -119,8 +139,10 @@ mod tests {
             [("d", 1, 2, "of cluster"), ("c", 1, 3, "looks for node 3"), ("c", 2, 2, "a second node 2")]
         {
             let (here, there) = meet(cluster, from, to).await;
-            assert!(here.unwrap_err().to_string().contains(reason), "{reason}");
-            assert!(there.unwrap_err().to_string().contains(reason), "{reason}");
+            for met in [here, there] {
+                let refusal = met.unwrap().unwrap_err();
+                assert!(refusal.reason.contains(reason), "{refusal}");
+            }
         }
     }
 
@@ -128,6 +150,6 @@ mod tests {
     async fn noise_is_refused() {
         let (mut here, mut there) = tokio::io::duplex(1 << 16);
         here.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        assert!(admit(&mut there, "c", 2).await.is_err());
+        assert!(admit(&mut there, "c", &roster(2)).await.is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! The wire between replicas.
 //!
 //! TCP, one port per replica. A connection begins with eight bytes of magic and a hello that names
-//! protocol version, cluster, sender and addressee, so that a wrong peer is refused before anything is
-//! said. Then come frames: length (4 bytes, little endian, of what follows), kind (1 byte), body
+//! protocol version, cluster, addressee, and what the sender says of itself ([`roster`](crate::roster)); the
+//! addressee answers alike, so that a wrong peer is refused before anything is said. Then come frames: length (4 bytes, little endian, of what follows), kind (1 byte), body
 //! ([`codec`](crate::codec)).
 //!
 //! | connection | carries |
@@ -23,6 +23,6 @@ mod snapshot;
 
 pub(crate) use client::Network;
 pub(crate) use frame::Kind;
-pub(crate) use peers::Peers;
+pub(crate) use peers::{CallError, Peers};
 pub use server::Answerer;
 pub(crate) use server::{ReadIndexAnswer, Server};

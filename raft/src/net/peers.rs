@@ -3,10 +3,11 @@
 use super::frame::{Kind, receive, send};
 use super::handshake::introduce;
 use crate::codec::{self, MAX_ENCODED_BYTES};
+use crate::roster::{Introduction, Refusal, Roster};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -25,6 +26,12 @@ pub(crate) enum CallError {
         address: String,
         /// Why not.
         source: io::Error,
+    },
+    /// One of the two can't take part.
+    #[error("{refusal}")]
+    Refused {
+        /// Why.
+        refusal: Refusal,
     },
     /// The connection broke or the answer did not come in time.
     #[error("node {node} does not answer: {source}")]
@@ -48,15 +55,27 @@ pub(crate) enum CallError {
 #[derive(Debug)]
 pub(crate) struct Peers {
     cluster: String,
-    node_id: u64,
+    roster: Arc<Roster>,
     configured: BTreeMap<u64, String>,
-    idle: Mutex<HashMap<u64, Vec<TcpStream>>>,
+    idle: Mutex<HashMap<u64, Vec<Connection>>>,
     unreachable: Mutex<HashSet<u64>>,
 }
 
+/// A connection to a replica, and what that said of itself.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub stream: TcpStream,
+    pub other: Introduction,
+}
+
 impl Peers {
-    pub(crate) fn new(cluster: String, node_id: u64, configured: BTreeMap<u64, String>) -> Self {
-        Self { cluster, node_id, configured, idle: Mutex::default(), unreachable: Mutex::default() }
+    pub(crate) fn new(cluster: String, roster: Arc<Roster>, configured: BTreeMap<u64, String>) -> Self {
+        Self { cluster, roster, configured, idle: Mutex::default(), unreachable: Mutex::default() }
+    }
+
+    /// Who may take part.
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     /// The address of a node: as configured, otherwise as the membership has it.
@@ -64,17 +83,20 @@ impl Peers {
         self.configured.get(&node).map_or_else(|| in_membership.to_owned(), Clone::clone)
     }
 
-    /// Opens a connection and introduces this node.
-    pub(super) async fn connect(&self, node: u64, address: &str) -> Result<TcpStream, CallError> {
+    /// Opens a connection, introduces this node and looks at who answers.
+    pub(crate) async fn connect(&self, node: u64, address: &str) -> Result<Connection, CallError> {
         let connected = async {
             let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            introduce(&mut stream, &self.cluster, self.node_id, node).await?;
-            Ok(stream)
+            let met = introduce(&mut stream, &self.cluster, &self.roster, node).await?;
+            Ok(met.map(|other| Connection { stream, other }))
         };
-        let connected = connected.await;
+        let connected: io::Result<Result<Connection, Refusal>> = connected.await;
         self.note(node, address, connected.as_ref().err());
-        connected.map_err(|source| CallError::Unreachable { node, address: address.to_owned(), source })
+        match connected {
+            Ok(met) => met.map_err(|refusal| CallError::Refused { refusal }),
+            Err(source) => Err(CallError::Unreachable { node, address: address.to_owned(), source }),
+        }
     }
 
     /// Asks and waits for the answer, at most `patience`. Asks again on a new connection if one from
@@ -88,13 +110,13 @@ impl Peers {
         patience: Duration,
     ) -> Result<A, CallError> {
         let call = async {
-            if let Some(stream) = self.take_idle(node)
-                && let Ok(answer) = self.exchange(node, stream, kind, question).await
+            if let Some(connection) = self.take_idle(node)
+                && let Ok(answer) = self.exchange(node, connection, kind, question).await
             {
                 return answer;
             }
-            let stream = self.connect(node, address).await?;
-            match self.exchange(node, stream, kind, question).await {
+            let connection = self.connect(node, address).await?;
+            match self.exchange(node, connection, kind, question).await {
                 Ok(answer) => answer,
                 Err(source) => Err(CallError::Broken { node, source }),
             }
@@ -109,13 +131,16 @@ impl Peers {
     async fn exchange<Q: Serialize, A: DeserializeOwned>(
         &self,
         node: u64,
-        mut stream: TcpStream,
+        mut connection: Connection,
         kind: Kind,
         question: &Q,
     ) -> io::Result<Result<A, CallError>> {
-        send(&mut stream, kind, question).await?;
-        let answer = receive(&mut stream, MAX_ENCODED_BYTES).await?;
-        self.keep_idle(node, stream);
+        send(&mut connection.stream, kind, question).await?;
+        let answer = receive(&mut connection.stream, MAX_ENCODED_BYTES).await?;
+        if let Some(refusal) = self.roster.no_member(node, connection.other.incarnation) {
+            return Ok(Err(CallError::Refused { refusal }));
+        }
+        self.keep_idle(node, connection);
         match answer.kind {
             Kind::Answer => Ok(Ok(codec::decode(&answer.body)?)),
             Kind::Failed => Ok(Err(CallError::Failed { node, reason: codec::decode(&answer.body)? })),
@@ -123,15 +148,15 @@ impl Peers {
         }
     }
 
-    fn take_idle(&self, node: u64) -> Option<TcpStream> {
+    fn take_idle(&self, node: u64) -> Option<Connection> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&node)?.pop()
     }
 
-    fn keep_idle(&self, node: u64, stream: TcpStream) {
+    fn keep_idle(&self, node: u64, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let streams = idle.entry(node).or_default();
-        if streams.len() < IDLE_CONNECTIONS {
-            streams.push(stream);
+        let connections = idle.entry(node).or_default();
+        if connections.len() < IDLE_CONNECTIONS {
+            connections.push(connection);
         }
     }
 

@@ -4,8 +4,10 @@ use super::frame::{Frame, Kind, invalid, receive, send};
 use super::handshake::admit;
 use super::snapshot::{Offer, receive_snapshot};
 use crate::codec::{self, MAX_ENCODED_BYTES};
+use crate::roster::{Introduction, Roster};
 use crate::state_machine::StateMachine;
 use crate::types::{Raft, TypeConfig};
+use cdr_core::history::Mark;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use openraft::ReadPolicy;
@@ -30,8 +32,13 @@ const CONNECTIONS: usize = 256;
 /// Up to where a read has to see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ReadIndexAnswer {
-    /// The state has to be applied up to this index.
-    Index(u64),
+    /// The state has to be applied up to this index. The leader's own mark tells whether it is the same state.
+    Index {
+        /// The index.
+        index: u64,
+        /// The last command that the leader applied.
+        mark: Mark,
+    },
     /// Ask this one.
     NotLeader(Option<u64>),
     /// No quorum confirmed the leader.
@@ -41,7 +48,7 @@ pub(crate) enum ReadIndexAnswer {
 /// What the port serves.
 pub(crate) struct Server {
     pub cluster: String,
-    pub node_id: u64,
+    pub roster: Arc<Roster>,
     pub raft: Raft,
     pub state_machine: StateMachine,
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
@@ -81,21 +88,28 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, address, "no TCP_NODELAY");
         }
-        let peer = match admit(&mut stream, &self.cluster, self.node_id).await {
-            Ok(peer) => peer,
+        let peer = match admit(&mut stream, &self.cluster, &self.roster).await {
+            Ok(Ok(peer)) => peer,
+            Ok(Err(refusal)) => {
+                tracing::warn!(%refusal, address, "a connection to the Raft port was refused");
+                return;
+            }
             Err(error) => {
                 tracing::warn!(%error, address, "a connection to the Raft port was refused");
                 return;
             }
         };
         let (reader, writer) = stream.into_split();
-        if let Err(error) = self.answer_all(BufReader::with_capacity(64 << 10, reader), writer).await {
-            tracing::debug!(%error, peer, address, "a connection ended");
+        let reader = BufReader::with_capacity(64 << 10, reader);
+        if let Err(error) = self.answer_all(&peer, reader, writer).await {
+            tracing::debug!(%error, peer = peer.node, address, "a connection ended");
         }
     }
 
+    /// Answers until the connection ends, or until the peer is no longer who the membership means.
     async fn answer_all(
         &self,
+        peer: &Introduction,
         mut reader: BufReader<OwnedReadHalf>,
         mut writer: OwnedWriteHalf,
     ) -> io::Result<()> {
@@ -104,8 +118,9 @@ impl Server {
                 Ok(frame) => frame?,
                 Err(_) => return Ok(()),
             };
+            self.check(peer)?;
             match frame.kind {
-                Kind::OpenStream => return self.answer_stream(reader, writer).await,
+                Kind::OpenStream => return self.answer_stream(peer, reader, writer).await,
                 Kind::SnapshotOffer => {
                     let mut stream = tokio::io::join(&mut reader, &mut writer);
                     self.take_snapshot(&mut stream, codec::decode(&frame.body)?).await?;
@@ -113,6 +128,13 @@ impl Server {
                 _ => self.answer(&frame, &mut writer).await?,
             }
         }
+    }
+
+    /// Ends a connection whose peer is no longer who the membership means, or on which this replica has nothing more
+    /// to say: the next handshake tells why.
+    fn check(&self, peer: &Introduction) -> io::Result<()> {
+        let refusal = self.roster.standing_objection(peer);
+        refusal.map_or(Ok(()), |refusal| Err(invalid(refusal.reason)))
     }
 
     async fn answer(&self, frame: &Frame, writer: &mut OwnedWriteHalf) -> io::Result<()> {
@@ -140,7 +162,9 @@ impl Server {
     /// The read index of a leader whose leadership a quorum has just confirmed.
     pub(crate) async fn read_index(&self) -> Result<ReadIndexAnswer, String> {
         match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
-            Ok((read, _)) => Ok(ReadIndexAnswer::Index(read.index())),
+            Ok((read, _)) => {
+                Ok(ReadIndexAnswer::Index { index: read.index(), mark: self.state_machine.mark() })
+            }
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
                 Ok(ReadIndexAnswer::NotLeader(to.leader_id))
             }
@@ -151,10 +175,16 @@ impl Server {
 
     async fn answer_stream(
         &self,
+        peer: &Introduction,
         reader: BufReader<OwnedReadHalf>,
         mut writer: OwnedWriteHalf,
     ) -> io::Result<()> {
-        let requests = stream::unfold(reader, next_request);
+        let (roster, peer) = (Arc::clone(&self.roster), peer.clone());
+        let requests = stream::unfold(reader, next_request).take_while(move |_| {
+            let refused = roster.standing_objection(&peer).is_some();
+            async move { !refused }
+        });
+        let requests = Box::pin(requests);
         let mut answers = Box::pin(self.raft.stream_append(requests));
         while let Some(answer) = answers.next().await {
             reply(&mut writer, answer).await?;

@@ -1,23 +1,78 @@
 //! Membership, leader transfer, restriction.
 
 use super::{AdminError, Node};
+use crate::identity::{Incarnation, Member};
+use crate::net::CallError;
 use crate::restriction::Cause;
+use crate::roster::Introduction;
 use crate::types::TypeConfig;
+use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
-use openraft::{BasicNode, ChangeMembers};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Pause before a replica is asked again that has to answer before the cluster is formed.
+const FOUNDER_PAUSE: Duration = Duration::from_millis(200);
+
+/// It is said that one does not answer once in so many tries.
+const FOUNDER_SAID_EVERY: u32 = 50;
+
+/// How long a replica that is to be added may take to answer.
+const NEWCOMER_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Node {
     pub(super) async fn begin_cluster(&self) -> Result<bool, AdminError> {
-        let peers = self.0.config.peers.iter();
-        let members: BTreeMap<u64, BasicNode> = peers.map(|(id, at)| (*id, BasicNode::new(at))).collect();
+        if self.0.roster.is_formed() {
+            return Ok(false);
+        }
+        self.0.roster.set_initializes();
+        let mut members = BTreeMap::new();
+        for (id, address) in &self.0.config.peers {
+            let incarnation = if *id == self.node_id() {
+                self.incarnation()
+            } else {
+                self.meet_founder(*id, address).await?
+            };
+            members.insert(*id, Member { address: address.clone(), incarnation });
+        }
         match self.0.raft.initialize(members).await {
             Ok(()) => Ok(true),
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(false),
             Err(RaftError::APIError(error)) => Err(AdminError::Refused(error.to_string())),
             Err(RaftError::Fatal(error)) => Err(self.stopped(&error)),
         }
+    }
+
+    /// Waits until a replica of the cluster that is to be begun answers.
+    async fn meet_founder(&self, id: u64, address: &str) -> Result<Incarnation, AdminError> {
+        let mut tries = 0_u32;
+        loop {
+            if let Some(reason) = self.failure() {
+                return Err(AdminError::Stopped { reason });
+            }
+            match self.0.peers.connect(id, address).await {
+                Ok(connection) => return founder(&connection.other),
+                Err(CallError::Refused { refusal }) => return Err(AdminError::Refused(refusal.reason)),
+                Err(error) if tries.is_multiple_of(FOUNDER_SAID_EVERY) => {
+                    tracing::warn!(%error, node = id, "the cluster is formed once all its replicas answer");
+                }
+                Err(_) => {}
+            }
+            tries += 1;
+            tokio::time::sleep(FOUNDER_PAUSE).await;
+        }
+    }
+
+    /// Whose log the node has that is to be added: it must answer, be new, and come under an id that was never used.
+    async fn meet_newcomer(&self, id: u64, address: &str) -> Result<Incarnation, AdminError> {
+        let refused = |error: CallError| AdminError::Refused(error.to_string());
+        let meeting = self.0.peers.connect(id, address);
+        let met = tokio::time::timeout(NEWCOMER_PATIENCE, meeting).await;
+        let late = |_| AdminError::Refused(format!("node {id} at {address} does not answer"));
+        let other = met.map_err(late)?.map_err(refused)?.other;
+        let known = self.0.roster.no_member(id, other.incarnation);
+        known.map_or(Ok(other.incarnation), |refusal| Err(AdminError::Refused(refusal.reason)))
     }
 
     /// Gives leadership to the voter that has most of the log. Only the leader can.
@@ -64,10 +119,16 @@ impl Node {
         self.0.raft.runtime_config().elect(allowed);
     }
 
-    /// Adds a replica that receives the log but does not vote. Returns when that is committed, not when
+    /// Adds a replica that receives the log but does not vote. It has to run already; an id that was ever a member
+    /// is refused. Returns when that is committed, not when
     /// the replica has caught up: see the replication in [`metrics`](Self::metrics).
     pub async fn add_learner(&self, id: u64, address: &str) -> Result<(), AdminError> {
-        self.check_command(self.0.raft.add_learner(id, BasicNode::new(address), false).await)
+        if !self.0.raft.metrics().borrow_watched().state.is_leader() {
+            return Err(self.not_leader());
+        }
+        let incarnation = self.meet_newcomer(id, address).await?;
+        let member = Member { address: address.to_owned(), incarnation };
+        self.check_command(self.0.raft.add_learner(id, member, false).await)
     }
 
     /// Makes a learner a voter.
@@ -117,4 +178,22 @@ impl Node {
     fn stopped(&self, error: &Fatal<TypeConfig>) -> AdminError {
         AdminError::Stopped { reason: self.failure().unwrap_or_else(|| error.to_string()) }
     }
+}
+
+/// The data directory of a replica with which a cluster can be begun.
+fn founder(other: &Introduction) -> Result<Incarnation, AdminError> {
+    let node = other.node;
+    if other.is_formed {
+        return Err(AdminError::Refused(format!(
+            "node {node} is part of a cluster already, and this replica is empty. If its data directory was emptied, it \
+             has to be replaced by a replica under an id that was never used. If the cluster was never formed whole, \
+             empty the data directories of all replicas and start over"
+        )));
+    }
+    if other.initializes {
+        return Err(AdminError::Refused(format!(
+            "node {node} is configured to form the cluster, too: set cluster.initialize at exactly one replica"
+        )));
+    }
+    Ok(other.incarnation)
 }

@@ -1,5 +1,6 @@
 //! Why a replica cannot do what it is asked, and what the caller can do.
 
+use crate::identity::IdentityError;
 use crate::log::LogError;
 use crate::snapshot::SnapshotError;
 use std::io;
@@ -17,6 +18,9 @@ pub enum StartError {
     /// State or snapshots cannot be opened.
     #[error(transparent)]
     State(#[from] SnapshotError),
+    /// The data directory can't be told from others.
+    #[error(transparent)]
+    Identity(IdentityError),
     /// The port cannot be served.
     #[error("cannot listen on {address}: {source}")]
     Bind {

@@ -71,7 +71,7 @@ impl Node {
         let lag = |(id, matched): (&u64, &Option<_>)| (*id, last.saturating_sub(index(matched)));
         let membership = raft.membership_config.membership();
         let address =
-            |id: u64| (id, membership.get_node(&id).map(|node| node.addr.clone()).unwrap_or_default());
+            |id: u64| (id, membership.get_node(&id).map(|node| node.address.clone()).unwrap_or_default());
         let stats = self.0.log.stats();
         NodeMetrics {
             node_id: self.node_id(),

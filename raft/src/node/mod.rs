@@ -13,6 +13,7 @@
 //! | `ask` | questions of the owners' own to the leader's |
 //! | `admin` | membership, leader transfer, restriction |
 //! | `policy` | when to make a snapshot and purge the log |
+//! | `standstill` | what stops commands until a person decides |
 //! | `metrics` | numbers for the outside |
 //!
 //! When the log is poisoned or the state machine fails, Raft is stopped: [`Leadership::Stopped`] says why,
@@ -27,6 +28,7 @@ mod metrics;
 mod policy;
 mod propose;
 mod read;
+mod standstill;
 
 pub use config::NodeConfig;
 pub use error::{AdminError, ClockError, ProposeError, ReadError, StartError};
@@ -35,10 +37,12 @@ pub use metrics::NodeMetrics;
 pub use propose::Committed;
 
 use crate::failure::Failure;
-use crate::log::{LogError, LogOptions, LogStore};
+use crate::identity::{self, IdentityError, Incarnation};
+use crate::log::{LogError, LogOptions, LogStore, incarnation_of};
 use crate::machine::Machine;
 use crate::net::{Network, Peers, Server};
-use crate::restriction::Restrictions;
+use crate::restriction::{Cause, Restrictions};
+use crate::roster::{Alarm, Roster};
 use crate::runtime::blocking;
 use crate::state_machine::StateMachine;
 use crate::types::{LogId, Raft};
@@ -61,6 +65,7 @@ struct Inner {
     state_machine: StateMachine,
     peers: Arc<Peers>,
     server: Arc<Server>,
+    roster: Arc<Roster>,
     failure: Failure,
     applied: watch::Receiver<Option<LogId>>,
     leadership: watch::Receiver<Leadership>,
@@ -88,18 +93,27 @@ impl Node {
             listener.local_addr().map_err(|source| StartError::Bind { address: config.listen, source })?;
         let raft_config = config.for_openraft()?;
         let failure = Failure::default();
-        let (log, state_machine) = blocking(|| open_stores(&config, machine, &failure))?;
+        let Stores { log, state_machine, incarnation } =
+            blocking(|| open_stores(&config, machine, &failure))?;
         let restrictions = Restrictions::new(Arc::clone(&config.clock));
         log.stats().tell(restrictions.clone());
         state_machine.tell(restrictions.clone());
-        let peers = Arc::new(Peers::new(config.cluster.clone(), config.node_id, config.peers.clone()));
+        let roster = Arc::new(Roster::new(
+            config.node_id,
+            incarnation,
+            log.clone(),
+            state_machine.clone(),
+            failure.clone(),
+        ));
+        let peers = Arc::new(Peers::new(config.cluster.clone(), roster.clone(), config.peers.clone()));
         let network = Network(Arc::clone(&peers));
         let raft = Raft::new(config.node_id, raft_config, network, log.clone(), state_machine.clone())
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
+        roster.follow(raft.clone());
         let server = Arc::new(Server {
             cluster: config.cluster.clone(),
-            node_id: config.node_id,
+            roster: roster.clone(),
             raft: raft.clone(),
             state_machine: state_machine.clone(),
             clock: Arc::clone(&config.clock),
@@ -119,12 +133,14 @@ impl Node {
             state_machine,
             peers,
             server,
+            roster,
             failure,
             leadership,
         }));
         node.spawn(Arc::clone(&node.0.server).serve(listener));
         node.spawn(leadership::follow(node.leadership_sources(), says));
         node.spawn(policy::keep(node.policy_parts()));
+        node.spawn(standstill::watch(node.standstill()));
         Ok(node)
     }
 
@@ -152,6 +168,14 @@ impl Node {
         }
     }
 
+    fn standstill(&self) -> standstill::Standstill {
+        standstill::Standstill {
+            roster: Arc::clone(&self.0.roster),
+            restrictions: self.0.restrictions.clone(),
+            data_dir: self.0.config.data_dir.clone(),
+        }
+    }
+
     /// This replica's id.
     pub fn node_id(&self) -> u64 {
         self.0.config.node_id
@@ -172,7 +196,7 @@ impl Node {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader?;
-        let known = metrics.membership_config.membership().get_node(&leader).map(|node| node.addr.clone());
+        let known = metrics.membership_config.membership().get_node(&leader).map(|node| node.address.clone());
         Some((leader, self.0.peers.address(leader, &known.unwrap_or_default())))
     }
 
@@ -192,10 +216,35 @@ impl Node {
         self.0.failure.reason().map(str::to_owned)
     }
 
-    /// Begins a cluster with the configured peers as voters. Safe to call on every replica and at every
-    /// start: where a cluster exists already, nothing happens. Returns true if this call began it.
+    /// Begins a cluster with the configured peers as voters, once all of them answer; waits for them without limit.
+    /// Exactly one replica may do this: empty ones vote for anybody. Does nothing where this replica was part of a
+    /// cluster before. Returns true if this call began it.
+    ///
+    /// # Errors
+    /// [`AdminError::Refused`] if a peer is part of a cluster already, or also wants to begin one.
     pub async fn initialize(&self) -> Result<bool, AdminError> {
         self.begin_cluster().await
+    }
+
+    /// Stops this replica from serving, for a reason that its owner found.
+    pub fn fail(&self, reason: &str) {
+        self.0.failure.record(reason);
+    }
+
+    /// What a person has to look at: replicas that can't take part, this one or others.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.0.roster.open_alarms()
+    }
+
+    /// True if this replica takes no commands because committed entries were lost somewhere: no other leader would
+    /// do better.
+    pub fn stands_still(&self) -> bool {
+        self.0.restrictions.holds(Cause::LostCommits)
+    }
+
+    /// What names this replica's data directory.
+    pub fn incarnation(&self) -> Incarnation {
+        self.0.roster.incarnation()
     }
 
     /// Stops Raft, closes connections and log. Commands that are under way have an unknown outcome.
@@ -221,19 +270,54 @@ impl std::fmt::Debug for Node {
     }
 }
 
+struct Stores {
+    log: LogStore,
+    state_machine: StateMachine,
+    incarnation: Incarnation,
+}
+
 fn open_stores(
     config: &NodeConfig,
     machine: Arc<dyn Machine>,
     failure: &Failure,
-) -> Result<(LogStore, StateMachine), StartError> {
+) -> Result<Stores, StartError> {
     let dir = config.data_dir.join("raft-log");
+    let amnesia = |reason: String| LogError::Amnesia { dir: config.data_dir.clone(), reason };
+    let incarnation = match identity::establish(&*machine, incarnation_of(&dir)?) {
+        Ok(incarnation) => incarnation,
+        Err(IdentityError::Amnesia(reason)) => return Err(amnesia(reason.to_owned()).into()),
+        Err(error) => return Err(StartError::Identity(error)),
+    };
     let mut options = LogOptions::new(config.cluster.clone(), config.node_id);
     options.fsync = config.fsync;
+    options.incarnation = incarnation;
     let log = LogStore::open(&dir, options, failure.clone())?;
-    let state_machine = StateMachine::open(machine, &config.data_dir.join("snapshots"), failure.clone())?;
-    if log.is_pristine() && !state_machine.is_pristine() {
-        let reason = "the state machine has applied entries, but the log is empty".to_owned();
-        return Err(LogError::Amnesia { dir, reason }.into());
+    let snapshots = config.data_dir.join("snapshots");
+    let state_machine = StateMachine::open(Arc::clone(&machine), &snapshots, failure.clone())?;
+    if let Some(reason) = missing_part(config.node_id, &log, &state_machine) {
+        return Err(amnesia(reason).into());
     }
-    Ok((log, state_machine))
+    identity::confirm(&*machine, incarnation).map_err(|error| StartError::Identity(error.into()))?;
+    log.know_committed(state_machine.last_applied());
+    Ok(Stores { log, state_machine, incarnation })
+}
+
+/// What log and state show to be missing from one another.
+fn missing_part(node: u64, log: &LogStore, state_machine: &StateMachine) -> Option<String> {
+    let applied = state_machine.last_applied().as_ref().map_or(0, LogId::index);
+    let (first, last) = (log.first_index(), log.last_index());
+    if log.is_pristine() && !state_machine.is_pristine() {
+        return Some("the state has applied entries, but the log is empty".to_owned());
+    }
+    if applied + 1 < first && state_machine.snapshots().current().is_none() {
+        return Some(format!(
+            "the state ends at entry {applied}, but the log begins at entry {first}: the state was removed"
+        ));
+    }
+    let acknowledged = state_machine.acknowledged_by(node);
+    (last < acknowledged).then(|| {
+        format!(
+            "the log ends at entry {last}, but this replica had acknowledged entries up to {acknowledged}"
+        )
+    })
 }

@@ -2,8 +2,10 @@
 
 use super::{Node, ProposeError};
 use crate::restriction::Restrictions;
-use crate::types::{CommandBytes, Reply, TypeConfig};
+use crate::types::{CommandBytes, LogId, Reply, TypeConfig};
 use bytes::Bytes;
+use cdr_core::command::Acknowledged;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -81,10 +83,26 @@ impl Node {
         }
     }
 
+    /// What each voter has on disk of the committed entries, as far as this leader knows. Empty elsewhere.
+    pub fn acknowledged(&self) -> Vec<Acknowledged> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let committed = metrics.local_committed.as_ref().map_or(0, LogId::index);
+        let voters = metrics.membership_config.membership();
+        let matched = metrics.replication.iter().flatten();
+        matched
+            .filter(|(node, _)| voters.get_node(node).is_some())
+            .filter_map(|(node, matched)| {
+                let index = matched.as_ref()?.index().min(committed);
+                Some(Acknowledged { node: *node, index })
+            })
+            .collect()
+    }
+
     fn forwarded(&self, forward: ForwardToLeader<TypeConfig>) -> Attempt {
         match forward.leader_id {
             Some(leader) if leader != self.node_id() => {
-                let known = forward.leader_node.map(|node| node.addr).unwrap_or_default();
+                let known = forward.leader_node.map(|node| node.address).unwrap_or_default();
                 let leader = Some((leader, self.0.peers.address(leader, &known)));
                 Attempt::Failed(ProposeError::NotLeader { leader })
             }

@@ -2,6 +2,7 @@
 
 use super::{ClockError, Node, ReadError};
 use crate::net::{Kind, ReadIndexAnswer};
+use cdr_core::history::Mark;
 use futures::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
 use std::time::Duration;
@@ -23,10 +24,10 @@ impl Node {
     pub async fn read_barrier(&self) -> Result<u64, ReadError> {
         let deadline = Instant::now() + Duration::from_millis(self.0.config.read_timeout_ms);
         let mut obstacle = "no leader is known".to_owned();
-        let index = loop {
+        let (index, mark) = loop {
             self.check_running()?;
             match self.ask_read_index().await {
-                Ok(index) => break index,
+                Ok(confirmed) => break confirmed,
                 Err(reason) => obstacle = reason.unwrap_or(obstacle),
             }
             if Instant::now() + RETRY_EVERY >= deadline {
@@ -34,10 +35,14 @@ impl Node {
             }
             sleep(RETRY_EVERY).await;
         };
-        self.wait_applied(index, deadline).await
+        let applied = self.wait_applied(index, deadline).await?;
+        match self.leader().and_then(|(leader, _)| self.0.roster.fork_from(leader, &mark)) {
+            Some(reason) => Err(ReadError::Stopped { reason }),
+            None => Ok(applied),
+        }
     }
 
-    async fn ask_read_index(&self) -> Result<u64, Option<String>> {
+    async fn ask_read_index(&self) -> Result<(u64, Mark), Option<String>> {
         let (leader, address) = self.leader().ok_or(None)?;
         let answer = if leader == self.node_id() {
             self.0.server.read_index().await.map_err(Some)?
@@ -46,7 +51,7 @@ impl Node {
             asked.await.map_err(|error| Some(error.to_string()))?
         };
         match answer {
-            ReadIndexAnswer::Index(index) => Ok(index),
+            ReadIndexAnswer::Index { index, mark } => Ok((index, mark)),
             ReadIndexAnswer::NotLeader(other) => {
                 Err(Some(format!("node {leader} no longer leads, but {other:?}")))
             }
@@ -108,7 +113,7 @@ impl Node {
         let nodes = metrics.membership_config.membership().nodes();
         nodes
             .filter(|(node, _)| **node != self.node_id())
-            .map(|(node, known)| (*node, self.0.peers.address(*node, &known.addr)))
+            .map(|(node, known)| (*node, self.0.peers.address(*node, &known.address)))
             .collect()
     }
 }

@@ -45,6 +45,13 @@ fn clock() -> i64 {
 impl Cluster {
     /// Starts nodes 1 to `voters` as one cluster.
     pub async fn start(voters: u64, adjust: fn(&mut NodeConfig)) -> Self {
+        let cluster = Self::start_unformed(voters, adjust).await;
+        assert!(cluster.node(1).initialize().await.unwrap());
+        cluster
+    }
+
+    /// Starts nodes 1 to `voters`, which are not a cluster yet.
+    pub async fn start_unformed(voters: u64, adjust: fn(&mut NodeConfig)) -> Self {
         let mut listeners = BTreeMap::new();
         for id in 1..=voters {
             listeners.insert(id, TcpListener::bind("127.0.0.1:0").await.unwrap());
@@ -62,9 +69,6 @@ impl Cluster {
             };
             cluster.replicas.insert(id, replica);
             cluster.start_on(id, listener).await.unwrap();
-        }
-        for replica in cluster.replicas.values() {
-            replica.node.as_ref().unwrap().initialize().await.unwrap();
         }
         cluster
     }
@@ -113,6 +117,12 @@ impl Cluster {
         node.shutdown().await;
         drop(node);
         replica.machine.crash();
+    }
+
+    /// Empties the data directory of a replica that is stopped.
+    pub fn wipe(&self, id: u64) {
+        std::fs::remove_dir_all(self.data_dir(id)).unwrap();
+        self.replicas[&id].machine.remove();
     }
 
     pub async fn restart(&mut self, id: u64) -> Result<(), StartError> {

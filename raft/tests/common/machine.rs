@@ -1,7 +1,9 @@
 //! A state machine that remembers every command, in memory, and loses what it has not flushed.
 
+use cdr_core::history::{Comparison, Mark, Marks};
 use cdr_raft::{Machine, MachineCommand, MachineError, Reply};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,12 +13,24 @@ pub struct State {
     pub commands: Vec<Vec<u8>>,
     pub digest: [u8; 32],
     pub meta: Option<Vec<u8>>,
+    /// Index of the last command; the digest is the history after it.
+    pub last: u64,
+}
+
+impl State {
+    fn mark(&self) -> Mark {
+        Mark { index: self.last, history: self.digest }
+    }
 }
 
 #[derive(Default)]
 pub struct TestMachine {
     state: Mutex<State>,
     flushed: Mutex<State>,
+    identity: Mutex<Option<Vec<u8>>>,
+    marks: Mutex<Marks>,
+    /// What the cluster knows to be on the nodes' disks.
+    pub acknowledged: Mutex<BTreeMap<u64, u64>>,
     pub broken: AtomicBool,
 }
 
@@ -32,6 +46,31 @@ impl TestMachine {
     /// As after a power failure: what was not flushed is gone.
     pub fn crash(&self) {
         *self.state.lock().unwrap() = self.flushed.lock().unwrap().clone();
+        self.begin_marks();
+    }
+
+    /// As if the state's directory had been brought back from an older copy.
+    pub fn restore(&self, state: State) {
+        *self.state.lock().unwrap() = state.clone();
+        *self.flushed.lock().unwrap() = state;
+        self.begin_marks();
+    }
+
+    /// As if the state's directory had been removed.
+    pub fn remove(&self) {
+        self.restore(State::default());
+        *self.identity.lock().unwrap() = None;
+        self.acknowledged.lock().unwrap().clear();
+    }
+
+    /// As if another command had been applied last.
+    pub fn corrupt(&self) {
+        self.state.lock().unwrap().digest[0] ^= 1;
+        self.begin_marks();
+    }
+
+    fn begin_marks(&self) {
+        *self.marks.lock().unwrap() = Marks::begin(self.state.lock().unwrap().mark());
     }
 
     fn check(&self) -> Result<(), MachineError> {
@@ -65,6 +104,8 @@ impl Machine for TestMachine {
                 Sha256::new().chain_update(state.digest).chain_update(&command.bytes).finalize().into();
             let first_sequence = state.commands.len() as u64;
             state.commands.push(command.bytes.to_vec());
+            state.last = command.index;
+            self.marks.lock().unwrap().push(state.mark());
             replies.push(Reply::Appended { bucket_hour: 0, first_sequence });
         }
         state.meta = Some(raft_meta);
@@ -95,6 +136,7 @@ impl Machine for TestMachine {
         }
         std::fs::write(into.join("meta"), &meta).map_err(MachineError::new)?;
         std::fs::write(into.join("digest"), state.digest).map_err(MachineError::new)?;
+        std::fs::write(into.join("last"), state.last.to_be_bytes()).map_err(MachineError::new)?;
         Ok(meta)
     }
 
@@ -103,6 +145,7 @@ impl Machine for TestMachine {
         let read = |name: &str| std::fs::read(from.join(name)).map_err(MachineError::new);
         let mut state = State { meta: Some(read("meta")?), ..State::default() };
         state.digest = read("digest")?.try_into().map_err(|_| MachineError::new("digest"))?;
+        state.last = u64::from_be_bytes(read("last")?.try_into().map_err(|_| MachineError::new("last"))?);
         let mut names: Vec<_> = std::fs::read_dir(from.join("commands"))
             .map_err(MachineError::new)?
             .map(|entry| entry.unwrap().path())
@@ -117,8 +160,28 @@ impl Machine for TestMachine {
                 rest = tail;
             }
         }
-        *self.flushed.lock().unwrap() = state.clone();
-        *self.state.lock().unwrap() = state;
+        self.restore(state);
         Ok(())
+    }
+
+    fn identity(&self) -> Result<Option<Vec<u8>>, MachineError> {
+        Ok(self.identity.lock().unwrap().clone())
+    }
+
+    fn keep_identity(&self, identity: &[u8]) -> Result<(), MachineError> {
+        *self.identity.lock().unwrap() = Some(identity.to_vec());
+        Ok(())
+    }
+
+    fn mark(&self) -> Mark {
+        self.state.lock().unwrap().mark()
+    }
+
+    fn compare(&self, theirs: &Mark) -> Comparison {
+        self.marks.lock().unwrap().compare(theirs)
+    }
+
+    fn acknowledged_by(&self, node: u64) -> u64 {
+        self.acknowledged.lock().unwrap().get(&node).copied().unwrap_or(0)
     }
 }

@@ -2,7 +2,7 @@
 //! some that were there before; now and then it seals.
 
 use bytes::Bytes;
-use cdr_core::command::{Append, ClockKind, DraftsBuffer, Ingest, Initialize, Source};
+use cdr_core::command::{Append, ClockKind, DraftsBuffer, Ingest, Initialize, Progress, Source};
 use cdr_core::memory::MemoryLedger;
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
@@ -77,7 +77,8 @@ pub fn next(ledger: &MemoryLedger, term: u64, now_ms: i64, draw: Draw) -> Bytes 
             drafts: drafts.drafts(),
         })
     };
-    let encoded = Envelope { term, now: Millis(now_ms), command }.encode().unwrap();
+    let progress = Progress { applied: state.head.applied, acknowledged: Vec::new() };
+    let encoded = Envelope { term, now: Millis(now_ms), progress, command }.encode().unwrap();
     drop(body);
     encoded.into()
 }

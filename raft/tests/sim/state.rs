@@ -64,7 +64,9 @@ impl Machine {
             }
             EntryPayload::Normal(command) => {
                 let rows = state.ledger.rows.len();
-                reply = state.ledger.apply_bytes(&command.0).map_err(|error| io::Error::other(error.0))?;
+                let (index, term) = (entry.log_id.index(), entry.log_id.leader_id.term);
+                let applied = state.ledger.apply_entry(index, term, &command.0);
+                reply = applied.map_err(|error| io::Error::other(error.0))?;
                 hasher.update(&command.0);
                 state.ledger.rows[rows..].iter().for_each(|(_, hash)| hasher.update(hash));
             }

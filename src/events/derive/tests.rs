@@ -133,7 +133,7 @@ impl World {
 
     fn send(&mut self, command: Command<'_>) {
         let index = self.entries.len() as u64 + 10;
-        let bytes = Envelope { term: 1, now: Millis(self.now), command }.encode().unwrap();
+        let bytes = Envelope::new(1, Millis(self.now), command).encode().unwrap();
         let transition = apply(&self.ledger.state, &self.ledger, &Envelope::decode(&bytes).unwrap()).unwrap();
         assert!(!matches!(transition.reply, Reply::Rejected(_)), "{:?}", transition.reply);
         let rows = transition.rows.iter().map(|new| {

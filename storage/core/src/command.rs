@@ -5,6 +5,7 @@
 
 use crate::Hash;
 use crate::codec::{self, CodecError};
+use crate::history::Mark;
 use crate::id::Uuid;
 use crate::money::Money;
 use crate::row::Draft;
@@ -19,8 +20,29 @@ pub struct Envelope<'a> {
     pub term: u64,
     /// The proposer's clock.
     pub now: Millis,
+    /// How far the proposer and its voters were.
+    pub progress: Progress,
     /// What is asked.
     pub command: Command<'a>,
+}
+
+/// How far the proposer and its voters were when a command was encoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Progress {
+    /// The last command that the proposer had applied. With batches in flight it does not know the state right before
+    /// its own; whoever applies the command has applied this one too, and compares.
+    pub applied: Mark,
+    /// The voters, as the proposer knows them.
+    pub acknowledged: Vec<Acknowledged>,
+}
+
+/// Committed entries that a voter has on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Acknowledged {
+    /// The voter.
+    pub node: u64,
+    /// Index of the last one.
+    pub index: u64,
 }
 
 /// What can be asked of the log.
@@ -262,6 +284,13 @@ impl DraftsBuffer {
     /// The batch.
     pub fn drafts(&self) -> Drafts<'_> {
         Drafts { count: self.count, bytes: &self.bytes }
+    }
+}
+
+impl<'a> Envelope<'a> {
+    /// A command whose proposer says nothing of how far it is.
+    pub fn new(term: u64, now: Millis, command: Command<'a>) -> Self {
+        Self { term, now, progress: Progress::default(), command }
     }
 }
 

@@ -19,6 +19,7 @@
 //! | [`setting`] | regulator-facing settings |
 //! | [`export`] | settlement files: their numbers, what they list, how far they are |
 //! | [`command`], [`mod@apply`] | what can be asked, and what follows from it |
+//! | [`history`] | a rolling hash over what was applied, by which replicas notice that they differ |
 //! | [`proof`] | portable proofs and the one verifier that everything shares |
 //! | [`tariff`] | price lists, and the proof that a row's charge follows from one |
 //! | [`codec`] | the compact encoding of drafts and commands, with its version byte |
@@ -42,6 +43,7 @@ pub mod command;
 pub mod export;
 pub mod export_signature;
 pub mod hash;
+pub mod history;
 pub mod id;
 pub mod job;
 pub mod json;
@@ -60,9 +62,10 @@ mod tally;
 pub mod tariff;
 pub mod time;
 
-pub use apply::{NewRow, Transition, View, ViewError, apply};
+pub use apply::{NewRow, Transition, View, ViewError, apply, apply_entry};
 pub use command::{Command, Envelope, Rejection, Reply};
 pub use hash::Hash;
+pub use history::Mark;
 pub use id::{CdrId, Uuid};
 pub use money::Money;
 pub use row::Row;

@@ -1,7 +1,7 @@
 //! A ledger in memory: the reference for simulations and property tests, and a scratch ledger for replays.
 
 use crate::adjust::{Predecessor, predecessor_id};
-use crate::apply::{NewRow, Transition, View, ViewError, apply};
+use crate::apply::{NewRow, Transition, View, ViewError, apply, apply_entry};
 use crate::audit::{Request, request_of};
 use crate::canonical::push_row;
 use crate::command::{Envelope, Reply, SignSeal};
@@ -9,6 +9,7 @@ use crate::export::Export;
 use crate::export::books::Books;
 use crate::export::quarantine::Quarantined;
 use crate::hash::Hash;
+use crate::history::{Comparison, Marks};
 use crate::id::{CdrId, Uuid};
 use crate::receipt::{Known, is_born_expired, settles};
 use crate::row::{Record, Sms, SystemKind};
@@ -30,6 +31,7 @@ pub struct MemoryLedger {
     messages: HashMap<Uuid, Message>,
     records: HashMap<CdrId, Predecessor>,
     requests: HashMap<Hash, Request>,
+    marks: Marks,
     /// Every settlement file and quarantine entry.
     pub books: Books,
 }
@@ -87,6 +89,21 @@ impl MemoryLedger {
     pub fn apply_bytes(&mut self, entry: &[u8]) -> Result<Reply, ViewError> {
         let envelope = Envelope::decode(entry).map_err(|e| ViewError(e.to_string()))?;
         let transition = apply(&self.state, self, &envelope)?;
+        Ok(self.commit(transition))
+    }
+
+    /// Applies the bytes of a log entry at its place in the log, as replicas do: the history goes on, and a command whose
+    /// proposer had another one is refused as damage is.
+    ///
+    /// # Errors
+    /// [`ViewError`] if the entry is damaged, or if the proposer's history is another one.
+    pub fn apply_entry(&mut self, index: u64, term: u64, entry: &[u8]) -> Result<Reply, ViewError> {
+        let envelope = Envelope::decode(entry).map_err(|e| ViewError(e.to_string()))?;
+        if let Comparison::Differs(difference) = self.marks.compare_carried(&envelope.progress.applied) {
+            return Err(ViewError(format!("another history: {difference}")));
+        }
+        let transition = apply_entry(&self.state, self, (index, term), &envelope)?;
+        self.marks.push(transition.state.head.applied);
         Ok(self.commit(transition))
     }
 

@@ -140,7 +140,7 @@ impl World {
     }
 
     fn send(&mut self, command: Command<'_>) -> Reply {
-        let bytes = Envelope { term: 1, now: self.now, command }.encode().unwrap();
+        let bytes = Envelope::new(1, self.now, command).encode().unwrap();
         self.index += 1;
         let reply = apply_one(&self.store, self.index, &bytes);
         assert!(!matches!(reply, Reply::Rejected(_)), "{reply:?}");

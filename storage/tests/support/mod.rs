@@ -117,7 +117,7 @@ impl World {
     }
 
     pub fn envelope(&self, command: Command<'_>) -> Vec<u8> {
-        Envelope { term: self.term, now: self.now, command }.encode().unwrap()
+        Envelope::new(self.term, self.now, command).encode().unwrap()
     }
 
     pub fn fence(&mut self) -> Vec<u8> {
@@ -502,7 +502,7 @@ pub fn history(seed: u64, hours: u32, batches: u32, rows: u32) -> (Vec<Vec<u8>>,
     let mut ledger = MemoryLedger::default();
     let mut log = Vec::new();
     let mut push = |ledger: &mut MemoryLedger, entry: Vec<u8>| {
-        let reply = ledger.apply_bytes(&entry).unwrap();
+        let reply = ledger.apply_entry(log.len() as u64 + 1, 1, &entry).unwrap();
         assert!(!matches!(reply, Reply::Rejected(_)), "{reply:?}");
         log.push(entry);
     };

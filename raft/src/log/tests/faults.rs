@@ -143,3 +143,21 @@ async fn a_disk_without_space_for_the_next_segment_loses_nothing() {
     drop(log);
     assert_eq!(entries(&mut reopen(dir.path()).await).await.len(), 40);
 }
+
+#[tokio::test]
+async fn committed_entries_are_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let failure = Failure::default();
+    let mut log = LogStore::open(dir.path(), options(), failure.clone()).unwrap();
+    log.blocking_append((0..10).map(|index| entry(1, index, 10)).collect::<Vec<_>>()).await.unwrap();
+    log.save_committed(Some(LogId::new_term_index(1, 5))).await.unwrap();
+    log.truncate_after(Some(LogId::new_term_index(1, 7))).await.unwrap();
+    log.truncate_after(Some(LogId::new_term_index(1, 5))).await.unwrap();
+    assert!(failure.reason().is_none());
+
+    let refused = log.truncate_after(Some(LogId::new_term_index(1, 4))).await.unwrap_err();
+    assert!(refused.to_string().contains("SEV1 fork"), "{refused}");
+    assert!(failure.lost_commits().is_some_and(|reason| reason.contains("from 5 on")), "{failure:?}");
+    assert_eq!(log.get_log_state().await.unwrap().last_log_id, Some(LogId::new_term_index(1, 5)));
+    assert!(log.save_vote(&vote(2)).await.is_err(), "nothing more is written");
+}

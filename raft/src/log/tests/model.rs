@@ -41,6 +41,10 @@ async fn step(rng: &mut SmallRng, term: &mut u64, log: &mut LogStore, model: &mu
         1 => {
             let from = rng.random_range(model.purged.map_or(0, |purged| purged.index() + 1)..=model.next());
             let after = from.checked_sub(1).map(|index| LogId::new_term_index(*term, index));
+            if model.committed.is_some_and(|committed| from <= committed.index()) {
+                // Committed entries are never forgotten; what would do that stops the node, here only the call.
+                return;
+            }
             log.truncate_after(after).await.unwrap();
             model.entries.split_off(&from);
         }

@@ -14,6 +14,7 @@ use crate::command::{
     Command, Envelope, Initialize, MOST_BILLS, OutboxPlace, Reconcile, Rejection, Reply, SignSeal, Source,
 };
 use crate::export::books::Books;
+use crate::history;
 use crate::row::SYSTEM_OPERATOR;
 use crate::seal::verify_signature;
 use crate::state::{Cluster, LedgerState};
@@ -46,6 +47,37 @@ pub fn apply<'a>(
         }
         Err(Stop::View(error)) => Err(error),
     }
+}
+
+/// What follows from the command of a log entry: as [`apply`], and the history goes on.
+///
+/// Only the leader of a term proposes in it: a command of another term than its entry's was made before its proposer
+/// lost leadership and won it again, and is refused even where no fence of the new term precedes it.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_entry<'a>(
+    state: &LedgerState,
+    view: &impl View,
+    (index, term): (u64, u64),
+    envelope: &Envelope<'a>,
+) -> Result<Transition<'a>, ViewError> {
+    let mut transition = if envelope.term == term {
+        apply(state, view, envelope)?
+    } else {
+        let mut refused = Step::new(state).transition;
+        refused.reply = Reply::Rejected(Rejection::Fenced { term: envelope.term, fence: term });
+        refused
+    };
+    let last_row = transition.rows.last().map(|row| &row.row_hash);
+    let applied = history::Applied { index, term, reply: &transition.reply, last_row };
+    let mark = history::next(state, &transition.state, &applied);
+    let head = &mut transition.state.head;
+    head.applied = mark;
+    head.acknowledged.clone_from(&state.head.acknowledged);
+    head.acknowledge(&envelope.progress.acknowledged);
+    transition.changes.head = true;
+    Ok(transition)
 }
 
 /// Why a step ends early.

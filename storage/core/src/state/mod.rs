@@ -10,10 +10,11 @@ pub use crate::tally::Tally;
 pub use stream::{Stream, StreamRecord, stream_epoch};
 
 use crate::chain;
-use crate::command::{ClockKind, OutboxPlace, Rejection, Source};
+use crate::command::{Acknowledged, ClockKind, OutboxPlace, Rejection, Source};
 use crate::export::books::Books;
 use crate::export::fold::Exports;
 use crate::hash::{Hash, sha256};
+use crate::history::Mark;
 use crate::job::Jobs;
 use crate::key::{self, KeyRecord};
 use crate::merkle::Frontier;
@@ -71,6 +72,29 @@ pub struct Head {
     pub next_unsigned: Hour,
     /// Up to where events are published.
     pub published: OutboxPlace,
+    /// The last command, and the history after it.
+    pub applied: Mark,
+    /// How far each voter has acknowledged committed entries, ascending by node: a replica whose log ends before that
+    /// has lost what it promised to keep.
+    pub acknowledged: Vec<Acknowledged>,
+}
+
+impl Head {
+    /// Takes in what a leader knows of its voters. Nothing is ever taken back.
+    pub(crate) fn acknowledge(&mut self, voters: &[Acknowledged]) {
+        for voter in voters {
+            match self.acknowledged.binary_search_by_key(&voter.node, |known| known.node) {
+                Ok(at) => self.acknowledged[at].index = self.acknowledged[at].index.max(voter.index),
+                Err(at) => self.acknowledged.insert(at, *voter),
+            }
+        }
+    }
+
+    /// Index of the last committed entry that the node is known to have on disk; 0 if none is.
+    pub fn acknowledged_by(&self, node: u64) -> u64 {
+        let found = self.acknowledged.binary_search_by_key(&node, |known| known.node);
+        found.map_or(0, |at| self.acknowledged[at].index)
+    }
 }
 
 /// Settings, fixed for a ledger's life (the generation rises by restore only).

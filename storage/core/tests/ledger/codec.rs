@@ -30,7 +30,7 @@ fn batch() -> Vec<u8> {
         missing: 0,
         drafts: drafts.drafts(),
     };
-    Envelope { term: 1, now: Millis(START_MS), command: Command::Ingest(ingest) }.encode().unwrap()
+    Envelope::new(1, Millis(START_MS), Command::Ingest(ingest)).encode().unwrap()
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod adjustments;
 mod canonical;
 mod codec;
 mod golden;
+mod history;
 mod naive;
 mod oracle;
 mod proofs;

@@ -483,8 +483,7 @@ fn apply_reports_what_changed() {
     let mut world = World::begin(&["AWCC", "MTN_AF"], 24);
     let samples = [1, 2, 3].map(|n| Sample::ordinary(n, "MTN_AF", START_MS));
     let drafts = buffer(samples.iter().enumerate().map(|(i, s)| (i as u32, s.draft())));
-    let envelope =
-        Envelope { term: 1, now: Millis(START_MS), command: Command::Ingest(ingest(1, 3, &drafts)) };
+    let envelope = Envelope::new(1, Millis(START_MS), Command::Ingest(ingest(1, 3, &drafts)));
     let transition = apply(&world.ledger.state, &world.ledger, &envelope).unwrap();
     assert!(transition.changes.head && !transition.changes.all);
     assert_eq!(transition.changes.partitions, [1]);
@@ -493,7 +492,7 @@ fn apply_reports_what_changed() {
     assert_eq!(places, [(4, 2, 0), (5, 2, 1), (6, 2, 2)]);
     assert!(transition.rows.iter().all(|r| !r.draft_bytes.is_empty()));
     world.now += HOUR_MS;
-    let seal = Envelope { term: 1, now: Millis(world.now), command: Command::Seal };
+    let seal = Envelope::new(1, Millis(world.now), Command::Seal);
     assert!(apply(&world.ledger.state, &world.ledger, &seal).unwrap().changes.all);
 }
 
@@ -503,7 +502,7 @@ fn subtrees_of_256_rows_are_reported() {
     let samples: Vec<Sample> = (0..600).map(|n| Sample::ordinary(n, "AWCC", START_MS)).collect();
     let drafts = buffer(samples.iter().enumerate().map(|(i, s)| (i as u32, s.draft())));
     let command = Command::Ingest(ingest(1, 600, &drafts));
-    let envelope = Envelope { term: 1, now: Millis(START_MS), command };
+    let envelope = Envelope::new(1, Millis(START_MS), command);
     let transition = apply(&world.ledger.state, &world.ledger, &envelope).unwrap();
     let hashes: Vec<_> = transition.rows.iter().map(|row| row.row_hash).collect();
     let expected: Vec<_> =

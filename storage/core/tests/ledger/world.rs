@@ -171,8 +171,7 @@ impl World {
     }
 
     pub fn send(&mut self, command: Command<'_>) -> Reply {
-        let entry =
-            Envelope { term: self.term, now: Millis(self.now), command }.encode().expect("it encodes");
+        let entry = Envelope::new(self.term, Millis(self.now), command).encode().expect("it encodes");
         self.ledger.apply_bytes(&entry).expect("the entry is whole")
     }
 

@@ -1,0 +1,167 @@
+//! Replicas whose data directories are not the ones that the cluster knows: what was acknowledged stays, nobody who
+//! forgot it votes, and each replica says what to do.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use cdr_mediation::bus::{JetStream, NatsOptions};
+use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
+use cdr_mediation::publish::{PublishOptions, publish_file};
+use common::cluster::{ClockOffset, Cluster, wait_until};
+use common::nats::NatsServer;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// Publishes final receipts of a day that is over, each of a message of its own.
+fn publish(nats: &NatsServer, seed: u64, count: usize) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let yesterday = cdr_core::Millis(now.as_millis() as i64 - 86_400_000).to_string()[..10].to_owned();
+    let lines = Generator::new(GenerateOptions::new(&yesterday, count as u64 * 2, seed).unwrap());
+    let text: Vec<u8> = lines
+        .filter(|line| line.kind == LineKind::Final)
+        .take(count)
+        .flat_map(|line| [line.json.trim_ascii_end(), b"\n".as_slice()].concat())
+        .collect();
+    let url = nats.url();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async move {
+        let bus = JetStream::connect(NatsOptions::new(url)).await.unwrap();
+        publish_file(&bus, &text[..], &PublishOptions::default(), |_| ()).await.unwrap()
+    });
+}
+
+/// Hash of every record and adjustment, by id.
+fn rows(cluster: &Cluster, node: usize) -> BTreeMap<String, String> {
+    let page = cluster.get_ok(node, "/v1/cdr/records?limit=500");
+    assert!(page.get("nextCursor").is_none_or(Value::is_null), "more rows than one page");
+    let items = page["items"].as_array().unwrap().iter();
+    let text = |item: &Value, key: &str| item[key].as_str().unwrap().to_owned();
+    items.map(|item| (text(item, "cdrId"), text(item, "rowHash"))).collect()
+}
+
+fn ready(cluster: &Cluster, node: usize) -> (u16, Value) {
+    cluster.get(node, "/health/ready")
+}
+
+/// What a node's health says of replicas that can't take part.
+fn alarms(cluster: &Cluster, node: usize) -> String {
+    ready(cluster, node).1["alarms"].to_string()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (source, target) = {
+            let entry = entry.unwrap();
+            (entry.path(), to.join(entry.file_name()))
+        };
+        if source.is_dir() {
+            copy(&source, &target);
+        } else {
+            std::fs::copy(source, target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_replica_whose_data_were_wiped_never_votes_and_nothing_acknowledged_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start();
+    let mut cluster = Cluster::start(dir.path(), &nats.url(), ClockOffset(0));
+    publish(&nats, 1, 30);
+    wait_until("the first receipts", 60, || (1..=3).all(|id| cluster.sms_rows(id) == Some(30)));
+
+    // Node 2 is away while 20 receipts and a VOID are acknowledged.
+    cluster.kill(2);
+    publish(&nats, 2, 20);
+    wait_until("20 more", 60, || [1, 3].iter().all(|id| cluster.sms_rows(*id) == Some(50)));
+    let before = rows(&cluster, 1);
+    let voided = before.keys().next().unwrap().clone();
+    let body = json!({"type": "VOID", "voidReason": "DUPLICATE_DLR", "ticketId": "T-1"});
+    let path = format!("/v1/cdr/{voided}/adjustments");
+    let (status, _, answer) = cluster.post_with(1, &path, &body, &[("Idempotency-Key", "wiped-1")]);
+    assert!(status == 200 || status == 201, "{status} {answer}");
+    let acknowledged = rows(&cluster, 1);
+    assert_eq!(acknowledged.len(), 51);
+
+    cluster.kill(1);
+    cluster.kill(3);
+    std::fs::remove_dir_all(cluster.data_dir(3)).unwrap();
+    cluster.restart(2);
+    cluster.restart(3);
+    for id in [2, 3] {
+        let says = || {
+            cluster.metrics_text(id).contains("cdr_") && alarms(&cluster, id).contains("emptied or exchanged")
+        };
+        wait_until("both say which replica is not known, and what to do", 30, says);
+        assert!(alarms(&cluster, id).contains("under an id that was never used"), "{}", alarms(&cluster, id));
+    }
+    std::thread::sleep(Duration::from_secs(8));
+    for id in [2, 3] {
+        assert_eq!(ready(&cluster, id).0, 503, "two of three, but one of them promised nothing");
+        assert_eq!(cluster.metric(id, "cdr_raft_is_leader"), Some(0.0));
+    }
+
+    // The one that has what was acknowledged returns: the same rows under the same ids.
+    cluster.restart(1);
+    wait_until("a quorum", 30, || [1, 2].iter().all(|id| ready(&cluster, *id).0 == 200));
+    for id in [1, 2] {
+        assert_eq!(rows(&cluster, id), acknowledged, "node {id}");
+    }
+    let (status, body) = ready(&cluster, 3);
+    assert_eq!(status, 503, "{body}");
+    assert_eq!(cluster.sms_rows(3), Some(0));
+}
+
+#[test]
+fn a_data_directory_that_was_brought_back_from_a_copy_takes_no_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start();
+    let mut cluster = Cluster::start(dir.path(), &nats.url(), ClockOffset(0));
+    publish(&nats, 3, 30);
+    wait_until("the first receipts", 60, || (1..=3).all(|id| cluster.sms_rows(id) == Some(30)));
+    let leader = cluster.leader();
+    let older = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.kill(older);
+    let kept = dir.path().join("kept");
+    copy(&cluster.data_dir(older), &kept);
+    cluster.restart(older);
+    for seed in 4..9 {
+        publish(&nats, seed, 20);
+    }
+    wait_until("the rest", 60, || (1..=3).all(|id| cluster.sms_rows(id) == Some(130)));
+    cluster.kill(older);
+    std::fs::remove_dir_all(cluster.data_dir(older)).unwrap();
+    copy(&kept, &cluster.data_dir(older));
+    cluster.restart(older);
+    for id in [leader, older] {
+        wait_until("both say that it is an older copy", 30, || alarms(&cluster, id).contains("older copy"));
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(ready(&cluster, older).0, 503);
+    assert_eq!(cluster.sms_rows(older), Some(30), "it gets no entries");
+    assert_eq!(ready(&cluster, leader).0, 200);
+}
+
+#[test]
+fn a_state_without_its_log_or_a_log_without_its_state_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start();
+    let mut cluster = Cluster::start(dir.path(), &nats.url(), ClockOffset(0));
+    publish(&nats, 9, 20);
+    wait_until("the receipts", 60, || (1..=3).all(|id| cluster.sms_rows(id) == Some(20)));
+    cluster.kill(2);
+    cluster.kill(3);
+    std::fs::remove_dir_all(cluster.data_dir(2).join("raft-log")).unwrap();
+    for part in ["store", "snapshots"] {
+        std::fs::remove_dir_all(cluster.data_dir(3).join(part)).unwrap();
+    }
+    for id in [2, 3] {
+        cluster.restart(id);
+        wait_until("it ends", 30, || !cluster.runs(id));
+        let log = cluster.log(id);
+        assert!(log.contains("never vote again") && log.contains("new node id"), "{log}");
+    }
+}
