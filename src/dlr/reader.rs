@@ -79,10 +79,9 @@ fn raw(value: Json<'_>) -> Result<Raw<'_>, JsonError> {
     if value.is_null() {
         return Ok(Raw::Absent);
     }
-    Ok(match (value.string()?, value.integer()) {
-        (Some(text), _) => Raw::Text(text),
-        (None, Some(integer)) => Raw::Integer(integer),
-        (None, None) => Raw::Other,
+    Ok(match value.string()? {
+        Some(text) => Raw::Text(text),
+        None => value.integer().map_or(Raw::Other, Raw::Integer),
     })
 }
 

@@ -369,7 +369,8 @@ async fn propose(node: &Node, now: Millis, command: Command<'_>) -> Reply {
     reply
 }
 
-async fn fill(node: &Node, store: &Store, dir: &Path) {
+/// Begins a ledger and fills it, at the leader.
+pub async fn fill(node: &Node, store: &Store, dir: &Path) {
     let signer = DevKey::load_or_create(&dir.join("signer.key"), "seal").unwrap();
     let root = DevRoot::load_or_create(&dir.join("root.key")).unwrap();
     propose(node, millis(SEALED, 0), Command::Fence).await;

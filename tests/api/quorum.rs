@@ -1,6 +1,6 @@
 //! Three replicas, of which two stop: what the third one still answers.
 
-use crate::house::{Answer, Bounds, Started, agent, cdr_id, read, start_replica};
+use crate::house::{Answer, Bounds, Started, agent, cdr_id, fill, read, start_replica};
 use cdr_mediation::auth::dev::DevIssuer;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ struct Three {
     agent: ureq::Agent,
     token: String,
     runtime: Runtime,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Three {
@@ -40,13 +40,13 @@ impl Three {
             replicas
         });
         let token = issuer.token("tester", &["cdr:read", "cdr:write"], 600).unwrap();
-        Self { replicas, agent: agent(), token, runtime, _dir: dir }
+        Self { replicas, agent: agent(), token, runtime, dir }
     }
 
-    fn post(&self, at: usize, path: &str, body: &serde_json::Value) -> Answer {
+    fn post(&self, at: usize, path: &str, body: &str) -> Answer {
         let url = format!("http://{}{path}", self.replicas[at].api);
         let request = self.agent.post(&url).header("Authorization", format!("Bearer {}", self.token));
-        read(request.send(body.to_string().as_bytes()))
+        read(request.send(body.as_bytes()))
     }
 
     fn get(&self, at: usize, path: &str) -> Answer {
@@ -105,7 +105,7 @@ fn without_a_quorum_only_stale_reads_are_answered() {
         is_a_stale_answer(&three.get(survivor, &format!("{path}?consistency=stale")), survivor);
     }
     let body = json!({"type": "VOID", "voidReason": "FRAUD", "ticketId": "T"});
-    let answer = three.post(survivor, &format!("/v1/cdr/{}/adjustments", cdr_id(1)), &body);
+    let answer = three.post(survivor, &format!("/v1/cdr/{}/adjustments", cdr_id(1)), &body.to_string());
     assert_eq!((answer.status, answer.code()), (503, "NOT_LEADER"), "{answer:?}");
     assert!(answer.body["error"]["message"].as_str().unwrap().contains("Idempotency-Key"), "{answer:?}");
     let stale = three.get(survivor, "/v1/cdr/keys?consistency=stale");
@@ -132,4 +132,29 @@ fn a_leader_that_lost_its_quorum_confirms_nothing() {
         std::thread::sleep(Duration::from_millis(100));
     }
     is_a_stale_answer(&three.get(leader, "/v1/cdr/keys?consistency=stale"), leader);
+}
+
+#[test]
+fn replicas_are_of_one_mind_about_cursors_and_bodies() {
+    let three = Three::start();
+    let leader = &three.replicas[three.leader()];
+    three.runtime.block_on(fill(&leader.node, &leader.store, three.dir.path()));
+    let first = three.get(0, "/v1/cdr/records?limit=5");
+    let cursor = first.body["nextCursor"].as_str().unwrap();
+    let pages: Vec<_> =
+        (0..3).map(|at| three.get(at, &format!("/v1/cdr/records?limit=5&cursor={cursor}"))).collect();
+    let behind = first.items()[4]["cdrSequence"].as_u64().unwrap() + 1;
+    assert_eq!((pages[0].items().len(), pages[0].items()[0]["cdrSequence"].as_u64()), (5, Some(behind)));
+    assert!(pages.iter().all(|page| page.items() == pages[0].items()), "{pages:?}");
+    let path = format!("/v1/cdr/{}/adjustments", cdr_id(1));
+    for depth in [32, 125] {
+        let fields = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let body = format!(
+            r#"{{"type":"CORRECTION","reason":"x","ticketId":"T","correctedFields":{{"imsi":{fields}}}}}"#
+        );
+        for at in 0..3 {
+            let answer = three.post(at, &path, &body);
+            assert_eq!((answer.status, answer.field()), (400, "body"), "{depth} at {at}: {answer:?}");
+        }
+    }
 }

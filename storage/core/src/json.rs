@@ -7,12 +7,13 @@
 //! A number keeps its text until its value is asked for. Only one that an IEEE 754 double holds exactly has a value here:
 //! an integer up to 2^53 - 1, or at most 15 significant digits. Any other would change without a word.
 
+mod scan;
+
 use crate::canonical::MAX_INTEGER;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use scan::{Repeats, Scanner};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt;
 
 /// How deep objects and lists may be nested; the outermost counts.
@@ -24,8 +25,6 @@ pub const MAX_FILE_BYTES: usize = 16 << 20;
 
 /// Significant decimal digits that a double always keeps.
 const MOST_DIGITS: usize = 15;
-/// Up to so many keys are compared one by one, which is cheaper than a set.
-const FEW_KEYS: usize = 32;
 /// Of a key or number, so many characters are repeated in an error.
 const SHOWN_CHARS: usize = 40;
 
@@ -89,23 +88,25 @@ pub type Members<'a> = Vec<(Cow<'a, str>, Raw<'a>)>;
 /// # Errors
 /// [`JsonError`]
 pub fn members(bytes: &[u8], limit_bytes: usize) -> Result<Members<'_>, JsonError> {
-    let members = outermost(bytes, limit_bytes)?;
-    members.iter().try_for_each(|(_, value)| value.check())?;
-    Ok(members)
+    object(utf8(bytes, limit_bytes)?, Repeats::Refused)
 }
 
-/// The members of the one object in `bytes`, each of which is still to be checked: for sets of which one part may be
-/// unusable without the others.
+/// The members of the one object in `bytes`, in each of which keys may still stand twice: for sets of which one part may
+/// be unusable without the others.
 ///
 /// # Errors
 /// [`JsonError`]
 pub fn outermost(bytes: &[u8], limit_bytes: usize) -> Result<Members<'_>, JsonError> {
-    let text = utf8(bytes, limit_bytes)?;
-    if text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
-        return object(text, 1);
-    }
-    serde_json::from_str::<&RawValue>(text).map_err(syntax)?;
-    Err(JsonError::NotAnObject)
+    object(utf8(bytes, limit_bytes)?, Repeats::RefusedOutside)
+}
+
+fn object(text: &str, repeats: Repeats) -> Result<Members<'_>, JsonError> {
+    let mut scanner = Scanner::new(text, repeats);
+    scanner
+        .whole(|scanner| {
+            if scanner.is_object() { scanner.object(1).map(Some) } else { scanner.value(1).map(|_| None) }
+        })?
+        .ok_or(JsonError::NotAnObject)
 }
 
 /// The value of the text in `bytes`, every number of which can be kept exactly.
@@ -125,8 +126,7 @@ pub fn value_or_texts(bytes: &[u8], limit_bytes: usize) -> Result<Value, JsonErr
 }
 
 fn raw(bytes: &[u8], limit_bytes: usize) -> Result<Raw<'_>, JsonError> {
-    let raw: &RawValue = serde_json::from_str(utf8(bytes, limit_bytes)?).map_err(syntax)?;
-    Ok(Raw { text: raw.get(), depth: 1 })
+    Scanner::new(utf8(bytes, limit_bytes)?, Repeats::Refused).whole(|scanner| scanner.value(1))
 }
 
 /// As [`value`], of the form of `T`.
@@ -173,7 +173,7 @@ impl<'a> Raw<'a> {
     /// # Errors
     /// [`JsonError::TooDeep`]
     pub fn elements(self) -> Result<Option<Vec<Raw<'a>>>, JsonError> {
-        if self.text.starts_with('[') { list(self.text, self.depth).map(Some) } else { Ok(None) }
+        if self.text.starts_with('[') { self.list().map(Some) } else { Ok(None) }
     }
 
     /// Checks what is inside; numbers may be of any size.
@@ -181,11 +181,15 @@ impl<'a> Raw<'a> {
     /// # Errors
     /// [`JsonError`]
     pub fn check(self) -> Result<(), JsonError> {
-        match self.text.as_bytes().first() {
-            Some(b'{') => object(self.text, self.depth)?.into_iter().try_for_each(|(_, value)| value.check()),
-            Some(b'[') => list(self.text, self.depth)?.into_iter().try_for_each(Raw::check),
-            _ => self.string().map(|_| ()),
-        }
+        Scanner::new(self.text, Repeats::Refused).value(self.depth).map(|_| ())
+    }
+
+    fn object(self) -> Result<Members<'a>, JsonError> {
+        Scanner::new(self.text, Repeats::Refused).object(self.depth)
+    }
+
+    fn list(self) -> Result<Vec<Raw<'a>>, JsonError> {
+        Scanner::new(self.text, Repeats::RefusedOutside).list(self.depth)
     }
 
     /// Its value, every number of which can be kept exactly.
@@ -208,13 +212,13 @@ impl<'a> Raw<'a> {
         match self.text.as_bytes().first() {
             Some(b'{') => {
                 let mut fields = Map::new();
-                for (key, value) in object(self.text, self.depth)? {
+                for (key, value) in self.object()? {
                     fields.insert(key.into_owned(), value.value_with(inexact)?);
                 }
                 Ok(Value::Object(fields))
             }
             Some(b'[') => {
-                let elements = list(self.text, self.depth)?.into_iter();
+                let elements = self.list()?.into_iter();
                 elements
                     .map(|element| element.value_with(inexact))
                     .collect::<Result<_, _>>()
@@ -256,111 +260,6 @@ fn utf8(bytes: &[u8], limit_bytes: usize) -> Result<&str, JsonError> {
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
 fn syntax(why: impl fmt::Display) -> JsonError {
     JsonError::Syntax { why: why.to_string() }
-}
-
-/// The members of the object `text`, which has this depth.
-fn object(text: &str, depth: usize) -> Result<Members<'_>, JsonError> {
-    if depth > MAX_DEPTH {
-        return Err(JsonError::TooDeep);
-    }
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let members = reader.deserialize_map(ObjectVisitor { depth }).map_err(syntax)?;
-    reader.end().map_err(syntax)?;
-    match repeated(&members) {
-        Some(key) => Err(JsonError::RepeatedKey { key: key.to_owned(), depth }),
-        None => Ok(members),
-    }
-}
-
-/// A key that is there twice.
-fn repeated<'m>(members: &'m Members<'_>) -> Option<&'m str> {
-    if members.len() <= FEW_KEYS {
-        let twice = |(i, (key, _)): &(usize, &(Cow<'_, str>, Raw<'_>))| {
-            members[..*i].iter().any(|(before, _)| before == key)
-        };
-        return members.iter().enumerate().find(twice).map(|(_, (key, _))| &**key);
-    }
-    let mut seen = HashSet::with_capacity(members.len());
-    members.iter().map(|(key, _)| &**key).find(|key| !seen.insert(*key))
-}
-
-/// The elements of the list `text`, which has this depth.
-fn list(text: &str, depth: usize) -> Result<Vec<Raw<'_>>, JsonError> {
-    if depth > MAX_DEPTH {
-        return Err(JsonError::TooDeep);
-    }
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let elements = reader.deserialize_seq(ListVisitor { depth }).map_err(syntax)?;
-    reader.end().map_err(syntax)?;
-    Ok(elements)
-}
-
-struct ObjectVisitor {
-    depth: usize,
-}
-
-impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some(key) = map.next_key_seed(Key)? {
-            let value: &'de RawValue = map.next_value()?;
-            members.push((key, Raw { text: value.get(), depth: self.depth + 1 }));
-        }
-        Ok(members)
-    }
-}
-
-struct ListVisitor {
-    depth: usize,
-}
-
-impl<'de> Visitor<'de> for ListVisitor {
-    type Value = Vec<Raw<'de>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut elements = Vec::new();
-        while let Some(element) = seq.next_element::<&'de RawValue>()? {
-            elements.push(Raw { text: element.get(), depth: self.depth + 1 });
-        }
-        Ok(elements)
-    }
-}
-
-/// A key, borrowed unless it has escapes.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(key))
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(key.to_owned()))
-    }
 }
 
 #[cfg(test)]

@@ -42,6 +42,10 @@ fn nesting_and_size_are_bounded() {
         assert_eq!(of(&nested(levels + 1, open, close)), Err(JsonError::TooDeep), "{open}");
     }
     assert_eq!(of(&nested(20_000, "[", "]")), Err(JsonError::TooDeep), "no stack is used up");
+    assert!(
+        matches!(of(&"[".repeat(20_000)), Err(JsonError::Syntax { .. })),
+        "that is no JSON, however deep"
+    );
     let text = format!("\"{}\"", "x".repeat(MAX_BYTES - 2));
     assert!(of(&text).is_ok());
     assert_eq!(of(&format!("{text} ")), Err(JsonError::TooLarge { limit_bytes: MAX_BYTES }));
@@ -49,9 +53,35 @@ fn nesting_and_size_are_bounded() {
 
 #[test]
 fn what_is_not_json_is_refused() {
-    for text in
-        ["", "{", "[1,]", "{\"a\":}", "\u{feff}{}", "{} {}", "nul", "01", "1.", "\"\t\"", "NaN", "{a:1}"]
-    {
+    for text in [
+        "",
+        "{",
+        "[1,]",
+        "{\"a\":}",
+        "\u{feff}{}",
+        "{} {}",
+        "nul",
+        "01",
+        "1.",
+        "\"\t\"",
+        "NaN",
+        "{a:1}",
+        "{,}",
+        "[,]",
+        "{\"a\":1,}",
+        "[1 2]",
+        "{\"a\" 1}",
+        "-",
+        "1e",
+        "1e+",
+        ".5",
+        "+1",
+        "\"",
+        "\"\\",
+        "\"\\x\"",
+        "\"\\é\"",
+        "truest",
+    ] {
         assert!(matches!(of(text), Err(JsonError::Syntax { .. })), "{text:?}");
     }
     for surrogate in ["\\ud800", "\\udc00", "\\ud800x", "\\ud800\\u0041"] {
@@ -167,6 +197,7 @@ proptest! {
         let at = at.index(text.len());
         text.splice(at..(at + put.len()).min(text.len()), put.chars());
         let text: String = text.into_iter().collect();
+        let _ = outermost(text.as_bytes(), MAX_BYTES);
         match (of(&text), serde_json::from_str::<Value>(&text)) {
             (Ok(ours), Ok(theirs)) => prop_assert_eq!(ours, theirs),
             (Ok(_), Err(error)) => prop_assert!(false, "{}: {}", text, error),
