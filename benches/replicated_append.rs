@@ -1,7 +1,7 @@
 //! Rate and latency of replicated, fsynced appends of rated CDRs with all indexes: three replica processes on
 //! this machine, real Raft over loopback, the product's own command, apply and storage path.
 //!
-//! `cargo bench --bench replicated_append -- [--seconds 6] [--batches 1,100,500,1000] [--dir DIR]`
+//! `cargo bench --bench replicated_append -- [--seconds 6] [--batches 1,100,500,1000] [--in-flight 1,8] [--dir DIR]`
 //! prints a table: batch size, proposals in flight, CDR/s, commit latency p50/p95/p99, bytes that the three
 //! processes wrote to disk per CDR, and the largest resident size of a replica.
 
@@ -39,13 +39,14 @@ fn main() -> anyhow::Result<()> {
         None => coordinate(
             value("--seconds").unwrap_or("6").parse()?,
             value("--batches").unwrap_or("1,100,500,1000"),
+            value("--in-flight").unwrap_or("1,8"),
             &value("--dir").map_or_else(|| std::env::temp_dir().join("cdr-replicated-append"), PathBuf::from),
         ),
     }
 }
 
 /// Starts three replica processes, lets the leader run each case, prints the table.
-fn coordinate(seconds: f64, batches: &str, dir: &Path) -> anyhow::Result<()> {
+fn coordinate(seconds: f64, batches: &str, in_flights: &str, dir: &Path) -> anyhow::Result<()> {
     let _ = std::fs::remove_dir_all(dir);
     std::fs::create_dir_all(dir)?;
     let ports: Vec<String> = (0..3)
@@ -71,7 +72,7 @@ fn coordinate(seconds: f64, batches: &str, dir: &Path) -> anyhow::Result<()> {
         "batch", "in flight", "CDR/s", "p50 ms", "p95 ms", "p99 ms", "bytes/CDR", "RSS MiB"
     );
     for batch in batches.split(',') {
-        for in_flight in [1, 8] {
+        for in_flight in in_flights.split(',') {
             let before = written(&replicas);
             let line = replicas[leader].ask(&format!("run {batch} {in_flight} {seconds}"))?;
             let fields: Vec<&str> = line.split(' ').collect();

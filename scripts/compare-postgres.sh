@@ -6,6 +6,9 @@
 # which spares PostgreSQL the work of the chain; each row has an outbox row. Rows arrive by COPY, the fastest way
 # in. Ours: three replica processes, real Raft over loopback, every log fsynced, hashes computed on the way.
 #
+# Like is held against like: rows per commit, and commits in flight, are the same on both sides (a connection of
+# PostgreSQL has one in flight). Then, for each number of rows per commit, the best of each.
+#
 # `scripts/compare-postgres.sh [--postgres-only]`; SCALE=0.1 makes it short.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,7 +29,7 @@ stop() {
     for name in "${servers[@]}"; do
         "${as[@]}" "$bin/pg_ctl" -D "$dir/$name" stop -m immediate > /dev/null 2>&1 || true
     done
-    rm -rf "$dir"
+    rm -rf "$dir" "${ours:-}"
 }
 trap stop EXIT
 
@@ -72,13 +75,19 @@ CONF
 }
 
 start_cluster
-python3 scripts/compare_postgres.py --scale "${SCALE:-1}" --work "$dir" --out "$dir/postgres.json" -- "${psql[@]}"
+scale=${SCALE:-1}
+batches=1,100,1000
+in_flight=1,4,8
+python3 scripts/compare_postgres.py --scale "$scale" --batches $batches --in-flight $in_flight --work "$dir" --out "$dir/postgres.json" -- "${psql[@]}"
 if [ "${1:-}" = --postgres-only ]; then exit 0; fi
 for name in "${servers[@]}"; do
     "${as[@]}" "$bin/pg_ctl" -D "$dir/$name" stop -m fast > /dev/null
 done
 servers=()
 
-ours=$dir/ours.txt
-cargo bench --profile release --bench replicated_append -- --batches 1,100,1000 | tee "$ours"
+# Whoever runs this made the directory; the servers have stopped.
+ours=$(mktemp)
+seconds=$(python3 -c "print(max(0.5, 6 * $scale))")
+cargo bench --profile release --bench replicated_append -- --batches $batches --in-flight $in_flight --seconds "$seconds" \
+    --dir "$dir/ours" | tee "$ours"
 python3 scripts/compare_postgres.py --out "$dir/postgres.json" --beside "$ours"

@@ -41,8 +41,10 @@ CREATE TABLE outbox (id bigint PRIMARY KEY, subject text NOT NULL, payload text 
 
 OPERATORS = ["AWCC", "MTN_AF", "ETS", "ROSHAN", "SALAAM", "INTL_IN", "INTL_OUT"]
 
-# Rows per commit, connections, commits of a connection.
-CASES = [(1, 1, 3000), (100, 1, 1500), (1000, 1, 300), (1000, 4, 75)]
+# Commits of all connections together, by rows per commit.
+COMMITS = {1: 6000, 100: 1500, 1000: 300}
+# At least so many of each connection.
+FEWEST_COMMITS = 10
 
 
 def make_row(rng, hour, number):
@@ -131,22 +133,47 @@ def read_ours(path):
 
 
 def best(cases, batch):
-    return max(case["rate"] for case in cases if case["batch"] == batch)
+    return max((case for case in cases if case["batch"] == batch), key=lambda case: case["rate"])
+
+
+def compare(ours, postgres):
+    """Like with like, then the best of each, for each number of rows per commit."""
+    lines = []
+    for batch in sorted({case["batch"] for case in ours} & {case["batch"] for case in postgres}):
+        rates = [{case["parallel"]: case["rate"] for case in side if case["batch"] == batch} for side in (ours, postgres)]
+        for parallel in sorted(rates[0].keys() & rates[1].keys()):
+            ratio = rates[0][parallel] / rates[1][parallel]
+            lines.append(f"batch {batch}, {parallel} in flight on both sides: {ratio:.1f} x PostgreSQL's rate")
+        own, other = best(ours, batch), best(postgres, batch)
+        lines.append(
+            f"batch {batch}, best of each: {own['rate'] / other['rate']:.1f} x PostgreSQL's rate"
+            f" ({own['parallel']} in flight against {other['parallel']})"
+        )
+    if not lines:
+        sys.exit("the two sides have no case in common")
+    return lines
+
+
+def numbers(text):
+    return [int(number) for number in text.split(",")]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1, help="share of the commits to make")
+    parser.add_argument("--batches", type=numbers, default=list(COMMITS), help="rows per commit, with commas between")
+    parser.add_argument("--in-flight", type=numbers, default=[1], help="connections, with commas between")
     parser.add_argument("--work", help="directory for the scripts")
     parser.add_argument("--out", required=True, help="where the figures of PostgreSQL are kept")
     parser.add_argument("--beside", help="print the kept figures beside this output of ours")
     parser.add_argument("psql", nargs="*", help="the client's command line")
     arguments = parser.parse_args()
     if arguments.beside is None:
-        cases = [
-            run_case(arguments.psql, arguments.work, batch, connections, max(10, int(commits * arguments.scale)))
-            for batch, connections, commits in CASES
-        ]
+        cases = []
+        for batch in arguments.batches:
+            for connections in arguments.in_flight:
+                commits = int(COMMITS.get(batch, 300) * arguments.scale / connections)
+                cases.append(run_case(arguments.psql, arguments.work, batch, connections, max(FEWEST_COMMITS, commits)))
         print_table("PostgreSQL 15, two quorum standbys", cases)
         with open(arguments.out, "w", encoding="utf-8") as out:
             json.dump(cases, out)
@@ -157,8 +184,7 @@ def main():
     print()
     print_table("PostgreSQL 15, two quorum standbys", postgres)
     print_table("cdr-mediation, three replicas", ours)
-    for batch in sorted({case["batch"] for case in ours} & {case["batch"] for case in postgres}):
-        print(f"batch {batch}: {best(ours, batch) / best(postgres, batch):.1f} x PostgreSQL's rate")
+    print("\n".join(compare(ours, postgres)))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@
 //! | `texts` | how long the texts of others may be, and of which characters |
 //! | [`key_files`], [`tls`] | keys and certificates, and the connections that they secure |
 //! | [`config`], [`clock`], [`zone`], [`metrics`] | settings, time, the settlement zone, figures |
+//! | [`masking`] | subscribers' numbers, hidden in answers and events |
 //! | [`reloaded`] | settings that change while a replica runs, for the ledger |
 //! | [`restriction`] | what a replica does that takes no commands |
 //! | [`replica`] | one replica put together |
@@ -43,6 +44,7 @@ pub mod generate;
 pub mod ingest;
 pub mod jobs;
 pub mod key_files;
+pub mod masking;
 pub mod metrics;
 pub mod outbox;
 pub mod pricing;
@@ -53,6 +55,9 @@ pub mod replica;
 pub mod restriction;
 pub mod signer;
 pub mod tap;
+#[cfg(test)]
+#[path = "../tests/common/nats.rs"]
+mod test_nats;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod test_node;

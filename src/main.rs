@@ -7,6 +7,7 @@ use cdr_mediation::commands::signer::RecordOptions;
 use cdr_mediation::config::{self, Config, LogFormat};
 use cdr_mediation::generate::GenerateOptions;
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::prelude::*;
@@ -183,7 +184,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("cdr-mediation: {error:#}");
+            eprintln!("cdr-mediation: {}", commands::told_once(&error));
             ExitCode::FAILURE
         }
     }
@@ -265,7 +266,8 @@ fn log_to_stderr(level: &str, format: LogFormat) -> anyhow::Result<SetLogFilter>
         .with_context(|| format!("observability.log_level {level} is no filter"))?;
     let (filter, handle) = reload::Layer::new(filter);
     let subscriber = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let is_read_by_eye = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(is_read_by_eye).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => subscriber.with(lines).init(),
         LogFormat::Json => subscriber.with(lines.json()).init(),

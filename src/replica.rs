@@ -9,7 +9,7 @@ use crate::config::{self, Config};
 use crate::delivery::{CurrentChannels, DeliveryError};
 use crate::events::signing_key::SigningKey;
 use crate::export::{self, ExportFiles};
-use crate::ingest::{Ingest, IngestSettings};
+use crate::ingest::{Ingest, IngestSettings, LastNamed};
 use crate::key_files::KeyFileError;
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing, Sources};
@@ -19,7 +19,7 @@ use crate::signer::{Signer, Signing, Voucher};
 use crate::tap::Variants;
 use crate::tls;
 use crate::workers::{
-    ConsumerSettings, Deliveries, Exports, Leadership, LedgerSettings, Relay, lead_when_elected,
+    ConsumerSettings, Deliveries, Exports, Integrity, Leadership, LedgerSettings, Relay, lead_when_elected,
 };
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
@@ -395,12 +395,24 @@ fn leadership(
         metrics: metrics.clone(),
         running: relaying.clone(),
     });
+    let integrity = Integrity {
+        at: crate::zone::time_of_day(&config.storage.integrity_at).unwrap_or_default(),
+        rows_per_second: config.storage.integrity_rows_per_second,
+        desk: desk.clone(),
+        metrics: metrics.clone(),
+    };
     let operators = config.operators.list.into_iter().map(|o| (o.id, o.recording_entity)).collect();
     Leadership {
         node: node.clone(),
         store: store.clone(),
         clock: parts.clock,
-        ingest: Ingest { settings, bus: parts.bus, pricing: pricing.clone(), metrics: metrics.clone() },
+        ingest: Ingest {
+            settings,
+            bus: parts.bus,
+            pricing: pricing.clone(),
+            metrics: metrics.clone(),
+            last_named: LastNamed::default(),
+        },
         desk,
         pricing,
         reprice_every: Duration::from_millis(config.pricing.reprice_ms),
@@ -424,6 +436,7 @@ fn leadership(
         },
         max_clock_offset_ms: config.cluster.max_clock_offset_ms as i64,
         relay,
+        integrity,
         metrics: metrics.clone(),
     }
 }

@@ -28,6 +28,20 @@ pub fn next_local(zone: &str, time: Time, at: Millis) -> Result<Millis, jiff::Er
     }
 }
 
+/// The latest instant up to `at` at which the clocks in `zone` showed `time`, and its local day.
+///
+/// # Errors
+/// If the zone is unknown, or there is none.
+pub fn latest_local(zone: &str, time: Time, at: Millis) -> Result<(Day, Millis), jiff::Error> {
+    let today = Day::local(at, offset_minutes(zone, at));
+    let began = local_time(zone, today, time)?;
+    if began <= at {
+        return Ok((today, began));
+    }
+    let before = Day(today.0.saturating_sub(1));
+    Ok((before, local_time(zone, before, time)?))
+}
+
 /// The instant at which the clocks in `zone` show `time` on `day`; where they skip it, the first one after.
 ///
 /// # Errors

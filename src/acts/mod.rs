@@ -9,12 +9,14 @@ mod correction;
 mod desk;
 mod files;
 mod setting;
+mod verification;
 
 pub use adjust::{Adjusted, adjusted};
 pub use correction::{CORRECTABLE, FieldError, corrected};
 pub(crate) use correction::{is_currency, is_tariff_class};
 pub use desk::{Desk, OpenDesk, PATIENCE};
 pub use files::file_of_day;
+pub use verification::{BREAK_DETECTED, FAULTS_NOTED, VERIFY_OK, depth_text, fault, verification};
 
 use cdr_core::export::ExportType;
 use cdr_core::hash::{hex_string, sha256};

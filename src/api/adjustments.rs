@@ -7,7 +7,7 @@ use super::batching::push_adjustments;
 use super::body::{Body, Headers};
 use super::cursor::List;
 use super::error::ApiError;
-use super::ledger::Work;
+use super::ledger::{Consistency, Work};
 use super::records::{ListRequest, PARAMETERS};
 use crate::acts::{Act, Wish, adjusted};
 use crate::auth::{SCOPE_PII, SCOPE_READ, SCOPE_WRITE};
@@ -15,9 +15,11 @@ use crate::{texts, zone};
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use cdr_core::{CdrId, Millis};
-use cdr_storage::{RowKind, Store};
+use cdr_storage::{RowKind, Store, StoredRow};
 use serde_json::{Map, Value, json};
 
+/// Prefix of an adjustment's id; the rest is that of its row's `cdrId`.
+const ADJUSTMENT_PREFIX: &str = "adj_";
 const RECORD_ID: &str = "a record id, `cdr_` or `adj_` and 26 characters";
 
 /// Issues a CORRECTION or a VOID.
@@ -29,7 +31,8 @@ pub(super) async fn issue(
     body: Body,
 ) -> Result<Answer, ApiError> {
     caller.require(SCOPE_WRITE)?;
-    let cdr_id = path.parsed("cdrId", RECORD_ID, record_id)?;
+    let asked = path.parsed("cdrId", RECORD_ID, Asked::parse)?;
+    let cdr_id = asked.id();
     let body = body.object(&["type", "correctedFields", "voidReason", "reason", "ticketId"])?;
     let wish = wish(cdr_id, &body)?;
     let reason = text(&body, "reason")?;
@@ -37,6 +40,10 @@ pub(super) async fn issue(
         return Err(ApiError::invalid("reason", "a CORRECTION says why"));
     }
     let ticket_id = ticket(&body)?.ok_or(ApiError::TicketRequired)?;
+    if let Asked::Adjustment(_) = asked {
+        service.ledger.barrier(Consistency::Linearizable).await?;
+        service.ledger.on_store(Work::Read, move |store| asked.row(store).map(drop)).await?;
+    }
     let actor = caller.0.subject;
     let act = Act {
         key: headers.request_key(&actor)?,
@@ -55,7 +62,7 @@ pub(super) async fn issue(
         let zone = store.state().cluster.as_ref().map_or("UTC".to_owned(), |cluster| cluster.zone.clone());
         let rap = zone::next_local(&zone, cut_off, told.recorded_at).map_err(ApiError::internal)?;
         Ok(json!({
-            "adjustmentId": told.cdr_id.with_prefix("adj_"),
+            "adjustmentId": told.cdr_id.with_prefix(ADJUSTMENT_PREFIX),
             "originalCdrId": told.original.to_string(),
             "bucketHour": told.bucket_hour,
             "rapBatchExpected": whole_seconds(rap),
@@ -73,16 +80,14 @@ pub(super) async fn of_record(
     uri: Uri,
 ) -> Result<Answer, ApiError> {
     let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
-    let cdr_id = path.parsed("cdrId", RECORD_ID, record_id)?;
-    let sees_addresses = caller.has(SCOPE_PII);
+    let asked = path.parsed("cdrId", RECORD_ID, Asked::parse)?;
+    let sees_numbers = caller.has(SCOPE_PII);
     let schemas = service.ledger.schemas.clone();
     read.raw(move |store| {
-        let not_found = || ApiError::RecordNotFound { what: format!("record {cdr_id}") };
-        let row = store.row_by_id(cdr_id)?.ok_or_else(not_found)?;
-        let rows = store.line(&row)?;
-        let (_, adjustments) = rows.split_first().ok_or_else(not_found)?;
+        let rows = store.line(&asked.row(store)?)?;
+        let (_, adjustments) = rows.split_first().ok_or_else(|| asked.not_found())?;
         let mut list = ListWriter::new();
-        push_adjustments(store, schemas.regulator(), adjustments, sees_addresses, &mut list)?;
+        push_adjustments(store, schemas.regulator(), adjustments, sees_numbers, &mut list)?;
         let total = list.len() as u64;
         Ok(list.finish(None, Some(total)))
     })
@@ -96,20 +101,51 @@ pub(super) async fn list(
     uri: Uri,
 ) -> Result<Answer, ApiError> {
     let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, PARAMETERS)?;
-    let sees_addresses = caller.has(SCOPE_PII);
-    let request = ListRequest::parse(input, sees_addresses, List::Adjustments, Some(RowKind::Adjustment))?;
+    let sees_numbers = caller.has(SCOPE_PII);
+    let request = ListRequest::parse(input, sees_numbers, List::Adjustments, Some(RowKind::Adjustment))?;
     let (budget, schemas) = (service.ledger.scan_budget, service.ledger.schemas.clone());
     read.raw(move |store| {
         request.answer_with(store, budget, |rows, list| {
-            push_adjustments(store, schemas.regulator(), rows, sees_addresses, list)
+            push_adjustments(store, schemas.regulator(), rows, sees_numbers, list)
         })
     })
     .await
 }
 
-/// A record's id, or that of an adjustment as events and answers write it.
-fn record_id(text: &str) -> Option<CdrId> {
-    CdrId::parse(text).or_else(|| CdrId::parse_prefixed("adj_", text))
+/// What is asked for by its id: a record, or an adjustment as events and answers write it.
+#[derive(Clone, Copy)]
+enum Asked {
+    Record(CdrId),
+    Adjustment(CdrId),
+}
+
+impl Asked {
+    fn parse(text: &str) -> Option<Self> {
+        let adjustment = || CdrId::parse_prefixed(ADJUSTMENT_PREFIX, text).map(Self::Adjustment);
+        CdrId::parse(text).map(Self::Record).or_else(adjustment)
+    }
+
+    fn id(self) -> CdrId {
+        match self {
+            Self::Record(id) | Self::Adjustment(id) => id,
+        }
+    }
+
+    /// Its row.
+    fn row(self, store: &Store) -> Result<StoredRow, ApiError> {
+        let stored = store.row_by_id(self.id())?.ok_or_else(|| self.not_found())?;
+        let is_adjustment = stored.row()?.sms().is_some_and(|sms| sms.adjustment.is_some());
+        if matches!(self, Self::Adjustment(_)) && !is_adjustment { Err(self.not_found()) } else { Ok(stored) }
+    }
+
+    fn not_found(self) -> ApiError {
+        match self {
+            Self::Record(id) => ApiError::RecordNotFound { what: format!("record {id}") },
+            Self::Adjustment(id) => {
+                ApiError::AdjustmentNotFound { adjustment_id: id.with_prefix(ADJUSTMENT_PREFIX) }
+            }
+        }
+    }
 }
 
 fn wish(cdr_id: CdrId, body: &Map<String, Value>) -> Result<Wish, ApiError> {

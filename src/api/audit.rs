@@ -6,7 +6,7 @@ use super::answer::Answer;
 use super::cursor::List;
 use super::error::ApiError;
 use super::records::ListRequest;
-use crate::auth::{SCOPE_ADMIN, SCOPE_AUDIT};
+use crate::auth::{SCOPE_ADMIN, SCOPE_AUDIT, SCOPE_PII};
 use axum::extract::State;
 use axum::http::Uri;
 use cdr_core::row::SystemKind;
@@ -23,7 +23,8 @@ pub(super) async fn list(
 ) -> Result<Answer, ApiError> {
     let scope = if caller.has(SCOPE_AUDIT) { SCOPE_AUDIT } else { SCOPE_ADMIN };
     let (input, read) = service.ledger.read(&caller, scope, &uri, PARAMETERS)?;
-    let request = ListRequest::parse(input, true, List::Audit, Some(RowKind::System(SystemKind::Audit)))?;
+    let of_kind = Some(RowKind::System(SystemKind::Audit));
+    let request = ListRequest::parse(input, caller.has(SCOPE_PII), List::Audit, of_kind)?;
     let budget = service.ledger.scan_budget;
     read.raw(move |store| request.answer(store, budget)).await
 }

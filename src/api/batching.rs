@@ -15,7 +15,7 @@ pub(super) fn push_adjustments(
     store: &Store,
     series: Option<&str>,
     rows: &[StoredRow],
-    sees_addresses: bool,
+    sees_numbers: bool,
     list: &mut ListWriter,
 ) -> Result<(), ApiError> {
     let lines = store.lines(rows)?;
@@ -36,7 +36,7 @@ pub(super) fn push_adjustments(
         });
         let more = serde_json::to_vec(&more).map_err(ApiError::internal)?;
         list.item(|out| {
-            push_stored(store, row, sees_addresses, out)?;
+            push_stored(store, row, sees_numbers, out)?;
             // One object of two.
             out.pop();
             out.push(b',');

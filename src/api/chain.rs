@@ -15,7 +15,7 @@ use super::proof::{national_proof, operator_chain};
 use super::records::find;
 use super::rollups::operator_seal;
 use super::verify::read_body;
-use crate::acts::{Act, Wish};
+use crate::acts::{Act, depth_text, fault, verification};
 use crate::auth::SCOPE_VERIFY;
 use crate::metrics::Verified;
 use axum::body::Body;
@@ -24,8 +24,8 @@ use axum::http::Uri;
 use cdr_core::hash::{sha256, to_hex};
 use cdr_core::proof::encode_base64;
 use cdr_core::{CdrId, Hash, Hour, Millis};
-use cdr_storage::{Depth, Fault, Store, StoreError, StoredSeal};
-use serde_json::{Map, Value, json};
+use cdr_storage::{Depth, Store, StoreError, StoredSeal};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Largest bucket whose rows are hashed again unless another depth is asked for.
@@ -37,8 +37,6 @@ const MAX_HOURS_OF_ROWS: u32 = 24;
 
 /// How long an answer waits for its audit row: more than a commit, less than an election.
 const NOTE_PATIENCE: Duration = Duration::from_secs(1);
-/// Faults that an audit row names; the answer names all.
-const FAULTS_NOTED: usize = 10;
 
 /// Verifies one hour: of one operator, or of the whole country.
 pub(super) async fn hour(
@@ -98,7 +96,7 @@ fn report(ledger: &Ledger, what: Verified, answer: &Value, faults: &str) {
 /// Records a verification in the audit log; whether that was confirmed.
 async fn note(ledger: &Ledger, caller: &Caller, headers: &Headers, what: Verified, answer: &Value) -> bool {
     let recorded = async {
-        let wish = wish(what, answer);
+        let wish = verification(answer);
         let act = Act {
             body: sha256(&serde_json::to_vec(&wish).map_err(ApiError::internal)?),
             wish,
@@ -120,35 +118,6 @@ async fn note(ledger: &Ledger, caller: &Caller, headers: &Headers, what: Verifie
     }
 }
 
-/// What the audit log is told of a verification.
-fn wish(what: Verified, answer: &Value) -> Wish {
-    let verified = answer["verified"] == true;
-    let (place, found): (&[&str], &str) = match what {
-        Verified::Range => (&["from", "to", "hours", "records"], "faults"),
-        _ => (&["rowsChecked", "recordCount", "bucketRoot"], "differences"),
-    };
-    let mut details = Map::new();
-    for name in place.iter().chain(&["depth", "chainHash", "sealHash"]) {
-        if let Some(value) = answer.get(*name) {
-            details.insert((*name).to_owned(), value.clone());
-        }
-    }
-    let faults = answer[found].as_array().map_or(&[][..], Vec::as_slice);
-    if !verified {
-        details.insert("faultCount".to_owned(), faults.len().into());
-        details.insert("faults".to_owned(), faults[..faults.len().min(FAULTS_NOTED)].into());
-    }
-    details.insert("verified".to_owned(), verified.into());
-    // The hour that was asked for; of a range, the first one that does not hold.
-    let hour = answer.get("bucketHour").or_else(|| faults.first().map(|fault| &fault["bucketHour"]));
-    Wish::Note {
-        entry_type: if verified { "CHAIN_VERIFY_OK" } else { "CHAIN_BREAK_DETECTED" }.to_owned(),
-        bucket_hour: hour.and_then(Value::as_str).and_then(Hour::parse),
-        operator_id: answer["operatorId"].as_str().map(str::to_owned),
-        details,
-    }
-}
-
 fn depth_of(input: &Input) -> Result<Option<Depth>, ApiError> {
     let parse = |text: &str| match text {
         "roots" => Some(Depth::Roots),
@@ -157,14 +126,6 @@ fn depth_of(input: &Input) -> Result<Option<Depth>, ApiError> {
         _ => None,
     };
     input.parsed("depth", "rows, leaves or roots", parse)
-}
-
-fn depth_text(depth: Depth) -> &'static str {
-    match depth {
-        Depth::Roots => "roots",
-        Depth::Leaves => "leaves",
-        Depth::Rows => "rows",
-    }
 }
 
 /// First and last hour of a range, under either pair of names. The last may be any instant of its hour.
@@ -312,17 +273,6 @@ fn verify_range(
     Ok(answer)
 }
 
-fn fault(fault: &Fault) -> Value {
-    json!({
-        "bucketHour": fault.bucket_hour,
-        "operatorId": fault.operator,
-        "cdrSequence": fault.cdr_sequence,
-        "cdrId": fault.cdr_id,
-        "what": fault.what,
-        "why": fault.why,
-    })
-}
-
 fn extend(answer: &mut Value, more: Value) {
     if let (Value::Object(answer), Value::Object(more)) = (answer, more) {
         answer.extend(more);
@@ -346,33 +296,6 @@ mod tests {
             Err(ApiError::Validation { field, .. }) => field,
             other => panic!("{other:?}"),
         }
-    }
-
-    #[test]
-    fn the_audit_log_is_told_what_was_verified_and_what_was_found() {
-        let hour = "2026-04-20T13:00:00Z";
-        let fine = json!({"bucketHour": hour, "operatorId": "AWCC", "depth": "rows", "verified": true,
-            "rowsChecked": 7, "chainHash": "ab", "signature": "x"});
-        let Wish::Note { entry_type, bucket_hour, operator_id, details } = wish(Verified::Hour, &fine) else {
-            panic!("a note is expected");
-        };
-        assert_eq!((entry_type.as_str(), bucket_hour), ("CHAIN_VERIFY_OK", Hour::parse(hour)));
-        assert_eq!(operator_id.as_deref(), Some("AWCC"));
-        let expected = json!({"depth": "rows", "rowsChecked": 7, "chainHash": "ab", "verified": true});
-        assert_eq!(Value::Object(details), expected);
-
-        let faults: Vec<Value> =
-            (0..25).map(|n| json!({"bucketHour": hour, "cdrSequence": n, "what": "row"})).collect();
-        let broken = json!({"from": "2026-04-20T11:00:00Z", "to": hour, "operatorId": null, "depth": "leaves",
-            "verified": false, "faults": faults});
-        let Wish::Note { entry_type, bucket_hour, operator_id, details } = wish(Verified::Range, &broken)
-        else {
-            panic!("a note is expected");
-        };
-        assert_eq!((entry_type.as_str(), bucket_hour), ("CHAIN_BREAK_DETECTED", Hour::parse(hour)));
-        assert_eq!((operator_id, &details["faultCount"]), (None, &json!(25)));
-        assert_eq!(details["faults"].as_array().unwrap().len(), FAULTS_NOTED);
-        assert_eq!((&details["from"], &details["to"]), (&broken["from"], &broken["to"]));
     }
 
     #[test]

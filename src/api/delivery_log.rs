@@ -5,9 +5,11 @@ use super::access::{Caller, PathInput};
 use super::answer::{Answer, ListWriter};
 use super::cursor::{self, List};
 use super::error::ApiError;
+use super::export_view::object;
 use super::exports::{EXPORT_ID, find};
 use super::records;
-use crate::auth::SCOPE_READ;
+use crate::auth::{SCOPE_PII, SCOPE_READ};
+use crate::masking;
 use axum::extract::State;
 use axum::http::Uri;
 use cdr_core::Hour;
@@ -35,14 +37,14 @@ pub(super) async fn list(
     let (input, read) = service.ledger.read(&caller, SCOPE_READ, &uri, PARAMETERS)?;
     let id = path.parsed("exportId", EXPORT_ID, export_id)?;
     let limit = input.limit()?;
-    let budget = service.ledger.scan_budget;
+    let (budget, sees_numbers) = (service.ledger.scan_budget, caller.has(SCOPE_PII));
     read.raw(move |store| {
         let after = cursor::after(store, List::Deliveries, &input)?;
         let export = find(store, id)?;
         let page = page(store, &export, after, limit, budget)?;
         let mut list = ListWriter::new();
         for stored in &page.rows {
-            let entry = entry(stored)?;
+            let entry = entry(stored, sees_numbers)?;
             list.item(|out| serde_json::to_writer(out, &entry).map_err(ApiError::internal))?;
         }
         let next = cursor::next(store, List::Deliveries, page.next)?;
@@ -105,15 +107,20 @@ fn names(stored: &StoredRow, export_id: &str) -> Result<bool, ApiError> {
     Ok(step.is_ok_and(|step| step.export_id() == export_id))
 }
 
-/// The row's body, with where and when it is in the ledger.
-fn entry(stored: &StoredRow) -> Result<Map<String, Value>, ApiError> {
+/// The row's body, with where and when it is in the ledger; masked like the row for whoever may not see numbers.
+fn entry(stored: &StoredRow, sees_numbers: bool) -> Result<Map<String, Value>, ApiError> {
     let row = stored.row()?;
     let Record::System(system) = &row.record else {
         return Err(ApiError::internal(format!("{} is no system row", row.frame.cdr_id)));
     };
-    let mut entry: Map<String, Value> = serde_json::from_str(system.body).map_err(ApiError::internal)?;
+    let mut body: Value = serde_json::from_str(system.body).map_err(ApiError::internal)?;
+    let masked = !sees_numbers && masking::own(&mut body);
+    let mut entry = object(body);
     entry.insert("cdrId".to_owned(), json!(row.frame.cdr_id.to_string()));
     entry.insert("bucketHour".to_owned(), json!(row.frame.bucket_hour));
     entry.insert("recordedAt".to_owned(), json!(row.frame.recorded_at));
+    if masked {
+        entry.insert("masked".to_owned(), json!(true));
+    }
     Ok(entry)
 }

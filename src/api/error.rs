@@ -4,10 +4,12 @@
 
 use crate::acts::ActError;
 use crate::auth::AuthError;
+use crate::masking;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
-use cdr_core::Hour;
 use cdr_core::json::JsonError;
+use cdr_core::time::MAX_MILLIS;
+use cdr_core::{Hour, Millis};
 use cdr_raft::ReadError;
 use cdr_storage::StoreError;
 use serde_json::{Value, json};
@@ -36,6 +38,11 @@ pub enum ApiError {
     RecordNotFound {
         /// What was asked for.
         what: String,
+    },
+    /// There is no such adjustment.
+    AdjustmentNotFound {
+        /// Its id, `adj_…`.
+        adjustment_id: String,
     },
     /// There is no such job.
     JobNotFound {
@@ -176,6 +183,20 @@ impl ApiError {
         Self::Internal { reason: reason.to_string() }
     }
 
+    /// The same for whoever may not see numbers, which an encoder quotes from the record that it can't encode.
+    #[must_use]
+    pub(super) fn without_numbers(self) -> Self {
+        match self {
+            Self::SchemaInvalid { why, mut failures } => {
+                for failure in &mut failures {
+                    masking::own(failure);
+                }
+                Self::SchemaInvalid { why: masking::text(&why).into_owned(), failures }
+            }
+            other => other,
+        }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -185,6 +206,7 @@ impl ApiError {
             | Self::FourEyesRequired { .. }
             | Self::SecondPersonRequired { .. } => StatusCode::FORBIDDEN,
             Self::RecordNotFound { .. }
+            | Self::AdjustmentNotFound { .. }
             | Self::JobNotFound { .. }
             | Self::ExportNotFound { .. }
             | Self::QuarantineNotFound { .. }
@@ -214,6 +236,7 @@ impl ApiError {
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::InsufficientScope { .. } => "INSUFFICIENT_SCOPE",
             Self::RecordNotFound { .. } => "CDR_NOT_FOUND",
+            Self::AdjustmentNotFound { .. } => "ADJUSTMENT_NOT_FOUND",
             Self::JobNotFound { .. } => "JOB_NOT_FOUND",
             Self::TicketRequired => "TICKET_REQUIRED",
             Self::AlreadyVoided { .. } => "ALREADY_VOIDED",
@@ -244,6 +267,9 @@ impl ApiError {
             Self::RecordNotFound { what } | Self::ExportNotFound { what } => {
                 format!("{what} does not exist")
             }
+            Self::AdjustmentNotFound { adjustment_id } => {
+                format!("adjustment {adjustment_id} does not exist")
+            }
             Self::JobNotFound { job } => {
                 format!("job {job} does not exist, or ended so long ago that only its rows tell of it")
             }
@@ -252,8 +278,13 @@ impl ApiError {
             Self::IdempotencyConflict => {
                 "this Idempotency-Key was used for another request: use a new one".to_owned()
             }
-            Self::FourEyesRequired { impact, limit, why } => {
+            Self::FourEyesRequired { impact, limit, why } if impact > limit => {
                 format!("{impact} records are concerned, more than {limit} need a second person: {why}")
+            }
+            Self::FourEyesRequired { impact, why, .. } => {
+                format!(
+                    "{why}: an approval that is sent must count; {impact} records need none, so that it may be left out"
+                )
             }
             Self::SecondPersonRequired { why } => format!("a second person has to approve this: {why}"),
             Self::ExportAlreadyAcked { export_id } => {
@@ -292,6 +323,7 @@ impl ApiError {
             Self::TooLarge { limit_bytes } => json!({ "field": "body", "limitBytes": limit_bytes }),
             Self::InsufficientScope { required } => json!({ "requiredScope": required }),
             Self::RecordNotFound { what } | Self::ExportNotFound { what } => json!({ "what": what }),
+            Self::AdjustmentNotFound { adjustment_id } => json!({ "adjustmentId": adjustment_id }),
             Self::JobNotFound { job } => json!({ "jobId": job }),
             Self::TicketRequired => json!({ "field": "ticketId" }),
             Self::AlreadyVoided { cdr_id } => json!({ "cdrId": cdr_id }),
@@ -309,8 +341,9 @@ impl ApiError {
             }
             Self::SchemaInvalid { failures, .. } => json!({ "failures": failures }),
             Self::BucketNotSealed { hour, operator_id } => {
-                let by = cdr_core::Millis(hour.end().0 + SEAL_WITHIN_MS);
-                let by = by.to_string().replace(".000Z", "Z");
+                let by = hour.end().0 + SEAL_WITHIN_MS;
+                // No later instant has a text: the last hour of 9999 ends behind it.
+                let by = (by <= MAX_MILLIS).then(|| Millis(by).to_string().replace(".000Z", "Z"));
                 json!({ "bucketHour": hour, "operatorId": operator_id, "expectedSealBy": by })
             }
             Self::NotLeader { leader: Some((id, address)), .. }
@@ -425,6 +458,32 @@ mod tests {
         }});
         assert_eq!(envelope, expected);
         assert_eq!(error.status(), 409);
+    }
+
+    #[test]
+    fn no_seal_is_expected_behind_the_last_instant_that_has_a_text() {
+        let hour = Hour::parse("9999-12-31T23:00:00Z").unwrap();
+        let error = ApiError::BucketNotSealed { hour, operator_id: None };
+        let envelope: Value = serde_json::from_slice(&error.envelope("t")).unwrap();
+        assert_eq!(envelope["error"]["details"]["bucketHour"], "9999-12-31T23:00:00Z");
+        assert_eq!(envelope["error"]["details"]["expectedSealBy"], Value::Null);
+    }
+
+    #[test]
+    fn an_approval_that_does_not_count_is_told_as_such_where_none_is_needed() {
+        let said = |impact: u64| {
+            ApiError::FourEyesRequired { impact, limit: 100_000, why: "X-Approver-Jwt: expired".to_owned() }
+                .message()
+        };
+        assert_eq!(
+            said(100_001),
+            "100001 records are concerned, more than 100000 need a second person: X-Approver-Jwt: expired"
+        );
+        let small = said(99);
+        assert!(
+            small.starts_with("X-Approver-Jwt: expired") && small.contains("99 records need none"),
+            "{small}"
+        );
     }
 
     #[test]

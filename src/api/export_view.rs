@@ -1,5 +1,6 @@
 //! A settlement file as it is answered.
 
+use crate::masking;
 use cdr_core::Millis;
 use cdr_core::export::{Delivery, Export, Outcome};
 use cdr_core::hash::to_hex;
@@ -109,6 +110,7 @@ impl<'a> Delivered<'a> {
     }
 }
 
+/// The latest failure, without numbers: the delivery log has it whole for whoever may see them.
 fn last_error(export: &Export) -> Value {
     let failed = export.attempts.iter().rev().find_map(|attempt| match &attempt.outcome {
         Outcome::Failed { error, reason } => Some(json!({
@@ -116,7 +118,9 @@ fn last_error(export: &Export) -> Value {
         })),
         Outcome::Delivered { .. } => None,
     });
-    failed.unwrap_or_default()
+    let mut failed: Value = failed.unwrap_or_default();
+    masking::own(&mut failed);
+    failed
 }
 
 fn local(at: Millis, offset_minutes: i16) -> Value {

@@ -6,6 +6,7 @@ use super::answer::Answer;
 use super::error::ApiError;
 use super::hours::sealed;
 use super::input::CDR_ID;
+use super::record::shows_no_number;
 use super::records::find;
 use super::rollups::operator_seal;
 use crate::auth::{SCOPE_PII, SCOPE_READ};
@@ -19,8 +20,8 @@ use cdr_core::seal::OperatorSeal;
 use cdr_core::{CdrId, Seal};
 use cdr_storage::Store;
 
-/// The portable proof of a record whose hour is sealed. It holds the whole row, for only that can be hashed: a CDR's
-/// proof therefore needs the right to see addresses.
+/// The portable proof of a record whose hour is sealed. It holds the whole row, for only that can be hashed: the proof
+/// of a CDR, or of a system row with a number in a text, therefore needs the right to see numbers.
 pub(super) async fn of_record(
     State(service): State<Service>,
     caller: Caller,
@@ -29,14 +30,14 @@ pub(super) async fn of_record(
 ) -> Result<Answer, ApiError> {
     let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
     let cdr_id = path.parsed("cdrId", CDR_ID, CdrId::parse)?;
-    let sees_addresses = caller.has(SCOPE_PII);
-    read.value(move |store| prove(store, cdr_id, sees_addresses)).await
+    let sees_numbers = caller.has(SCOPE_PII);
+    read.value(move |store| prove(store, cdr_id, sees_numbers)).await
 }
 
-fn prove(store: &Store, cdr_id: CdrId, sees_addresses: bool) -> Result<PortableProof, ApiError> {
+fn prove(store: &Store, cdr_id: CdrId, sees_numbers: bool) -> Result<PortableProof, ApiError> {
     let stored = find(store, cdr_id)?;
     let row = stored.row()?;
-    if row.sms().is_some() && !sees_addresses {
+    if !sees_numbers && !shows_no_number(&row) {
         return Err(ApiError::InsufficientScope { required: SCOPE_PII });
     }
     let operator_id = row.frame.operator_id;

@@ -11,7 +11,8 @@ use super::ledger::{Consistency, Work};
 use super::records;
 use super::schemas::{Schemas, TrialReturn};
 use crate::acts::{Act, Wish};
-use crate::auth::SCOPE_ADMIN;
+use crate::auth::{SCOPE_ADMIN, SCOPE_PII};
+use crate::masking;
 use axum::extract::State;
 use axum::http::Uri;
 use cdr_core::adjust::is_unpriced;
@@ -38,7 +39,7 @@ pub(super) async fn list(
     let parse_bool = |text: &str| text.parse::<bool>().ok();
     let unresolved = input.parsed("unresolved", "true or false", parse_bool)?;
     let limit = input.limit()?;
-    let budget = service.ledger.scan_budget;
+    let (budget, sees_numbers) = (service.ledger.scan_budget, caller.has(SCOPE_PII));
     read.raw(move |store| {
         let operator = input.operator("operatorId", &store.state())?;
         let fits = |entry: &Quarantined| {
@@ -46,16 +47,18 @@ pub(super) async fn list(
                 && operator.as_ref().is_none_or(|operator| *operator == entry.unfit.operator_id)
         };
         let after = cursor::after_id(store, List::Quarantine, &input)?;
-        page(store, unresolved == Some(true), fits, after, limit, budget)
+        let show = |entry: &Quarantined| view(entry, sees_numbers);
+        page(store, unresolved == Some(true), (fits, show), after, limit, budget)
     })
     .await
 }
 
-/// A page: full, unless nothing is left or `budget` is used up. What is resolved is not even read if `open_only`.
+/// A page of the entries that fit, as they are shown: full, unless nothing is left or `budget` is used up. What is
+/// resolved is not even read if `open_only`.
 fn page(
     store: &Store,
     open_only: bool,
-    fits: impl Fn(&Quarantined) -> bool,
+    (fits, show): (impl Fn(&Quarantined) -> bool, impl Fn(&Quarantined) -> Value),
     after: Option<CdrId>,
     limit: usize,
     budget: Duration,
@@ -79,16 +82,16 @@ fn page(
     }
     let mut list = ListWriter::new();
     for entry in &found {
-        list.item(|out| serde_json::to_writer(out, &view(entry)).map_err(ApiError::internal))?;
+        list.item(|out| serde_json::to_writer(out, &show(entry)).map_err(ApiError::internal))?;
     }
     let next = cursor::next_id(store, List::Quarantine, looked_at.filter(|_| more))?;
     let total = (after.is_none() && next.is_none()).then(|| list.len() as u64);
     Ok(list.finish(next.as_deref(), total))
 }
 
-fn view(entry: &Quarantined) -> Value {
+fn view(entry: &Quarantined, sees_numbers: bool) -> Value {
     let (unfit, resolved) = (&entry.unfit, entry.resolved.as_ref());
-    json!({
+    let mut view = json!({
         "quarantineId": entry.name(),
         "cdrId": unfit.cdr_id,
         "encoderError": unfit.encoder_error,
@@ -100,7 +103,11 @@ fn view(entry: &Quarantined) -> Value {
         "resolution": resolved.map(|resolved| if resolved.resubmitted { "RESUBMITTED" } else { "DISCARDED" }),
         "resolvedBy": resolved.map(|resolved| &resolved.by),
         "resolvedAt": resolved.map(|resolved| resolved.at),
-    })
+    });
+    if !sees_numbers {
+        masking::own(&mut view);
+    }
+    view
 }
 
 /// Sends a record into the next file, if it can be encoded now.
@@ -136,6 +143,7 @@ async fn resolve(
     caller.require(SCOPE_ADMIN)?;
     let id = path.parsed("quarantineId", QUARANTINE_ID, quarantine_id)?;
     let body = body.optional_object(&["reason", "ticketId"])?;
+    let sees_numbers = caller.has(SCOPE_PII);
     let actor = caller.0.subject;
     let verb = if resubmit { "resubmission" } else { "discarding" };
     let act = Act {
@@ -152,10 +160,12 @@ async fn resolve(
         service.ledger.barrier(Consistency::Linearizable).await?;
         let schemas = service.ledger.schemas.clone();
         let try_out = move |store: &Store| encodes(store, &schemas, &find(store, id)?);
-        service.ledger.on_store(Work::Read, try_out).await?;
+        let tried = service.ledger.on_store(Work::Read, try_out).await;
+        tried.map_err(|error| if sees_numbers { error } else { error.without_numbers() })?;
     }
     let (_, applied_index) = service.ledger.perform(&act).await?;
-    let answer = service.ledger.on_store(Work::Read, move |store| Ok(view(&find(store, id)?))).await?;
+    let show = move |store: &Store| Ok(view(&find(store, id)?, sees_numbers));
+    let answer = service.ledger.on_store(Work::Read, show).await?;
     Answer::of(&answer, applied_index)
 }
 

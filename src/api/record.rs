@@ -1,62 +1,81 @@
-//! A record as it is answered: exactly the canonical row with its `rowHash`, or with its addresses masked.
+//! A record as it is answered: exactly the canonical row with its `rowHash`, or with the numbers in it masked.
 
-use cdr_core::canonical::push_row_with_hash;
-use cdr_core::row::Record;
+use crate::masking;
+use cdr_core::canonical::{push_row_with_hash, to_jcs};
+use cdr_core::row::{Adjustment, Record, Sms, System};
 use cdr_core::{Hash, Row};
 
-/// Appends the record's JSON to `out`. Without the right to see addresses, `callingPartyAddress` (if it is a number),
-/// `calledPartyAddress`, `originalServedSubscriberId` and `imsi` are masked and `"masked": true` comes last;
-/// `rowHash` stays that of the true row.
-pub fn push_record(row: &Row<'_>, row_hash: &Hash, sees_addresses: bool, out: &mut Vec<u8>) {
+/// Appends the record's JSON to `out`. Without the right to see numbers, those in a CDR's addresses, IMSI and free texts
+/// and in a system row's texts are masked, and `"masked": true` comes last; `rowHash` stays that of the true row. A
+/// system row without any is answered as it is.
+pub fn push_record(row: &Row<'_>, row_hash: &Hash, sees_numbers: bool, out: &mut Vec<u8>) {
     match &row.record {
-        Record::Sms(sms) if !sees_addresses => {
-            let calling = mask_number(sms.calling_party);
-            let called = mask_number(sms.called_party);
-            let original = sms.original_served_subscriber.map(mask_number);
-            let imsi = sms.imsi.map(mask_imsi);
-            let mut masked = sms.clone();
-            masked.calling_party = &calling;
-            masked.called_party = &called;
-            masked.original_served_subscriber = original.as_deref();
-            masked.imsi = imsi.as_deref();
-            push_row_with_hash(&Row { frame: row.frame.clone(), record: Record::Sms(masked) }, row_hash, out);
-            out.pop();
-            out.extend_from_slice(b",\"masked\":true}");
-        }
+        Record::Sms(sms) if !sees_numbers => push_masked_sms(row, sms, row_hash, out),
+        Record::System(system) if !sees_numbers => match masked_body(system.body) {
+            Some(body) => {
+                let record = Record::System(System { kind: system.kind, body: &body });
+                push_masked(&Row { frame: row.frame.clone(), record }, row_hash, out);
+            }
+            None => push_row_with_hash(row, row_hash, out),
+        },
         _ => push_row_with_hash(row, row_hash, out),
     }
 }
 
-/// A number with all but its country code and its last two digits hidden; names stay as they are.
-fn mask_number(address: &str) -> String {
-    match address.strip_prefix('+') {
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-            format!("+{}", mask(digits, country_code_digits(digits)))
-        }
-        _ => address.to_owned(),
+/// True if a row can be shown as it is to whoever may not see numbers.
+pub(super) fn shows_no_number(row: &Row<'_>) -> bool {
+    match &row.record {
+        Record::Sms(_) => false,
+        Record::System(system) => masked_body(system.body).is_none(),
     }
 }
 
-/// An IMSI with all but its country (MCC, three digits) and its last two digits hidden.
-fn mask_imsi(imsi: &str) -> String {
-    mask(imsi, 3)
+fn push_masked_sms(row: &Row<'_>, sms: &Sms<'_>, row_hash: &Hash, out: &mut Vec<u8>) {
+    let text = |text: Option<&str>| text.map(|text| masking::text(text).into_owned());
+    let [calling, called] = [sms.calling_party, sms.called_party].map(masking::address);
+    let original = sms.original_served_subscriber.map(masking::address);
+    let imsi = sms.imsi.map(masking::imsi);
+    let failure_code = text(sms.failure_code);
+    let adjustment = sms.adjustment.as_ref();
+    let [reason, void_reason, ticket_id] = [
+        adjustment.and_then(|adjustment| adjustment.reason),
+        adjustment.and_then(|adjustment| adjustment.void_reason),
+        adjustment.and_then(|adjustment| adjustment.ticket_id),
+    ]
+    .map(text);
+    let masked = Sms {
+        calling_party: &calling,
+        called_party: &called,
+        original_served_subscriber: original.as_deref(),
+        imsi: imsi.as_deref(),
+        failure_code: failure_code.as_deref(),
+        adjustment: adjustment.map(|adjustment| Adjustment {
+            reason: reason.as_deref(),
+            void_reason: void_reason.as_deref(),
+            ticket_id: ticket_id.as_deref(),
+            ..adjustment.clone()
+        }),
+        ..sms.clone()
+    };
+    push_masked(&Row { frame: row.frame.clone(), record: Record::Sms(masked) }, row_hash, out);
 }
 
-fn mask(digits: &str, keep: usize) -> String {
-    let last = digits.len().saturating_sub(2).max(keep);
-    digits.bytes().enumerate().map(|(i, b)| if i < keep || i >= last { char::from(b) } else { '*' }).collect()
+fn push_masked(row: &Row<'_>, row_hash: &Hash, out: &mut Vec<u8>) {
+    push_row_with_hash(row, row_hash, out);
+    out.pop();
+    out.extend_from_slice(b",\"masked\":true}");
 }
 
-/// How many digits the country code of an E.164 number has (ITU-T E.164, list of assigned codes).
-fn country_code_digits(digits: &str) -> usize {
-    let two = digits.get(..2).and_then(|code| code.parse::<u8>().ok()).unwrap_or(0);
-    match two {
-        10..=19 | 70..=79 => 1,
-        20 | 27 | 28 | 30..=34 | 36 | 39..=41 | 43..=49 | 51..=58 | 60..=66 | 81..=84 | 86 | 90..=95 | 98 => {
-            2
-        }
-        _ => 3,
+/// The body of a system row without the numbers in it; none if it has none.
+fn masked_body(body: &str) -> Option<String> {
+    // What can't be read can't be searched: nothing of it is shown.
+    let unreadable = || "{}".to_owned();
+    let Ok(mut value) = serde_json::from_str(body) else { return Some(unreadable()) };
+    if !masking::own(&mut value) {
+        return None;
     }
+    let text = to_jcs(&value).ok().and_then(|text| String::from_utf8(text).ok());
+    Some(text.unwrap_or_else(unreadable))
 }
 
 #[cfg(test)]
@@ -112,9 +131,9 @@ mod tests {
         }
     }
 
-    fn answer(row: &Row<'_>, sees_addresses: bool) -> (String, Value) {
+    fn answer(row: &Row<'_>, sees_numbers: bool) -> (String, Value) {
         let mut out = Vec::new();
-        push_record(row, &[4; 32], sees_addresses, &mut out);
+        push_record(row, &[4; 32], sees_numbers, &mut out);
         let value = serde_json::from_slice(&out).unwrap();
         (String::from_utf8(out).unwrap(), value)
     }
@@ -156,14 +175,5 @@ mod tests {
         assert_eq!(answer(&row("GHASI", Record::Sms), false).1["callingPartyAddress"], "GHASI");
         let system = row("", |_| Record::System(System { kind: SystemKind::Key, body: "{}" }));
         assert!(answer(&system, false).1.get("masked").is_none());
-    }
-
-    #[test]
-    fn short_and_foreign_numbers() {
-        assert_eq!(mask_number("+12025550123"), "+1********23");
-        assert_eq!(mask_number("+992123456789"), "+992*******89");
-        assert_eq!(mask_number("+931"), "+931");
-        assert_eq!(mask_number("+93"), "+93");
-        assert_eq!(mask_imsi("412"), "412");
     }
 }

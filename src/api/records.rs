@@ -59,10 +59,10 @@ pub(super) async fn one(
 ) -> Result<Answer, ApiError> {
     let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
     let cdr_id = path.parsed("cdrId", CDR_ID, CdrId::parse)?;
-    let sees_addresses = caller.has(SCOPE_PII);
+    let sees_numbers = caller.has(SCOPE_PII);
     read.raw(move |store| {
         let mut json = Vec::new();
-        push_stored(store, &find(store, cdr_id)?, sees_addresses, &mut json)?;
+        push_stored(store, &find(store, cdr_id)?, sees_numbers, &mut json)?;
         Ok(json)
     })
     .await
@@ -79,10 +79,10 @@ pub(super) fn find(store: &Store, cdr_id: CdrId) -> Result<StoredRow, ApiError> 
 pub(super) fn push_stored(
     store: &Store,
     stored: &StoredRow,
-    sees_addresses: bool,
+    sees_numbers: bool,
     out: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
-    push_record(&stored.row()?, &store.stored_row_hash(stored)?, sees_addresses, out);
+    push_record(&stored.row()?, &store.stored_row_hash(stored)?, sees_numbers, out);
     Ok(())
 }
 
@@ -92,7 +92,7 @@ pub(super) struct ListRequest {
     input: Input,
     filter: RecordFilter,
     limit: usize,
-    sees_addresses: bool,
+    sees_numbers: bool,
 }
 
 impl ListRequest {
@@ -102,7 +102,7 @@ impl ListRequest {
     /// 400 naming the parameter.
     pub(super) fn parse(
         input: Input,
-        sees_addresses: bool,
+        sees_numbers: bool,
         list: List,
         of_kind: Option<RowKind>,
     ) -> Result<Self, ApiError> {
@@ -136,7 +136,7 @@ impl ListRequest {
         {
             return Err(ApiError::invalid("eventTo", "it is before eventFrom"));
         }
-        Ok(Self { list, limit: input.limit()?, input, filter, sees_addresses })
+        Ok(Self { list, limit: input.limit()?, input, filter, sees_numbers })
     }
 
     /// The list, after at most about `budget` of looking.
@@ -145,7 +145,7 @@ impl ListRequest {
     /// 400 for an unknown operator, 503 if the rows can't be read.
     pub(super) fn answer(&self, store: &Store, budget: Duration) -> Result<Vec<u8>, ApiError> {
         self.answer_with(store, budget, |rows, list| {
-            rows.iter().try_for_each(|row| list.item(|out| push_stored(store, row, self.sees_addresses, out)))
+            rows.iter().try_for_each(|row| list.item(|out| push_stored(store, row, self.sees_numbers, out)))
         })
     }
 

@@ -11,14 +11,15 @@ use super::input::UUID;
 use super::ledger::{Consistency, Work};
 use super::records::find;
 use crate::acts::{Act, Wish};
-use crate::auth::{SCOPE_READ, SCOPE_WRITE};
+use crate::auth::{SCOPE_PII, SCOPE_READ, SCOPE_WRITE};
 use crate::jobs::{self, JobError};
+use crate::masking;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use cdr_core::job::{JOB_PREFIX, Job, JobRequest, JobState, JobStep, micros_text};
 use cdr_core::row::{Record, SYSTEM_OPERATOR};
 use cdr_core::tariff::is_version;
-use cdr_core::time::HOUR_MS;
+use cdr_core::time::{HOUR_MS, MAX_MILLIS};
 use cdr_core::{CdrId, Hour, LedgerState, Millis, Uuid};
 use cdr_storage::{RecordFilter, RowKind, Store};
 use serde_json::{Map, Value, json};
@@ -142,7 +143,7 @@ pub(super) async fn job(
     let (_, read) = service.ledger.read(&caller, SCOPE_READ, &uri, &[])?;
     let expected = "a job id, `adjjob_` and 26 characters";
     let id = path.parsed("jobId", expected, |text| CdrId::parse_prefixed(JOB_PREFIX, text))?;
-    let budget = service.ledger.scan_budget;
+    let (budget, sees_numbers) = (service.ledger.scan_budget, caller.has(SCOPE_PII));
     read.value(move |store| {
         let found = jobs::find(store, id, budget).map_err(|error| match error {
             JobError::Store(error) => error.into(),
@@ -152,18 +153,18 @@ pub(super) async fn job(
             error @ JobError::Row { .. } => ApiError::internal(error),
         })?;
         let missing = || ApiError::JobNotFound { job: id.with_prefix(JOB_PREFIX) };
-        found.map(|job| describe(&job)).ok_or_else(missing)
+        found.map(|job| describe(&job, sees_numbers)).ok_or_else(missing)
     })
     .await
 }
 
-fn describe(job: &Job) -> Value {
+fn describe(job: &Job, sees_numbers: bool) -> Value {
     let (status, error) = match &job.state {
         JobState::Running => ("RUNNING", None),
         JobState::Finished => ("FINISHED", None),
         JobState::Failed { why } => ("FAILED", Some(why)),
     };
-    json!({
+    let mut described = json!({
         "jobId": job.name(),
         "adjustmentType": "RE_RATE",
         "status": status,
@@ -186,7 +187,11 @@ fn describe(job: &Job) -> Value {
         "approverUserId": job.request.approver_user_id,
         "startedAt": job.started_at,
         "finishedAt": job.finished_at,
-    })
+    });
+    if !sees_numbers {
+        masking::own(&mut described);
+    }
+    described
 }
 
 /// Which records are rated anew.
@@ -209,6 +214,9 @@ impl Filter {
         }
         let instant = |name| parsed(fields, name, "an instant of RFC 3339", Millis::parse);
         let from = instant("bucketHourFrom")?.map(|at| Hour(((at.0 + HOUR_MS - 1) / HOUR_MS) as u32));
+        if from.is_some_and(|from| from.start().0 > MAX_MILLIS) {
+            return Err(ApiError::invalid("filter.bucketHourFrom", "no bucket begins then or later"));
+        }
         let to = instant("bucketHourTo")?.map(Millis::hour);
         if from.zip(to).is_some_and(|(from, to)| from > to) {
             return Err(ApiError::invalid("filter.bucketHourTo", "it is before bucketHourFrom"));
@@ -324,6 +332,8 @@ mod tests {
         assert_eq!(field(json!({"tenantId": "t_01"})), "filter.tenantId");
         assert_eq!(field(json!({"msisdn": "x"})), "filter.msisdn");
         assert_eq!(field(json!({"bucketHourFrom": "now"})), "filter.bucketHourFrom");
+        assert_eq!(field(json!({"bucketHourFrom": "9999-12-31T23:00:01Z"})), "filter.bucketHourFrom");
+        assert!(parse(json!({"bucketHourFrom": "9999-12-31T23:00:00Z"})).is_ok());
         let turned =
             json!({"bucketHourFrom": "2026-04-02T00:00:00Z", "bucketHourTo": "2026-04-01T00:00:00Z"});
         assert_eq!(field(turned), "filter.bucketHourTo");

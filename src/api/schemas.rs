@@ -13,7 +13,7 @@ use super::body::{Body, Headers};
 use super::error::ApiError;
 use super::ledger::{Consistency, Work};
 use crate::acts::{Act, SCHEMA_VARIANT, SchemaChoice, Wish};
-use crate::auth::SCOPE_ADMIN;
+use crate::auth::{SCOPE_ADMIN, SCOPE_PII};
 use axum::extract::State;
 use axum::http::Uri;
 use cdr_core::adjust::is_unpriced;
@@ -235,7 +235,9 @@ pub(super) async fn validate(
         failures.truncate(FAILURES_NAMED);
         Err(ApiError::SchemaInvalid { why, failures })
     };
-    let answer: Value = service.ledger.on_store(Work::Read, try_out).await?;
+    let tried = service.ledger.on_store(Work::Read, try_out).await;
+    let answer: Value =
+        tried.map_err(|error| if caller.has(SCOPE_PII) { error } else { error.without_numbers() })?;
     Answer::of(&answer, applied_index)
 }
 

@@ -139,6 +139,17 @@ pub enum BusError {
         /// The server's words.
         reason: String,
     },
+    /// The stream, or the server's space for it, is full.
+    #[error(
+        "the stream that takes {subject} is full: {reason}; raise its limits (max_msgs, max_bytes) or the server's space, \
+         or remove messages that are no longer needed"
+    )]
+    Full {
+        /// The subject.
+        subject: String,
+        /// The server's words.
+        reason: String,
+    },
     /// The message that should be directly before is not.
     #[error("a message for {subject} was not stored: the one before it is not the stream's last")]
     WrongLastId {

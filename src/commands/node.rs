@@ -27,9 +27,18 @@ pub async fn run(file: &Path, config: Config, set_log_filter: &SetLogFilter) -> 
         Some(path) if config.events.enabled => Some(Arc::new(SigningKey::load(path)?)),
         _ => None,
     };
+    let (raft, api, mutual_tls) =
+        (config.cluster.listen.clone(), config.api.listen.clone(), config.api.mtls_listen.clone());
     let parts = ReplicaParts { config, clock, bus, signer, voucher, event_key, allow_replay: false };
     let replica = Replica::start(parts).await?;
-    tracing::info!(node = replica.node().node_id(), "replica started");
+    tracing::info!(
+        node = replica.node().node_id(),
+        version = env!("CARGO_PKG_VERSION"),
+        raft,
+        api,
+        mutual_tls,
+        "replica started"
+    );
     loop {
         tokio::select! {
             stopped = stop_signal() => break stopped.context("signals can't be received")?,

@@ -38,7 +38,7 @@ pub fn run(options: &VerifyRecordOptions) -> u8 {
     let (proof, outcome) = match checked {
         Ok(checked) => checked,
         Err(error) => {
-            eprintln!("cdr-mediation: nothing was verified: {error:#}");
+            eprintln!("cdr-mediation: nothing was verified: {}", super::told_once(&error));
             return COULD_NOT_RUN;
         }
     };

@@ -65,6 +65,10 @@ section! {
         write_buffer_mb: u64 = 128,
         /// Memory for the duplicate filter, MiB; 525 hold 7 days of 50 million messages.
         dedup_filter_mb: u64 = 300,
+        /// Local time at which the leader begins to verify every row of the last seven days, `HH:MM`.
+        integrity_at: String = "03:30".to_owned(),
+        /// Rows that it verifies a second, at most.
+        integrity_rows_per_second: u64 = 50_000,
     }
 }
 

@@ -163,6 +163,10 @@ fn storage(config: &Config, check: &mut Check) {
     check.range("storage.block_cache_mb", storage.block_cache_mb, 8, 1 << 20);
     check.range("storage.write_buffer_mb", storage.write_buffer_mb, 16, 1 << 16);
     check.range("storage.dedup_filter_mb", storage.dedup_filter_mb, 1, 1 << 16);
+    let at = &storage.integrity_at;
+    let why = format!("{at:?} is not a time of day, such as 03:30");
+    check.that(crate::zone::time_of_day(at).is_some(), "storage.integrity_at", &why);
+    check.range("storage.integrity_rows_per_second", storage.integrity_rows_per_second, 1_000, 10_000_000);
 }
 
 fn ingest(config: &Config, check: &mut Check) {

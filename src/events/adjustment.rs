@@ -4,6 +4,7 @@ use super::changes::{Changed, push_changes};
 use super::json::Body;
 use super::record::sms;
 use super::{Event, EventError, EventHead, subject};
+use crate::masking;
 use cdr_core::row::{AdjustmentType, Row};
 use cdr_core::{CdrId, Hour, Millis, Uuid};
 
@@ -15,7 +16,7 @@ const OTHER_REASON: &str = "OTHER";
 /// `correctedFields` are the fields in which a CORRECTION differs from `predecessor`, the row that it adjusts directly,
 /// with their new values; null for the other kinds, and if the predecessor is not at hand. `reasonCode` is the code of
 /// a VOID, `TARIFF_CHANGE` for a RE_RATE, and for a CORRECTION follows from what it changed. The reason in words is
-/// left out. A void reason that is no code (capital letters, digits, underscores) is given as `OTHER`.
+/// left out, and a ticket that is a number hidden. A void reason that is no code (capital letters, digits, underscores) is given as `OTHER`.
 ///
 /// # Errors
 /// [`EventError`] unless `row` is an adjustment.
@@ -51,7 +52,7 @@ pub fn adjustment_created<'a>(
         },
     );
     body.text_or_null("voidReason", void_reason);
-    body.text("ticketId", adjustment.ticket_id.unwrap_or_default());
+    body.text("ticketId", &masking::text(adjustment.ticket_id.unwrap_or_default()));
     body.text("issuedByUserId", adjustment.issued_by.unwrap_or_default());
     body.text_or_null("approverUserId", adjustment.approver);
     let table = sms.tariff_version.filter(|_| adjustment.kind == AdjustmentType::ReRate);
@@ -68,8 +69,8 @@ pub fn adjustment_created<'a>(
 fn code_or_other(reason: &str) -> &str {
     let is_code = reason.starts_with(|c: char| c.is_ascii_uppercase())
         && reason.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-        // Nine digits in a row could be a number.
-        && !reason.as_bytes().windows(9).any(|part| part.iter().all(u8::is_ascii_digit));
+        // So many digits in a row could be a number.
+        && !reason.as_bytes().windows(masking::DIGITS_ALONE).any(|part| part.iter().all(u8::is_ascii_digit));
     if is_code { reason } else { OTHER_REASON }
 }
 
@@ -126,7 +127,7 @@ pub fn adjustment_batch<'a>(
     body.hour("bucketHourTo", batch.bucket_hour_to);
     body.text("issuedByUserId", batch.issued_by);
     body.text("approverUserId", batch.approver);
-    body.text("ticketId", batch.ticket_id);
+    body.text("ticketId", &masking::text(batch.ticket_id));
     body.instant("startedAt", batch.started_at);
     body.instant("finishedAt", batch.finished_at);
     Ok(Event {

@@ -1,5 +1,6 @@
 //! What an adjustment changed, as an event may say it: new values, with addresses and identities hashed.
 
+use crate::masking;
 use cdr_core::canonical::{push_integer, push_string};
 use cdr_core::hash::{push_hex, sha256};
 use cdr_core::row::Sms;
@@ -27,7 +28,8 @@ impl Changed {
 }
 
 /// Appends an object of the fields in which `new` differs from `old`, by ascending key, with their new values.
-/// `messageId` can't be corrected; addresses and the IMSI are never written, but their hashes.
+/// `messageId` can't be corrected; addresses and the IMSI are never written, but their hashes; numbers in
+/// free texts are hidden.
 pub(super) fn push_changes(old: &Sms<'_>, new: &Sms<'_>, out: &mut Vec<u8>) -> Changed {
     let mut diff = Diff { out, empty: true };
     let mut changed = Changed::default();
@@ -48,7 +50,7 @@ pub(super) fn push_changes(old: &Sms<'_>, new: &Sms<'_>, out: &mut Vec<u8>) -> C
     diff.field(outcome, "eventTimeStamp", old.event_at != new.event_at, Some(new.event_at), |out, v| {
         quoted(out, |o| v.push_utc(o));
     });
-    diff.text(outcome, "failureCode", old.failure_code, new.failure_code);
+    diff.free_text(outcome, "failureCode", old.failure_code, new.failure_code);
     diff.code(outcome, "finalState", old.final_state.as_str(), new.final_state.as_str());
     diff.hashed(other, "imsi", old.imsi, new.imsi);
     diff.field(outcome, "localTimeStamp", at, Some(new.event_at), |out, v| {
@@ -110,6 +112,10 @@ impl Diff<'_> {
 
     fn text(&mut self, kind: &mut bool, key: &'static str, old: Option<&str>, new: Option<&str>) {
         self.field(kind, key, old != new, new, push_string);
+    }
+
+    fn free_text(&mut self, kind: &mut bool, key: &'static str, old: Option<&str>, new: Option<&str>) {
+        self.field(kind, key, old != new, new, |out, value| push_string(out, &masking::text(value)));
     }
 
     fn code(&mut self, kind: &mut bool, key: &'static str, old: &str, new: &str) {

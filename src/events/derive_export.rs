@@ -4,12 +4,13 @@
 //! answer is the same whenever it is asked.
 
 use super::derive::{Derivation, DeriveError, Sink, Sources};
-use super::derive_notice::{hide_everywhere, text_of, without_numbers};
+use super::derive_notice::text_of;
 use super::export::{
     CHANNELS_EXHAUSTED, ExportAcked, ExportRejected, Exported, QuarantineResolved, export_acked,
     export_rejected, exported, quarantine_resolved,
 };
 use super::subject;
+use crate::masking;
 use cdr_core::export::fold::{export_id, quarantine_id};
 use cdr_core::export::quarantine::{QuarantineStep, Quarantined};
 use cdr_core::export::step::DeliveryStep;
@@ -82,7 +83,7 @@ impl<S: Sources> Derivation<'_, S> {
         sink: &mut Sink<'_>,
     ) -> Result<ControlFlow<()>, DeriveError> {
         let export = self.named_export(step)?;
-        hide_everywhere(&mut refusal.payload);
+        masking::foreign(&mut refusal.payload);
         let payload = text_of(&refusal.payload).unwrap_or_else(|| "null".to_owned());
         let rejected = ExportRejected {
             export_id: export.id,
@@ -124,7 +125,7 @@ impl<S: Sources> Derivation<'_, S> {
             Ok(QuarantineStep::Quarantined(_)) | Err(_) => return Ok(ControlFlow::Continue(())),
         };
         let entry = self.named_entry(&name)?;
-        let encoder_error = without_numbers(&entry.unfit.encoder_error);
+        let encoder_error = masking::text(&entry.unfit.encoder_error);
         let resolved = QuarantineResolved {
             entry: &entry,
             encoder_error: &encoder_error,

@@ -1,8 +1,9 @@
 //! What `audit` rows tell: an entry of the audit log, and of a replica's restriction also that.
 
 use super::derive::{Derivation, DeriveError, Sink, Sources};
-use super::derive_notice::{audit_entry, without_numbers};
+use super::derive_notice::audit_entry;
 use super::{Event, EventHead, Restriction, RestrictionState, restriction, subject};
+use crate::masking;
 use cdr_core::Millis;
 use cdr_core::row::{Row, System};
 use serde::Deserialize;
@@ -50,7 +51,7 @@ enum State {
 impl Change {
     /// The event. It says when the replica saw the change, not when that was committed, which may be much later.
     fn event(&self, head: &EventHead<'_>) -> Event<'static> {
-        let reason = without_numbers(&self.reason);
+        let reason = masking::text(&self.reason);
         let change = Restriction {
             node_id: self.node_id,
             state: match self.state {

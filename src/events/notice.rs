@@ -44,8 +44,8 @@ impl AuditEntry {
     /// Its text in events.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::ChainVerifyOk => "CHAIN_VERIFY_OK",
-            Self::ChainBreakDetected => "CHAIN_BREAK_DETECTED",
+            Self::ChainVerifyOk => crate::acts::VERIFY_OK,
+            Self::ChainBreakDetected => crate::acts::BREAK_DETECTED,
             Self::TransparencyAnchored => "TRANSPARENCY_ANCHORED",
             Self::SchemaChanged => "SCHEMA_CHANGED",
             Self::KeyRotated => "KEY_ROTATED",

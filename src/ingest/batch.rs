@@ -151,6 +151,12 @@ impl Batcher {
     /// # Errors
     /// What could not be encoded or drawn.
     pub fn add(&mut self, delivery: &Delivery, state: &LedgerState) -> Result<Option<Batch>, String> {
+        if delivery.sequence <= self.batch.last {
+            let (sequence, last) = (delivery.sequence, self.batch.last);
+            return Err(format!(
+                "sequence {sequence} was delivered, but everything up to {last} is accounted for"
+            ));
+        }
         let own = *delivery.subject == *self.subject;
         let parsed = if own { self.parse(&delivery.payload) } else { Parsed::Ignored("foreign subject") };
         let closed = self.close_before(delivery, &parsed);
@@ -207,6 +213,20 @@ impl Batcher {
         }
         let next = Batch::after(self.batch.last);
         Some(std::mem::replace(&mut self.batch, next))
+    }
+
+    /// Last sequence that is accounted for.
+    pub fn position(&self) -> u64 {
+        self.batch.last
+    }
+
+    /// Counts what is not accounted for up to `sequence` as missing, and closes the batch.
+    pub fn end_at(&mut self, sequence: u64) -> Option<Batch> {
+        if self.batch.acks.is_empty() {
+            self.batch.oldest_stored_ms = self.clock.now().0;
+        }
+        self.batch.skip_to(sequence + 1);
+        self.take()
     }
 
     /// Reads a receipt. One whose local time can't be written must not move a clock either.

@@ -8,14 +8,18 @@ pub fn dead_letter_names(subject: &str, stream: &str) -> (String, String) {
     (format!("{subject}.deadletter"), format!("{stream}_DEADLETTER"))
 }
 
+/// Headers that name the message's place.
+const STREAM: &str = "Cdr-Stream";
+const SEQUENCE: &str = "Cdr-Sequence";
+
 /// The dead letter of a delivery. Its id names the message's place, so that a repetition is stored once.
 pub fn dead_letter(delivery: &Delivery, epoch: &str, reason: &str) -> Outgoing {
     Outgoing {
         subject: format!("{}.deadletter", delivery.subject),
         headers: vec![
             ("Cdr-Reason".to_owned(), reason.to_owned()),
-            ("Cdr-Stream".to_owned(), epoch.to_owned()),
-            ("Cdr-Sequence".to_owned(), delivery.sequence.to_string()),
+            (STREAM.to_owned(), epoch.to_owned()),
+            (SEQUENCE.to_owned(), delivery.sequence.to_string()),
         ],
         payload: delivery.payload.clone(),
         message_id: Some(format!("{epoch}:{}", delivery.sequence)),
@@ -45,9 +49,38 @@ pub fn inbound_limit_bytes(max_payload_bytes: usize) -> u32 {
 /// named in order, and joined they are the payload. A repeated attempt stores the bare payload twice, which is harmless:
 /// without a header it has no id, and the one letter that names it is recognised.
 ///
+/// Until a letter is stored, nothing behind its message is read: a stream that takes no more letters is reported as SEV1.
+///
 /// # Errors
 /// [`BusError`]; what was published before may be published again.
 pub async fn put_away(bus: &dyn Bus, letter: &Outgoing) -> Result<(), BusError> {
+    let stored = store(bus, letter).await;
+    if let Err(error) = &stored
+        && !error.is_transient()
+    {
+        let (stream, sequence) = place(letter);
+        tracing::error!(
+            severity = "SEV1",
+            stream,
+            sequence,
+            subject = letter.subject,
+            %error,
+            "the dead letter can't be stored: nothing is read from the stream behind this sequence until it is; look at \
+             the dead letters, remove those that were dealt with, or raise the limits of their stream"
+        );
+    }
+    stored
+}
+
+/// Stream and sequence of the message that a letter is of.
+pub fn place(letter: &Outgoing) -> (&str, &str) {
+    let header = |wanted: &str| {
+        letter.headers.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value.as_str())
+    };
+    (header(STREAM), header(SEQUENCE))
+}
+
+async fn store(bus: &dyn Bus, letter: &Outgoing) -> Result<(), BusError> {
     let error = match bus.publish(letter.clone()).await {
         Err(error @ BusError::TooLarge { .. }) => error,
         other => return other.map(drop),

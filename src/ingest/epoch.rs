@@ -19,6 +19,8 @@ pub enum Plan {
         epoch: String,
         /// Its position.
         position: u64,
+        /// Last sequence of the stream.
+        last_sequence: u64,
     },
     /// Record this epoch first.
     Open {
@@ -44,6 +46,8 @@ pub enum Connection {
         epoch: String,
         /// Its position, behind which the consumer was opened.
         position: u64,
+        /// Last sequence of the stream, before the consumer was opened.
+        last_sequence: u64,
         /// The open consumer.
         subscription: Box<dyn Subscription>,
     },
@@ -59,16 +63,16 @@ pub async fn connect(
     durable: &str,
     state: &LedgerState,
 ) -> Result<Connection, BusError> {
-    let (epoch, position) = match plan(bus, stream, state).await? {
+    let (epoch, position, last_sequence) = match plan(bus, stream, state).await? {
         Plan::Open { record, is_loss } => return Ok(Connection::Open { record, is_loss }),
-        Plan::Resume { epoch, position } => (epoch, position),
+        Plan::Resume { epoch, position, last_sequence } => (epoch, position, last_sequence),
     };
     let subscription = bus.open(stream, durable, position + 1).await?;
     // A stream that was lost before the consumer was there would be read under the name and position of the one
     // before. Whatever happens to it from now on ends the subscription.
     Ok(match plan(bus, stream, state).await? {
         Plan::Open { record, is_loss } => Connection::Open { record, is_loss },
-        Plan::Resume { .. } => Connection::Reading { epoch, position, subscription },
+        Plan::Resume { .. } => Connection::Reading { epoch, position, last_sequence, subscription },
     })
 }
 
@@ -92,7 +96,11 @@ pub async fn plan(bus: &dyn Bus, stream: &str, state: &LedgerState) -> Result<Pl
     };
     Ok(match loss {
         Some(reason) => open(&next_epoch(&known.name), &info, reason, true),
-        None => Plan::Resume { epoch: known.name.clone(), position: known.position },
+        None => Plan::Resume {
+            epoch: known.name.clone(),
+            position: known.position,
+            last_sequence: info.last_sequence,
+        },
     })
 }
 
@@ -117,7 +125,8 @@ async fn rewind(
     Ok((!same).then(|| format!("the message at {position} is not the one that was read")))
 }
 
-fn created(info: &StreamInfo) -> String {
+/// When the stream was created, as the ledger writes it.
+pub fn created(info: &StreamInfo) -> String {
     Millis(info.created_ms).to_string()
 }
 

@@ -3,15 +3,16 @@
 //! that does not continue the position.
 
 use super::batch::{Batch, Batcher};
-use super::dead_letter::{dead_letter_names, inbound_limit_bytes, put_away};
-use super::epoch::{Connection, connect};
+use super::dead_letter::{dead_letter_names, inbound_limit_bytes, place, put_away};
+use super::epoch::{Connection, connect, created};
 use super::late::LateError;
 use super::projection::Projector;
+use super::tail::{LastNamed, gone_upto};
 use crate::bus::{AckHandle, Acker, Bus, BusError, StreamSpec, Subscription};
 use crate::metrics::Metrics;
 use crate::pricing::Pricing;
 use crate::proposer::{ProposalError, Proposer};
-use cdr_core::command::{Rejection, Reply};
+use cdr_core::command::{Command, DraftsBuffer, Rejection, Reply};
 use cdr_core::row::SystemKind;
 use cdr_core::state::{LedgerState, StreamRecord};
 use futures::StreamExt;
@@ -44,6 +45,11 @@ const INBOUND_MAX_AGE: Duration = Duration::from_secs(8 * 24 * 3600);
 const DEAD_LETTER_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Dead letters of a repeated attempt are recognised this long.
 const DEDUP_WINDOW: Duration = Duration::from_secs(300);
+
+/// After so long without a message the end of the stream is looked at.
+const IDLE: Duration = Duration::from_secs(1);
+/// It is also looked at so often while messages come.
+const LOOK_AT_END_EVERY: Duration = Duration::from_secs(5);
 
 /// Why ingest stopped; the caller starts it anew unless the term is over.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +95,8 @@ pub struct Ingest {
     pub pricing: Arc<dyn Pricing>,
     /// What counts.
     pub metrics: Arc<Metrics>,
+    /// Where the stream ended when the bus was asked last.
+    pub last_named: LastNamed,
 }
 
 impl Ingest {
@@ -133,8 +141,15 @@ impl Ingest {
             self.settings.batch_max,
         );
         let (ingest, proposer_of_reader) = (self.clone(), proposer.clone());
-        let reader =
-            Reader { ingest, proposer: proposer_of_reader, epoch: epoch.clone(), subscription, batcher };
+        let reader = Reader {
+            ingest,
+            proposer: proposer_of_reader,
+            epoch: epoch.clone(),
+            created: proposer.state().latest_epoch(&self.settings.stream).map(|e| e.created.clone()),
+            subscription,
+            batcher,
+            looked_at_end: Instant::now(),
+        };
         let reading = AbortOnDrop(tokio::spawn(reader.run(batches)));
         let outcome = self.propose_all(proposer, &epoch, received, acker).await;
         match outcome {
@@ -157,15 +172,42 @@ impl Ingest {
         let IngestSettings { stream, durable, .. } = &self.settings;
         loop {
             match connect(&*self.bus, stream, durable, &proposer.state()).await? {
-                Connection::Reading { epoch, position, subscription } => {
+                Connection::Reading { epoch, position, last_sequence, subscription } => {
+                    self.last_named.note(&epoch, last_sequence);
                     return Ok((epoch, position, subscription));
                 }
                 Connection::Open { record, is_loss } => {
+                    self.close_epoch(proposer).await?;
                     self.report_epoch(&record, is_loss);
                     record_epoch(proposer, &record).await?;
                 }
             }
         }
+    }
+
+    /// Counts as missing what the epoch that ends is known to have held and was never read.
+    async fn close_epoch(&self, proposer: &Proposer) -> Result<(), IngestError> {
+        let state = proposer.state();
+        let Some(known) = state.latest_epoch(&self.settings.stream) else { return Ok(()) };
+        let (first, last) = (known.position + 1, self.last_named.of(&known.name));
+        if last < first {
+            return Ok(());
+        }
+        report_missing(&known.name, first, last);
+        let (drafts, missing) = (DraftsBuffer::default(), last - known.position);
+        let command = Command::Ingest(cdr_core::command::Ingest {
+            stream: &known.name,
+            first,
+            last,
+            last_digest: [0; 32],
+            ignored: 0,
+            dead_lettered: 0,
+            missing,
+            drafts: drafts.drafts(),
+        });
+        self.settle(proposer.propose(command).await?)?;
+        self.metrics.batch_read(0, 0, missing);
+        Ok(())
     }
 
     fn report_epoch(&self, record: &StreamRecord, is_loss: bool) {
@@ -250,6 +292,18 @@ impl Ingest {
     }
 }
 
+/// Says which messages were deleted unread.
+fn report_missing(stream: &str, first: u64, last: u64) {
+    tracing::error!(
+        severity = "SEV1",
+        stream,
+        first,
+        last,
+        "messages were deleted from the inbound stream before they were read: they count as missing; raise the stream's \
+         limits, and have the receipts sent again"
+    );
+}
+
 /// A batch whose proposal has ended.
 struct Outcome {
     handles: Vec<AckHandle>,
@@ -263,15 +317,22 @@ struct Reader {
     ingest: Ingest,
     proposer: Proposer,
     epoch: String,
+    /// When the bus says that the epoch's stream was created.
+    created: Option<String>,
     subscription: Box<dyn Subscription>,
     batcher: Batcher,
+    looked_at_end: Instant,
 }
 
 impl Reader {
     async fn run(mut self, batches: mpsc::Sender<Batch>) -> Result<(), IngestError> {
         let max = self.ingest.settings.batch_max;
         loop {
-            let deliveries = self.subscription.next_batch(max, Duration::from_secs(1)).await?;
+            let deliveries = self.subscription.next_batch(max, IDLE).await?;
+            if deliveries.is_empty() || self.looked_at_end.elapsed() >= LOOK_AT_END_EVERY {
+                let gone = self.look_at_end(deliveries.is_empty()).await?;
+                self.hand_over(gone, &batches).await?;
+            }
             let state = self.proposer.state();
             for delivery in &deliveries {
                 let closed = self.batcher.add(delivery, &state).map_err(IngestError::Batch)?;
@@ -286,6 +347,33 @@ impl Reader {
         }
     }
 
+    /// Asks the bus where the stream ends. If nothing came for a while though the stream went further then, what is
+    /// missing there was deleted unread: a batch that says so.
+    async fn look_at_end(&mut self, nothing_came: bool) -> Result<Option<Batch>, IngestError> {
+        self.looked_at_end = Instant::now();
+        let (bus, stream) = (&*self.ingest.bus, &self.ingest.settings.stream);
+        let info = match bus.stream_info(stream).await {
+            // What is on its way is no matter of the stream's end: it is looked at again soon.
+            Err(error) if error.is_transient() => return Ok(None),
+            answer => answer?,
+        };
+        if self.created.as_ref() != Some(&created(&info)) {
+            // Another stream of this name: the subscription ends, and connecting anew tells.
+            return Ok(None);
+        }
+        let (position, last) = (self.batcher.position(), self.ingest.last_named.of(&self.epoch));
+        self.ingest.last_named.note(&self.epoch, info.last_sequence);
+        if !nothing_came || last <= position {
+            return Ok(None);
+        }
+        let gone = gone_upto(bus, stream, (position, last), info.first_sequence).await?;
+        if gone <= position {
+            return Ok(None);
+        }
+        report_missing(&self.epoch, position + 1, gone);
+        Ok(self.batcher.end_at(gone))
+    }
+
     /// Puts a batch's dead letters away, makes late receipts into corrections, then passes it on to be proposed.
     async fn hand_over(
         &self,
@@ -294,7 +382,9 @@ impl Reader {
     ) -> Result<(), IngestError> {
         let Some(mut batch) = batch else { return Ok(()) };
         for (letter, reason) in &batch.dead_letters {
-            tracing::info!(subject = letter.subject, %reason, "message goes to the dead letter");
+            let (stream, sequence) = place(letter);
+            let subject = &letter.subject;
+            tracing::info!(stream, sequence, subject, %reason, "message goes to the dead letter");
             put_away(&*self.ingest.bus, letter).await?;
         }
         let (store, epoch) = (self.proposer.store().clone(), self.epoch.clone());

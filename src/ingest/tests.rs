@@ -4,6 +4,7 @@ use super::batch::{Batch, Batcher};
 use super::dead_letter::{dead_letter, put_away};
 use super::projection::Projector;
 use super::pump::{Ingest, IngestSettings};
+use super::tail::LastNamed;
 use crate::bus::{AckHandle, Bus, BusError, Delivery, LocalBackend, LocalOptions, Outgoing};
 use crate::clock::Clock;
 use crate::dlr::Reason;
@@ -232,7 +233,8 @@ async fn the_inbound_stream_takes_nothing_that_no_dead_letter_could_hold() {
         replicas: 1,
     };
     let (pricing, metrics) = (Arc::new(TablePricing::default()), Arc::new(Metrics::new().unwrap()));
-    Ingest { settings, bus: bus.clone(), pricing, metrics }.ensure_streams().await.unwrap();
+    let last_named = LastNamed::default();
+    Ingest { settings, bus: bus.clone(), pricing, metrics, last_named }.ensure_streams().await.unwrap();
     let limit = bus.max_payload_bytes() - 4_096;
     let send = |bytes: usize| {
         let (subject, payload) = (SUBJECT.to_owned(), vec![b'x'; bytes].into());

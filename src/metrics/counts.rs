@@ -56,6 +56,22 @@ impl Metrics {
         self.export_late.set(late.as_secs() as i64);
     }
 
+    /// The nightly check of the last seven days ended then.
+    pub fn integrity_checked(&self, at: Millis) {
+        self.integrity_checked_at.set(at.0 / 1_000);
+    }
+
+    /// Work of the leader failed, and has failed each time for so long.
+    pub fn worker_failed(&self, worker: &str, failing_for: Duration) {
+        self.worker_failures.with_label_values(&[worker]).inc();
+        self.worker_failing.with_label_values(&[worker]).set(failing_for.as_secs().max(1) as i64);
+    }
+
+    /// Work of the leader goes on, or is no longer this replica's.
+    pub fn worker_goes_on(&self, worker: &str) {
+        self.worker_failing.with_label_values(&[worker]).set(0);
+    }
+
     /// A command of the given name took `elapsed` from proposal to commit.
     pub fn committed(&self, command: &str, elapsed: Duration) {
         self.commit_seconds.with_label_values(&[command]).observe(elapsed.as_secs_f64());

@@ -32,16 +32,19 @@ pub enum Verified {
     Hour,
     /// A range of hours.
     Range,
+    /// The hours of the last seven days, at night.
+    Nightly,
 }
 
 impl Verified {
-    const ALL: [Self; 3] = [Self::Row, Self::Hour, Self::Range];
+    const ALL: [Self; 4] = [Self::Row, Self::Hour, Self::Range, Self::Nightly];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Row => "row",
             Self::Hour => "hour",
             Self::Range => "range",
+            Self::Nightly => "nightly",
         }
     }
 }
@@ -72,6 +75,9 @@ pub struct Metrics {
     pricing_breaker: IntGaugeVec,
     pricing_answered_at: IntGaugeVec,
     export_late: IntGauge,
+    integrity_checked_at: IntGauge,
+    worker_failures: IntCounterVec,
+    worker_failing: IntGaugeVec,
     delivery_attempts: IntCounterVec,
     delivery_exhausted: IntCounter,
     quarantined_day: IntGauge,
@@ -190,6 +196,20 @@ impl Metrics {
             export_late: add.gauge(
                 "cdr_export_late_seconds",
                 "On the leader: how long TAP files have been undelivered since a quarter of an hour before their deadline, 0 if none is",
+            )?,
+            integrity_checked_at: add.gauge(
+                "cdr_integrity_checked_at_seconds",
+                "On the leader: when the nightly check of the last seven days last ended, s since the epoch; 0 before it is known",
+            )?,
+            worker_failures: add.counters(
+                "cdr_worker_failures_total",
+                "Times that work of the leader failed and was started anew",
+                &["worker"],
+            )?,
+            worker_failing: add.gauges(
+                "cdr_worker_failing_seconds",
+                "On the leader: for how long work has failed each time it was started, 0 while it goes on",
+                &["worker"],
             )?,
             figures: Mutex::new(Figures::new(&add)?),
             registry: registry.clone(),

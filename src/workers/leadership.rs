@@ -1,9 +1,10 @@
 //! From election to deposition: compare clocks, fence, begin the ledger if there is none, run the workers.
 
 use super::consume::{Consumer, ConsumerSettings, consumers};
+use super::retry::repeat;
 use super::{
-    Deliveries, EndsTerm, Exports, RETRY_PAUSE, Relay, clock_watch, deliver, export, priceless, reconcile,
-    registry, relay, reprice, rerate, seal, sign, tariffs,
+    Deliveries, EndsTerm, Exports, Integrity, RETRY_PAUSE, Relay, clock_watch, deliver, export, priceless,
+    reconcile, registry, relay, reprice, rerate, seal, sign, tariffs,
 };
 use crate::acts::Desk;
 use crate::clock::Clock;
@@ -69,6 +70,8 @@ pub struct Leadership {
     pub unpriced_wait_hours: u32,
     /// Delivers them; without it they wait.
     pub deliveries: Option<Deliveries>,
+    /// Verifies the last days at night.
+    pub integrity: Integrity,
     /// What counts.
     pub metrics: Arc<Metrics>,
 }
@@ -90,19 +93,30 @@ impl Leadership {
     }
 
     async fn work(&self, proposer: &Proposer) {
+        let positions = || -> u64 { proposer.state().streams.iter().map(|stream| stream.position).sum() };
         tokio::select! {
-            () = repeat("ingest", || self.take_in(proposer)) => (),
-            () = repeat("seal", || seal::run(proposer)) => (),
-            () = repeat("sign", || sign::run(proposer, &self.signing)) => (),
-            () = repeat("key", || registry::keep_key(proposer, &self.signing, &self.voucher)) => (),
-            () = repeat("tariffs", || tariffs::run(proposer, &self.pricing)) => (),
-            () = repeat("rerate", || rerate::run(proposer, &self.pricing)) => (),
-            () = repeat("relay", || relay::run(self.relay.as_ref(), proposer)) => (),
-            () = repeat("reprice", || reprice::run(proposer, &self.pricing, self.reprice_every)) => (),
-            () = repeat("reconcile", || reconcile::run(proposer, self.consumers.billing_kept_hours())) => (),
+            () = repeat("ingest", &self.metrics, positions, || self.take_in(proposer)) => (),
+            () = self.again("seal", || seal::run(proposer)) => (),
+            () = self.again("sign", || sign::run(proposer, &self.signing)) => (),
+            () = self.again("key", || registry::keep_key(proposer, &self.signing, &self.voucher)) => (),
+            () = self.again("tariffs", || tariffs::run(proposer, &self.pricing)) => (),
+            () = self.again("rerate", || rerate::run(proposer, &self.pricing)) => (),
+            () = self.again("relay", || relay::run(self.relay.as_ref(), proposer)) => (),
+            () = self.again("reprice", || reprice::run(proposer, &self.pricing, self.reprice_every)) => (),
+            () = self.again("reconcile", || reconcile::run(proposer, self.consumers.billing_kept_hours())) => (),
+            () = self.again("integrity", || self.integrity.run(proposer)) => (),
             () = self.consume(proposer) => (),
             () = self.settle(proposer) => (),
         }
+    }
+
+    /// Runs a worker again and again until the term is over.
+    async fn again<E: EndsTerm, F: Future<Output = Result<(), E>>>(
+        &self,
+        name: &str,
+        run: impl FnMut() -> F,
+    ) {
+        repeat(name, &self.metrics, || 0, run).await;
     }
 
     /// Makes and delivers settlement files; returns when the term is over, or never where none are made.
@@ -110,10 +124,10 @@ impl Leadership {
         let Some(exports) = &self.exports else { return std::future::pending().await };
         let (settings, wait_hours) = (&exports.settings, self.unpriced_wait_hours);
         tokio::select! {
-            () = repeat("export", || export::make(exports, proposer)) => (),
-            () = repeat("export signatures", || export::sign(exports, proposer)) => (),
-            () = repeat("quarantine", || priceless::run(settings, wait_hours, proposer)) => (),
-            () = repeat("deliver", || deliver::run(self.deliveries.as_ref(), proposer)) => (),
+            () = self.again("export", || export::make(exports, proposer)) => (),
+            () = self.again("export signatures", || export::sign(exports, proposer)) => (),
+            () = self.again("quarantine", || priceless::run(settings, wait_hours, proposer)) => (),
+            () = self.again("deliver", || deliver::run(self.deliveries.as_ref(), proposer)) => (),
         }
     }
 
@@ -121,7 +135,7 @@ impl Leadership {
     async fn consume(&self, proposer: &Proposer) {
         let all = consumers(&self.consumers, &self.ingest.bus, &self.pricing, &self.entities, &self.metrics);
         let run = |consumer: Consumer| async move {
-            repeat(consumer.name(), || consumer.run(proposer)).await;
+            self.again(consumer.name(), || consumer.run(proposer)).await;
         };
         let ((), _, _) = futures::future::select_all(all.into_iter().map(|one| Box::pin(run(one)))).await;
     }
@@ -249,19 +263,5 @@ impl EndsTerm for rerate::ReRateError {
 impl EndsTerm for sign::SigningError {
     fn ends_term(&self) -> bool {
         matches!(self, Self::Proposal(error) if error.ends_term())
-    }
-}
-
-/// Runs a worker again and again until the term is over.
-async fn repeat<E: EndsTerm, F: Future<Output = Result<(), E>>>(name: &str, mut run: impl FnMut() -> F) {
-    loop {
-        if let Err(error) = run().await {
-            if error.ends_term() {
-                tracing::info!(worker = name, %error, "stops with the term");
-                return;
-            }
-            tracing::warn!(worker = name, %error, "failed; it starts again behind what is committed");
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }

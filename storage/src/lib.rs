@@ -60,4 +60,4 @@ pub use seals::StoredSeal;
 pub use settled::RapBatch;
 pub use settlement::{Listed, Returned};
 pub use store::Store;
-pub use verify::{Depth, Fault, HourReport, RangeReport};
+pub use verify::{Depth, Fault, HourReport, Pace, RangeReport};

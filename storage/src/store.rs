@@ -17,7 +17,7 @@ use crate::query::{RecordFilter, RecordPage, run_query};
 use crate::rows::RowReader;
 use crate::schema::{self, Db, column};
 use crate::seals::{self, StoredSeal};
-use crate::verify::{self, Depth, HourReport, RangeReport};
+use crate::verify::{self, Depth, HourReport, Pace, RangeReport};
 use cdr_core::command::Reply;
 use cdr_core::history::{Comparison, Mark};
 use cdr_core::merkle::InclusionProof;
@@ -311,6 +311,15 @@ impl Store {
         depth: Depth,
     ) -> Result<HourReport, StoreError> {
         verify::verify_hour(&self.0.generation(), hour, operator, depth, self.0.options.verify_threads)
+    }
+
+    /// Checks a sealed hour at depth `rows` on this thread alone, no faster than `pace` allows; none if it was stopped.
+    /// What it reads displaces nothing from the cache.
+    ///
+    /// # Errors
+    /// As [`Store::verify_hour`].
+    pub fn verify_hour_slowly(&self, hour: Hour, pace: &Pace) -> Result<Option<HourReport>, StoreError> {
+        verify::verify_hour_slowly(&self.0.generation(), hour, pace)
     }
 
     /// Checks the sealed hours `from` to `to_inclusive`, and that each continues the one before.

@@ -528,3 +528,21 @@ fn what_is_wrong_with_a_job_is_named() {
     assert_eq!((answer.status, answer.code()), (404, "JOB_NOT_FOUND"));
     assert_eq!(DESK.get("/v1/cdr/adjustments/jobs/7").field(), "jobId");
 }
+
+#[test]
+fn an_adjustment_that_does_not_exist_is_told_as_such() {
+    let adjusted = row_id(&adjust(cdr_id(480), &correction(&json!({"segmentCount": 2}))));
+    let adjustment = adjusted.replacen("cdr_", "adj_", 1);
+    assert_eq!(DESK.get(&path_of(&adjustment)).items().len(), 1);
+    assert_eq!(adjust(&adjustment, &correction(&json!({"segmentCount": 3}))).status, 201);
+    // Nothing has the first id; the second one is that of a record which adjusts nothing.
+    for id in [cdr_id(99_999), cdr_id(481)] {
+        let name = id.with_prefix("adj_");
+        for answer in [DESK.get(&path_of(&name)), adjust(&name, &void())] {
+            assert_eq!((answer.status, answer.code()), (404, "ADJUSTMENT_NOT_FOUND"), "{answer:?}");
+            assert_eq!(answer.body["error"]["details"], json!({ "adjustmentId": name }));
+        }
+    }
+    let record = DESK.get(&path_of(cdr_id(99_999)));
+    assert_eq!((record.status, record.code()), (404, "CDR_NOT_FOUND"));
+}

@@ -21,6 +21,7 @@ use cdr_mediation::config::Config;
 use cdr_mediation::metrics::Metrics;
 use cdr_mediation::proposer::Proposer;
 use cdr_mediation::signer::{DevKey, DevRoot, Signer};
+use cdr_mediation::workers::Integrity;
 use cdr_raft::{Leadership, Node, NodeConfig};
 use cdr_storage::{Store, StoreOptions};
 use serde_json::{Value, json};
@@ -176,6 +177,30 @@ impl House {
         let clock = &self.replica.clock;
         clock.observe(Millis(clock.now().0 + hours * 3_600_000));
         self.runtime.block_on(propose(&self.replica.node, clock.now(), Command::Seal));
+    }
+
+    /// Lets the leader's nightly verification run until it has added `rows` rows or, without any, for `at_most`; what it
+    /// counted.
+    pub fn verify_nights(&self, rows_per_second: u64, rows: u64, at_most: Duration) -> String {
+        let Started { node, store, clock, desk, .. } = &self.replica;
+        let (term, metrics) = (node.term(), Arc::new(Metrics::new().unwrap()));
+        let proposer = Proposer::new(node.clone(), store.clone(), clock.clone(), term, 1_000);
+        let at = cdr_mediation::zone::time_of_day("03:30").unwrap();
+        let integrity = Integrity { at, rows_per_second, desk: desk.clone(), metrics: metrics.clone() };
+        let enough = store.state().head.row_count + rows;
+        let added = async {
+            while rows == 0 || store.state().head.row_count < enough {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                () = added => (),
+                outcome = integrity.run(&proposer) => panic!("{outcome:?}"),
+                () = tokio::time::sleep(at_most) => assert_eq!(rows, 0, "it took too long"),
+            }
+        });
+        metrics.render(clock.now(), &store.state(), &node.metrics(), &store.metrics()).unwrap()
     }
 
     /// Appends a system row, as a worker would; its id.

@@ -4,6 +4,8 @@
 mod adjustments;
 mod exports;
 mod house;
+mod integrity;
+mod masking;
 mod openapi;
 mod quarantine;
 mod quorum;
@@ -180,6 +182,13 @@ fn what_does_not_exist_is_not_found() {
     let method = HOUSE.post("/v1/cdr/records", &json!({}));
     assert_eq!((method.status, method.code()), (405, "METHOD_NOT_ALLOWED"));
     assert!(method.headers["allow"].contains("GET"));
+}
+
+#[test]
+fn the_last_hour_of_9999_is_not_expected_to_be_sealed() {
+    let answer = HOUSE.get("/v1/cdr/completeness?bucketHour=9999-12-31T23:00:00Z");
+    assert_eq!((answer.status, answer.code()), (409, "BUCKET_NOT_SEALED"), "{answer:?}");
+    assert_eq!(answer.body["error"]["details"]["expectedSealBy"], Value::Null);
 }
 
 #[test]

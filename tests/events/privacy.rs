@@ -72,3 +72,27 @@ fn every_corrected_address_is_hashed_and_the_search_would_find_it() {
     let leaky = String::from_utf8(corrected.clone()).unwrap().replace("FIELD_CORRECTION", "for 93702222222");
     assert_eq!(found(leaky.as_bytes(), &after.secrets()), Some("+93702222222"));
 }
+
+#[test]
+fn numbers_in_free_texts_are_hidden() {
+    let number = "+93771234567";
+    let before = Sample::ordinary();
+    for kind in [AdjustmentType::Correction, AdjustmentType::Void, AdjustmentType::ReRate] {
+        for written in [
+            number,
+            "0771234567",
+            "called 0771234567 back",
+            "\u{660}\u{667}\u{667}\u{661}\u{662}\u{663}\u{664}",
+        ] {
+            let mut after =
+                Sample { failure_code: Some(written.to_owned()), ..Sample::ordinary() }.adjusting(kind);
+            let adjustment = after.adjustment.as_mut().unwrap();
+            adjustment.ticket_id = Some(written.to_owned());
+            adjustment.void_reason = (kind == AdjustmentType::Void).then(|| written.to_owned());
+            for event in of_rows(&after, &before) {
+                let leak = found(&event.payload, &["771234567", written]);
+                assert_eq!(leak, None, "{} {}", event.subject, String::from_utf8_lossy(&event.payload));
+            }
+        }
+    }
+}

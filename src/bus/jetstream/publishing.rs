@@ -65,6 +65,14 @@ impl Sent {
     }
 }
 
+/// True if the server has no room for the message, by a limit of the stream or its own.
+fn is_full(server: &jetstream::Error) -> bool {
+    match server.error_code() {
+        ErrorCode::STREAM_STORE_FAILED => server.to_string().contains("maximum "),
+        code => code == ErrorCode::STORAGE_RESOURCES_EXCEEDED || code == ErrorCode::INSUFFICIENT_RESOURCES,
+    }
+}
+
 fn checked_value(value: &str, subject: &str) -> Result<HeaderValue, BusError> {
     let invalid = |_| BusError::InvalidHeader { name: value.to_owned(), subject: subject.to_owned() };
     HeaderValue::from_str(value).map_err(invalid)
@@ -83,6 +91,7 @@ fn failed(subject: String, size_bytes: usize, error: &PublishError) -> BusError 
                 Some(server) if server.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {
                     BusError::TooLarge { subject, size_bytes }
                 }
+                Some(server) if is_full(server) => BusError::Full { subject, reason: server.to_string() },
                 Some(server) if server.code() < 500 => {
                     BusError::Refused { subject, reason: server.to_string() }
                 }

@@ -4,16 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
-use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use bytes::Bytes;
 
 use super::subscription::Admitted;
 use super::*;
 use crate::bus::suite::{self, handles, publish_numbers, queue, read, spec};
-
-#[path = "../../../tests/common/nats.rs"]
-mod nats;
-
-use nats::NatsServer;
+use crate::test_nats::NatsServer;
 
 async fn connect(server: &NatsServer) -> JetStream {
     JetStream::connect(NatsOptions::new(server.url())).await.unwrap()
@@ -205,6 +202,32 @@ async fn streams_that_could_lose_messages_are_refused() {
     let endless = Config { max_age: Duration::ZERO, ..base("ENDLESS") };
     bus.context.create_stream(endless).await.unwrap();
     bus.ensure_stream(&spec("ENDLESS", "ENDLESS.in")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_stream_says_what_to_do() {
+    let server = NatsServer::start();
+    let bus = connect(&server).await;
+    for (name, max_messages, max_bytes) in [("COUNT", 1, -1), ("BYTES", -1, 200)] {
+        let config = Config {
+            name: name.to_owned(),
+            subjects: vec![format!("{name}.in")],
+            discard: DiscardPolicy::New,
+            max_messages,
+            max_bytes,
+            ..Config::default()
+        };
+        bus.context.create_stream(config).await.unwrap();
+        let letter = || Outgoing {
+            subject: format!("{name}.in"),
+            payload: Bytes::from(vec![7; 100]),
+            ..Outgoing::default()
+        };
+        bus.publish(letter()).await.unwrap();
+        let error = bus.publish(letter()).await.unwrap_err();
+        assert!(matches!(error, BusError::Full { .. }) && !error.is_transient(), "{name}: {error:?}");
+        assert!(error.to_string().contains("raise its limits"), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 mod records;
 
 use super::remote::Remote;
+use super::told_once;
 use crate::tap::{DecodedCall, FileKind, TraceEvent, TraceReader, Variant, Variants, decode, trace_name};
 use anyhow::{Context, bail};
 use cdr_core::export_signature::{ExportSignature, SIDECAR_SUFFIX};
@@ -67,7 +68,7 @@ pub fn run(options: &VerifyExportOptions) -> u8 {
         let answer = json!({
             "verified": code == HOLDS, "checked": findings.checked, "notChecked": findings.unchecked,
             "violation": violation.map(ToString::to_string),
-            "error": outcome.as_ref().err().filter(|_| violation.is_none()).map(|error| format!("{error:#}")),
+            "error": outcome.as_ref().err().filter(|_| violation.is_none()).map(told_once),
         });
         println!("{answer}");
         return code;
@@ -81,7 +82,7 @@ pub fn run(options: &VerifyExportOptions) -> u8 {
     match &outcome {
         Ok(()) => println!("verified: {}", options.file.display()),
         Err(error) if violation.is_some() => eprintln!("cdr-mediation: NOT VERIFIED: {error}"),
-        Err(error) => eprintln!("cdr-mediation: the file could not be verified: {error:#}"),
+        Err(error) => eprintln!("cdr-mediation: the file could not be verified: {}", told_once(error)),
     }
     code
 }

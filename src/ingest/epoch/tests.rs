@@ -119,7 +119,7 @@ async fn connected(bus: &Recreating, ledger: &mut MemoryLedger) -> (String, u64,
                 losses.push(is_loss);
                 append(ledger, SystemKind::Stream, &cdr_core::canonical::to_jcs(&record).unwrap());
             }
-            Connection::Reading { epoch, position, mut subscription } => {
+            Connection::Reading { epoch, position, mut subscription, .. } => {
                 let batch = subscription.next_batch(1, Duration::from_secs(5)).await.unwrap();
                 return (epoch, position, batch[0].sequence, losses);
             }

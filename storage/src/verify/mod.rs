@@ -4,11 +4,13 @@
 //! tasks that run on a few threads; memory does not grow with the hour.
 
 mod link;
+mod pace;
 mod report;
 mod rows;
 mod tree;
 pub(crate) mod walk;
 
+pub use pace::Pace;
 pub use report::{Depth, Fault, HourReport, MAX_FAULTS, RangeReport, SealedRoots};
 
 use crate::error::StoreError;
@@ -31,12 +33,19 @@ pub(crate) struct HourScope<'a> {
     pub operators: &'a [(u16, OperatorSeal)],
     /// True if that is every operator.
     pub everything: bool,
+    /// How fast rows may be read; none as fast as they can.
+    pub pace: Option<&'a Pace>,
 }
 
 impl HourScope<'_> {
     /// Id of the operator with this registry index.
     pub fn operator_id(&self, number: u16) -> Option<&str> {
         self.committed.state.registry.get(usize::from(number)).map(|operator| operator.operator_id.as_str())
+    }
+
+    /// Waits until `rows` that were read are due; false if the verification shall stop.
+    pub fn goes_on_after(&self, rows: usize) -> bool {
+        self.pace.is_none_or(|pace| pace.read(rows))
     }
 
     pub fn fault(&self, operator: Option<u16>, what: &str, why: String) -> Fault {
@@ -61,18 +70,29 @@ pub(crate) fn verify_hour(
     threads: usize,
 ) -> Result<HourReport, StoreError> {
     let range = verify_range(generation, hour, hour, operator, depth, threads)?;
+    Ok(of_hour(generation, range))
+}
+
+/// See [`crate::Store::verify_hour_slowly`].
+pub(crate) fn verify_hour_slowly(
+    generation: &Generation,
+    hour: Hour,
+    pace: &Pace,
+) -> Result<Option<HourReport>, StoreError> {
+    let range = verify_at(generation, (hour, hour), None, Depth::Rows, 1, Some(pace))?;
+    // What was not looked at any more is no fault.
+    Ok((!pace.is_stopped()).then(|| of_hour(generation, range)))
+}
+
+/// The report of a range of one hour.
+fn of_hour(generation: &Generation, range: RangeReport) -> HourReport {
+    let RangeReport { from: hour, depth, .. } = range;
     let sealed = crate::seals::read(&generation.db, hour).ok().flatten().map(|stored| SealedRoots {
         bucket_root: stored.seal.bucket_root,
         chain_hash: stored.seal.chain_hash,
         seal_hash: stored.seal_hash,
     });
-    Ok(HourReport {
-        bucket_hour: hour,
-        depth,
-        rows_checked: range.rows_checked,
-        sealed,
-        faults: range.faults,
-    })
+    HourReport { bucket_hour: hour, depth, rows_checked: range.rows_checked, sealed, faults: range.faults }
 }
 
 /// See [`crate::Store::verify_range`].
@@ -83,6 +103,17 @@ pub(crate) fn verify_range(
     operator: Option<&str>,
     depth: Depth,
     threads: usize,
+) -> Result<RangeReport, StoreError> {
+    verify_at(generation, (from, to), operator, depth, threads, None)
+}
+
+fn verify_at(
+    generation: &Generation,
+    (from, to): (Hour, Hour),
+    operator: Option<&str>,
+    depth: Depth,
+    threads: usize,
+    pace: Option<&Pace>,
 ) -> Result<RangeReport, StoreError> {
     let committed = generation.committed();
     refuse_outside(&committed, from, to)?;
@@ -102,6 +133,7 @@ pub(crate) fn verify_range(
             span,
             operators: &operators,
             everything: operator.is_none(),
+            pace,
         };
         rows_checked += operators.iter().map(|(_, sealed)| sealed.record_count).sum::<u64>();
         check_content(&scope, depth, threads, &mut faults)?;

@@ -131,6 +131,9 @@ fn check_index(scope: &HourScope<'_>, part: Range<u64>) -> Result<Vec<IndexFault
             match walk.step()? {
                 Step::Missing { .. } => {}
                 Step::Page(header) => {
+                    if !scope.goes_on_after(header.count) {
+                        return None;
+                    }
                     let keys = (0..header.count).filter_map(|at| keys_of(scope, &header, walk.bytes(), at));
                     ready.extend(keys.filter(|keys| part.contains(&(keys.ordinal - first))));
                 }
@@ -190,7 +193,12 @@ impl RangeScan {
         while let Some(step) = walk.step() {
             match step {
                 Step::Missing { sequences, why } => self.missing(scope, sequences, &why),
-                Step::Page(header) => self.page(scope, &header, walk.bytes(), &mut operators, &mut scratch),
+                Step::Page(header) => {
+                    if !scope.goes_on_after(header.count) {
+                        break;
+                    }
+                    self.page(scope, &header, walk.bytes(), &mut operators, &mut scratch);
+                }
             }
             if self.faults.len() > MAX_FAULTS {
                 break;

@@ -1,0 +1,109 @@
+//! What the audit log is told of a verification: `CHAIN_VERIFY_OK` or `CHAIN_BREAK_DETECTED`, with what was looked at.
+
+use super::Wish;
+use cdr_core::Hour;
+use cdr_storage::{Depth, Fault};
+use serde_json::{Map, Value, json};
+
+/// Kind of the audit entry of a verification that found nothing.
+pub const VERIFY_OK: &str = "CHAIN_VERIFY_OK";
+/// Kind of the one that found something.
+pub const BREAK_DETECTED: &str = "CHAIN_BREAK_DETECTED";
+/// Faults that an audit row names; whoever asked is told all.
+pub const FAULTS_NOTED: usize = 10;
+
+/// What of an answer is kept.
+const KEPT: &[&str] = &[
+    "night",
+    "nodeId",
+    "from",
+    "to",
+    "hours",
+    "records",
+    "rowsChecked",
+    "recordCount",
+    "bucketRoot",
+    "depth",
+    "chainHash",
+    "sealHash",
+];
+
+/// The note of a verification that was answered so.
+pub fn verification(answer: &Value) -> Wish {
+    let verified = answer["verified"] == true;
+    let mut details = Map::new();
+    for name in KEPT {
+        if let Some(value) = answer.get(*name) {
+            details.insert((*name).to_owned(), value.clone());
+        }
+    }
+    let faults = answer.get("faults").or_else(|| answer.get("differences"));
+    let faults = faults.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    if !verified {
+        let count = answer.get("faultCount").cloned().unwrap_or_else(|| faults.len().into());
+        details.insert("faultCount".to_owned(), count);
+        details.insert("faults".to_owned(), faults[..faults.len().min(FAULTS_NOTED)].into());
+    }
+    details.insert("verified".to_owned(), verified.into());
+    // The hour that was asked for; of a range, the first one that does not hold.
+    let hour = answer.get("bucketHour").or_else(|| faults.first().map(|fault| &fault["bucketHour"]));
+    Wish::Note {
+        entry_type: if verified { VERIFY_OK } else { BREAK_DETECTED }.to_owned(),
+        bucket_hour: hour.and_then(Value::as_str).and_then(Hour::parse),
+        operator_id: answer["operatorId"].as_str().map(str::to_owned),
+        details,
+    }
+}
+
+/// A fault as it is told.
+pub fn fault(fault: &Fault) -> Value {
+    json!({
+        "bucketHour": fault.bucket_hour,
+        "operatorId": fault.operator,
+        "cdrSequence": fault.cdr_sequence,
+        "cdrId": fault.cdr_id,
+        "what": fault.what,
+        "why": fault.why,
+    })
+}
+
+/// A depth as it is told.
+pub fn depth_text(depth: Depth) -> &'static str {
+    match depth {
+        Depth::Roots => "roots",
+        Depth::Leaves => "leaves",
+        Depth::Rows => "rows",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_audit_log_is_told_what_was_verified_and_what_was_found() {
+        let hour = "2026-04-20T13:00:00Z";
+        let fine = json!({"bucketHour": hour, "operatorId": "AWCC", "depth": "rows", "verified": true,
+            "rowsChecked": 7, "chainHash": "ab", "signature": "x"});
+        let Wish::Note { entry_type, bucket_hour, operator_id, details } = verification(&fine) else {
+            panic!("a note is expected");
+        };
+        assert_eq!((entry_type.as_str(), bucket_hour), (VERIFY_OK, Hour::parse(hour)));
+        assert_eq!(operator_id.as_deref(), Some("AWCC"));
+        let expected = json!({"depth": "rows", "rowsChecked": 7, "chainHash": "ab", "verified": true});
+        assert_eq!(Value::Object(details), expected);
+
+        let faults: Vec<Value> =
+            (0..25).map(|n| json!({"bucketHour": hour, "cdrSequence": n, "what": "row"})).collect();
+        let broken = json!({"from": "2026-04-20T11:00:00Z", "to": hour, "operatorId": null, "depth": "leaves",
+            "verified": false, "faults": faults});
+        let Wish::Note { entry_type, bucket_hour, operator_id, details } = verification(&broken) else {
+            panic!("a note is expected");
+        };
+        assert_eq!((entry_type.as_str(), bucket_hour), (BREAK_DETECTED, Hour::parse(hour)));
+        assert_eq!((operator_id, &details["faultCount"]), (None, &json!(25)));
+        assert_eq!(details["faults"].as_array().unwrap().len(), FAULTS_NOTED);
+        assert_eq!((&details["from"], &details["to"]), (&broken["from"], &broken["to"]));
+    }
+}

@@ -1,0 +1,48 @@
+//! Messages that are deleted unread at a stream's end. No later message shows their gap, and none ever does if the stream
+//! is made anew: so the end that the bus names is compared with what was read.
+
+use crate::bus::{Bus, BusError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Places at a stream's end that are looked at one by one before anything else is done.
+const LOOKED_AT: u64 = 1_000;
+
+/// The last sequence of an epoch that the bus has named while this process asked. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct LastNamed(Arc<Mutex<Option<(String, u64)>>>);
+
+impl LastNamed {
+    /// The bus named `sequence` as the last one of `epoch`.
+    pub(super) fn note(&self, epoch: &str, sequence: u64) {
+        let mut named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *named {
+            Some((known, last)) if known == epoch => *last = sequence.max(*last),
+            other => *other = Some((epoch.to_owned(), sequence)),
+        }
+    }
+
+    /// The last one that it named of `epoch`; 0 if it was not asked.
+    pub(super) fn of(&self, epoch: &str) -> u64 {
+        let named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        named.as_ref().filter(|(known, _)| known == epoch).map_or(0, |(_, last)| *last)
+    }
+}
+
+/// The last sequence up to which the stream holds no message behind `position`; at most `last`, which must have been the
+/// stream's end before its consumer had nothing to deliver for a while. The stream begins with `first_sequence`.
+pub(super) async fn gone_upto(
+    bus: &dyn Bus,
+    stream: &str,
+    (position, last): (u64, u64),
+    first_sequence: u64,
+) -> Result<u64, BusError> {
+    let mut upto = position.max(last.min(first_sequence.saturating_sub(1)));
+    let end = last.min(upto.saturating_add(LOOKED_AT));
+    while upto < end && bus.message(stream, upto + 1).await?.is_none() {
+        upto += 1;
+    }
+    Ok(upto)
+}
+
+#[cfg(test)]
+mod tests;
