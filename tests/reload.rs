@@ -71,6 +71,13 @@ fn sighup_reads_token_keys_and_the_log_filter_again() {
     };
     wait_until("the API", 60, || status(&issuer) == 200);
     assert_eq!(status(&other), 401);
+    let log = replica.log();
+    let began = log.lines().find(|line| line.contains("replica started")).unwrap();
+    assert!(
+        began.contains(env!("CARGO_PKG_VERSION")) && began.contains(&replica.url("")["http://".len()..]),
+        "{began}"
+    );
+    assert!(!log.contains('\u{1b}'), "colour codes in a file: {log}");
     let changes = config_changes(&replica, &issuer.token("tester", &["cdr:read"], 600).unwrap());
 
     // The file's time stays, so that only the signal can make the difference.
