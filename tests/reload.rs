@@ -71,6 +71,13 @@ fn sighup_reads_token_keys_and_the_log_filter_again() {
     };
     wait_until("the API", 60, || status(&issuer) == 200);
     assert_eq!(status(&other), 401);
+    // The feed begins behind what a leader confirms.
+    let token = issuer.token("tester", &["cdr:read"], 600).unwrap();
+    wait_until("a leader", 60, || {
+        let url = replica.url("/v1/cdr/keys");
+        let answer = agent.get(&url).header("Authorization", format!("Bearer {token}")).call();
+        answer.is_ok_and(|answer| answer.status() == 200)
+    });
     let log = replica.log();
     let began = log.lines().find(|line| line.contains("replica started")).unwrap();
     assert!(

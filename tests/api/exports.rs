@@ -432,7 +432,7 @@ fn what_the_regulator_sends_along_is_kept_byte_for_byte() {
     ] {
         delivered(&FILES, &file);
         assert_eq!(said(kept).status, 200, "{kept}");
-        let log = get(&format!("exports/{file}/delivery-log"));
+        let log = FILES.get_as(&format!("/v1/cdr/exports/{file}/delivery-log"), &["cdr:read", "cdr:pii"]);
         assert_eq!(log.items().last().unwrap()["payload"], kept);
         assert_eq!(post(&format!("exports/{file}/redrop"), &json!({}), ADMIN, &[]).status, 202);
     }
@@ -440,7 +440,7 @@ fn what_the_regulator_sends_along_is_kept_byte_for_byte() {
     let told: Vec<Value> = told.collect();
     assert_eq!(told[0]["m"][2], "0.10".parse::<f64>().unwrap());
     assert_eq!(told[0]["m"][1], "1e400", "what no double holds is told as a text");
-    assert_eq!((&told[2], &told[4]), (&json!("9007199254740993"), &json!(false)));
+    assert_eq!((&told[2], &told[4]), (&json!("***"), &json!(false)), "a text of digits could be a number");
 }
 
 /// Subjects of the events of a file, in order; audit entries apart.
