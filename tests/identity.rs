@@ -106,6 +106,7 @@ fn a_replica_whose_data_were_wiped_never_votes_and_nothing_acknowledged_is_lost(
 
     // The one that has what was acknowledged returns: the same rows under the same ids.
     cluster.restart(1);
+    wait_until("node 1 answers", 30, || !cluster.metrics_text(1).is_empty());
     wait_until("a quorum", 30, || [1, 2].iter().all(|id| ready(&cluster, *id).0 == 200));
     for id in [1, 2] {
         assert_eq!(rows(&cluster, id), acknowledged, "node {id}");

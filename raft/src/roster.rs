@@ -282,7 +282,13 @@ impl Roster {
         }
         let before = self.alarms().insert((*node, *grounds), reason.clone());
         if before.is_none() {
-            tracing::error!(node, grounds = grounds.as_str(), reason, "SEV1: a replica can't take part");
+            tracing::error!(
+                severity = "SEV1",
+                node,
+                grounds = grounds.as_str(),
+                reason,
+                "a replica can't take part"
+            );
         }
     }
 

@@ -36,7 +36,7 @@ impl Standstill {
         let reason = format!(
             "{reason}. No commands are taken here until a person has decided; then remove the file {path}"
         );
-        tracing::error!(%reason, "SEV1: ingest and sealing stop");
+        tracing::error!(severity = "SEV1", %reason, "ingest and sealing stop");
         self.restrictions.begin(Cause::LostCommits, &reason, 0);
     }
 }
