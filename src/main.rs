@@ -5,6 +5,7 @@ use cdr_mediation::commands;
 use cdr_mediation::commands::reload::SetLogFilter;
 use cdr_mediation::commands::signer::RecordOptions;
 use cdr_mediation::config::{self, Config, LogFormat};
+use cdr_mediation::export;
 use cdr_mediation::generate::GenerateOptions;
 use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
@@ -173,6 +174,8 @@ enum SignerCommand {
 #[derive(Subcommand)]
 enum ConfigCommand {
     /// Says what is wrong with a configuration, by key, or prints the effective one without secrets.
+    ///
+    /// The schema variants that it names are read, too, as the node would.
     #[command(after_help = "Example: cdr-mediation config check /etc/cdr-mediation/node-1.toml")]
     Check {
         /// Configuration file.
@@ -241,6 +244,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Config(ConfigCommand::Check { file }) => {
             let config: Config = config::load(&file)?;
+            export::opening::check(&config)?;
             print!("{}", config.effective_toml()?);
             Ok(())
         }

@@ -16,7 +16,6 @@ use crate::pricing::{EntitySource, Pricing, Sources};
 use crate::reloaded::Recorder;
 use crate::restriction;
 use crate::signer::{Signer, Signing, Voucher};
-use crate::tap::Variants;
 use crate::tls;
 use crate::workers::{
     ConsumerSettings, Deliveries, Exports, Integrity, Leadership, LedgerSettings, Relay, lead_when_elected,
@@ -88,7 +87,10 @@ impl Replica {
         let metrics = Arc::new(Metrics::new()?);
         let auth = Arc::new(Authenticator::from_config(&config.auth, &config.api)?);
         let mutual_tls = mutual_tls(&config.api)?;
-        let files = export_files(config, &store)?;
+        let files = export::opening::open(config, &store)?;
+        if files.is_none() {
+            tracing::warn!("export.schema_variant is not set: no settlement files are made");
+        }
         let desk = Desk::new(node.clone(), store.clone());
         let ledger = Self::api_ledger(&parts, &store, &node, &metrics, &desk, files.as_ref());
         let api = serve(doors(&config.api, mutual_tls.as_ref()).await?, ledger, auth.clone());
@@ -294,28 +296,6 @@ async fn form_cluster(node: Node) {
         Ok(false) | Err(AdminError::Stopped { .. }) => {}
         Err(error) => node.fail(&format!("SEV1: the cluster can't be formed by this replica: {error}")),
     }
-}
-
-/// Settlement files on this node's disk, made by the schema variants that the configuration names; none where it names
-/// none.
-fn export_files(config: &Config, store: &Store) -> anyhow::Result<Option<ExportFiles>> {
-    let Some(settings) = export::settings(config) else {
-        tracing::warn!("export.schema_variant is not set: no settlement files are made");
-        return Ok(None);
-    };
-    let dir = &config.export.schema_dir;
-    let variants = Variants::load(dir).with_context(|| {
-        format!("the schema variants in {} (export.schema_dir) can't be used", dir.display())
-    })?;
-    let state = store.state();
-    for series in &settings.series {
-        let name = series.variant_now(&state);
-        if variants.get(name).is_none() {
-            bail!("schema variant {name} is not in {}: install its folder, or name another", dir.display());
-        }
-    }
-    let own = config.storage.data_dir.join("exports");
-    Ok(Some(ExportFiles::new(store.clone(), Arc::new(variants), own)))
 }
 
 fn node_config(config: &Config, clock: &Clock) -> anyhow::Result<NodeConfig> {

@@ -1,7 +1,7 @@
 //! The settlement zone's local time.
 
-use cdr_core::Millis;
 use cdr_core::time::Day;
+use cdr_core::{LedgerState, Millis};
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
@@ -49,6 +49,17 @@ pub fn latest_local(zone: &str, time: Time, at: Millis) -> Result<(Day, Millis),
 pub fn local_time(zone: &str, day: Day, time: Time) -> Result<Millis, jiff::Error> {
     let local = date(day).to_datetime(time).to_zoned(TimeZone::get(zone)?)?;
     Ok(Millis(local.timestamp().as_millisecond()))
+}
+
+/// True if every adjustment that the RAP file of `day` has to return is in a sealed hour: `cut_off` of the day after is
+/// over, and so is the hour in which it was.
+///
+/// # Errors
+/// If the ledger's zone is unknown, or the day out of its range.
+pub fn is_cut_off(state: &LedgerState, day: Day, cut_off: Time, now: Millis) -> Result<bool, jiff::Error> {
+    let zone = state.cluster.as_ref().map_or("UTC", |cluster| &cluster.zone);
+    let at = local_time(zone, day.next(), cut_off)?;
+    Ok(now >= at && Millis(at.0 - 1).hour() < state.head.open_hour)
 }
 
 /// A day as the calendar has it.

@@ -223,7 +223,8 @@ fn activate(state: &LedgerState, choice: &SchemaChoice, act: &Act) -> Result<App
 }
 
 impl FileOfDay {
-    fn key(&self) -> SeriesKey {
+    /// The series that it is one of.
+    pub fn key(&self) -> SeriesKey {
         SeriesKey {
             series: self.series.clone(),
             export_type: self.export_type,

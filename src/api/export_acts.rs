@@ -15,13 +15,16 @@ use super::schemas::Schemas;
 use crate::acts::{Act, FileOfDay, Wish, file_of_day};
 use crate::auth::{SCOPE_ADMIN, SCOPE_REGULATOR_ACK};
 use crate::texts;
+use crate::zone;
 use axum::extract::State;
 use axum::http::StatusCode;
+use cdr_core::export::ExportType;
 use cdr_core::export::fold::export_id;
 use cdr_core::row::{Record, SystemKind};
 use cdr_core::time::Day;
 use cdr_core::{CdrId, Millis};
 use cdr_storage::Store;
+use jiff::civil::Time;
 use serde_json::{Value, json};
 
 /// Why the regulator refuses a file (event schemas, section 2.7); that no channel took it, only this service says.
@@ -120,7 +123,13 @@ pub(super) async fn trigger(
         return triggered(&service, request.answer, applied_index).await;
     }
     let (schemas, now) = (service.ledger.schemas.clone(), service.ledger.clock.now());
-    let file = service.ledger.on_store(Work::Read, move |store| asked.file(store, &schemas, now)).await?;
+    let cut_off = service.ledger.rap_cut_off;
+    let find = move |store: &Store| {
+        let file = asked.file(store, &schemas, now)?;
+        cut_off_is_over(store, &file, cut_off, now)?;
+        Ok(file)
+    };
+    let file = service.ledger.on_store(Work::Read, find).await?;
     let mut act = act(caller, headers, &body, "trigger", Wish::Settle(file))?;
     act.key = key;
     let (row, applied_index) = service.ledger.perform(&act).await?;
@@ -205,6 +214,25 @@ impl Asked {
         file.series.clone_from(&series.name);
         Ok(file)
     }
+}
+
+/// Refuses a RAP file of a day whose adjustments are not all there yet: those that come until the cut-off are promised to
+/// be in it.
+fn cut_off_is_over(store: &Store, file: &FileOfDay, cut_off: Time, now: Millis) -> Result<(), ApiError> {
+    let (state, day) = (store.state(), file.settlement_day);
+    let is_past = state.exports.reached(&file.key()).is_some_and(|reached| reached.day >= day);
+    if file.export_type == ExportType::Tap || is_past {
+        return Ok(());
+    }
+    if zone::is_cut_off(&state, day, cut_off, now).map_err(ApiError::internal)? {
+        return Ok(());
+    }
+    let at = cut_off.strftime("%H:%M");
+    let message = format!(
+        "its RAP file holds what is adjusted until {at} of the day after, local time, and is made once the hour of \
+         that cut-off is sealed: it can't be brought forward"
+    );
+    Err(ApiError::invalid("settlementDay", message))
 }
 
 fn act(caller: Caller, headers: Headers, body: &Object, what: &str, wish: Wish) -> Result<Act, ApiError> {

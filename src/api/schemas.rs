@@ -74,6 +74,13 @@ pub trait Trial: Send + Sync {
     /// # Errors
     /// What the encoder says.
     fn encode_return(&self, variant: &str, returned: &TrialReturn<'_>) -> Result<(), String>;
+
+    /// Sees whether every file to come has a name of its own, if the files of these series are made by these variants.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// Which two have the same one.
+    fn names(&self, made_by: &[(&str, &str)]) -> Result<(), String>;
 }
 
 /// An adjustment that a RAP file is to return.
@@ -98,6 +105,10 @@ impl Trial for NoTrial {
 
     fn encode_return(&self, variant: &str, _: &TrialReturn<'_>) -> Result<(), String> {
         Err(format!("there is no schema variant {variant}"))
+    }
+
+    fn names(&self, _: &[(&str, &str)]) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -126,6 +137,13 @@ impl Schemas {
     /// The series of this name.
     pub(super) fn series(&self, name: &str) -> Option<&SchemaSeries> {
         self.series.iter().find(|series| series.name == name)
+    }
+
+    /// Refuses a variant by which files of the regulator's series would have the names of others.
+    fn told_apart_with(&self, active: &str) -> Result<(), ApiError> {
+        let made_by = |series: &'_ SchemaSeries| (series.name.as_str(), series.variant.as_deref().unwrap_or(active));
+        let made_by: Vec<(&str, &str)> = self.series.iter().map(made_by).collect();
+        self.trial.names(&made_by).map_err(|why| ApiError::SchemaInvalid { why, failures: Vec::new() })
     }
 
     fn variant(&self, name: &str) -> Result<&SchemaVariant, ApiError> {
@@ -178,6 +196,8 @@ pub(super) async fn activate(
     let approver = approved.map_err(|why| ApiError::SecondPersonRequired { why })?;
     let schemas = service.ledger.schemas.clone();
     let schema_hash = to_hex(&schemas.variant(&name)?.hash);
+    let (own, variant) = (schemas.clone(), name.clone());
+    service.ledger.on_store(Work::Read, move |_| own.told_apart_with(&variant)).await?;
     let actor = caller.0.subject;
     let act = Act {
         key: headers.request_key(&actor)?,

@@ -97,6 +97,11 @@ impl ExportFiles {
         Self(Arc::new(Inner { store, variants, dir, making, found_right }))
     }
 
+    /// The ledger whose files they are.
+    pub(super) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
     /// The schema variants that are loaded.
     pub fn variants(&self) -> &Arc<Variants> {
         &self.0.variants

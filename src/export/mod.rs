@@ -7,9 +7,13 @@
 //! | [`returns`] | finds out whether a RAP file would hold anything, before it is opened |
 //! | `shown` | tells the API what it has to know |
 //! | [`files`] | keeps the bytes at hand; makes them again where they are not |
+//! | [`names`] | sees to it that no two files have one name |
+//! | [`opening`] | refuses what no files can be made by, before a replica starts |
 
 pub mod files;
 pub mod make;
+pub mod names;
+pub mod opening;
 pub mod plan;
 pub mod returns;
 mod shown;

@@ -139,19 +139,16 @@ fn is_due(
     now: Millis,
 ) -> Result<bool, PinError> {
     let day_end = zone::local_time(zone, day.next(), Time::midnight())?;
-    let is_sealed = |end: Millis| Millis(end.0 - 1).hour() < state.head.open_hour;
-    let time = match key.export_type {
-        ExportType::Tap => settings.tap_start,
-        ExportType::Rap => settings.rap_cut_off,
-    };
-    let start = zone::local_time(zone, day.next(), time)?;
-    let is_requested = state.exports.requested(key).is_some_and(|requested| day <= requested);
-    let on_time = is_requested || now >= start && (key.export_type == ExportType::Tap || is_sealed(start));
-    if !is_sealed(day_end) || !on_time {
+    if Millis(day_end.0 - 1).hour() >= state.head.open_hour {
         return Ok(false);
     }
     if key.export_type == ExportType::Tap {
-        return Ok(true);
+        let is_requested = state.exports.requested(key).is_some_and(|requested| day <= requested);
+        return Ok(is_requested || now >= zone::local_time(zone, day.next(), settings.tap_start)?);
+    }
+    // Nobody's request brings it forward: what is adjusted until the cut-off would wait for the file of the next day.
+    if !zone::is_cut_off(state, day, settings.rap_cut_off, now)? {
+        return Ok(false);
     }
     // An adjustment never goes before its original's file; and which records that could not list is known only once it
     // is encoded.
@@ -255,4 +252,63 @@ fn from_bucket(store: &Store, state: &LedgerState, zone: &str, due: &Due) -> Res
         from = store.export(id)?.map_or(from, |export| from.min(export.pins.from_bucket));
     }
     Ok(from)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::export::REGULATOR;
+    use crate::test_settlement::{TestSettlement, VARIANT, key};
+    use cdr_core::export::step::ExportStep;
+
+    fn settings() -> ExportSettings {
+        let series = SeriesSettings {
+            name: REGULATOR.to_owned(),
+            variant: VARIANT.to_owned(),
+            follows_activation: true,
+        };
+        ExportSettings {
+            series: vec![series],
+            tap_start: Time::constant(1, 30, 0, 0),
+            tap_deadline: Time::constant(2, 0, 0, 0),
+            rap_cut_off: Time::constant(2, 30, 0, 0),
+            exchange_rates: BTreeMap::new(),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_request_brings_a_tap_file_forward_and_no_rap_file() {
+        let settlement = TestSettlement::begin(1).await;
+        let proposer = &settlement.node.proposer;
+        let due = || {
+            let due = due(&proposer.state(), &settings(), proposer.clock().now()).unwrap();
+            due.into_iter().map(|due| due.key.export_type).collect::<Vec<_>>()
+        };
+        for export_type in [ExportType::Tap, ExportType::Rap] {
+            let SeriesKey { series, export_type, operator_id } = key(export_type);
+            let settlement_day = settlement.pins(export_type).settlement_day;
+            settlement.append(&ExportStep::Requested { export_type, operator_id, series, settlement_day }).await;
+        }
+        let until = |hour: &str| {
+            let hour = Hour::parse(hour).unwrap();
+            let settlement = &settlement;
+            async move {
+                while proposer.state().head.open_hour < hour {
+                    settlement.pass_hour().await;
+                }
+            }
+        };
+        until("2026-04-20T19:00:00Z").await;
+        assert_eq!(due(), [], "the day is not over");
+        until("2026-04-20T20:00:00Z").await;
+        assert_eq!(due(), [ExportType::Tap], "half an hour after midnight, an hour before it is due");
+        settlement.tap_file().await;
+        for hour in ["2026-04-20T20:00:00Z", "2026-04-20T21:00:00Z"] {
+            until(hour).await;
+            assert_eq!(due(), [], "adjustments of the hours until 02:30 belong into the file");
+        }
+        until("2026-04-20T22:00:00Z").await;
+        assert_eq!(due(), [ExportType::Rap]);
+    }
 }

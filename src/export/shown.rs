@@ -1,11 +1,12 @@
 //! What the API is told of settlement files: variants, series, bytes, and a dry run of the encoder.
 
 use super::make::pinned;
-use super::{ExportFiles, ExportSettings};
+use super::{ExportFiles, ExportSettings, names};
 use crate::api::{FilesAtHand, SchemaSeries, SchemaVariant, Schemas, Trial, TrialReturn};
 use crate::tap::{CallEncoder, FileHeader, Format, LocalTime, ReturnEncoder, Returned, Variant, Variants};
 use cdr_core::export::Export;
 use cdr_core::row::{Row, Sms};
+use cdr_storage::Store;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ impl ExportFiles {
             configured: configured.map(|series| series.variant.clone()).unwrap_or_default(),
             trial: Box::new(TrialEncoder {
                 variants: variants.clone(),
+                store: self.store().clone(),
                 rates: settings.exchange_rates.clone(),
             }),
         }
@@ -44,6 +46,7 @@ impl ExportFiles {
 /// Encodes single records, without making a file.
 struct TrialEncoder {
     variants: Arc<Variants>,
+    store: Store,
     rates: BTreeMap<String, rust_decimal::Decimal>,
 }
 
@@ -91,6 +94,14 @@ impl Trial for TrialEncoder {
             tap_header: &super::header(returned.tap_file),
         });
         encoded.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn names(&self, made_by: &[(&str, &str)]) -> Result<(), String> {
+        let found: Result<Vec<_>, String> =
+            made_by.iter().map(|(series, variant)| Ok((*series, self.variant(variant)?))).collect();
+        let (made_by, state) = (found?, self.store.state());
+        let entities = names::recording_entities(std::iter::empty(), &state);
+        names::tell_apart_in(&self.store, &made_by, &entities).map_err(|error| error.to_string())
     }
 }
 
@@ -152,7 +163,9 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tap-schemas");
         let variants = Arc::new(Variants::load(&folder).unwrap());
         let rates = BTreeMap::from([("USD".to_owned(), rust_decimal::Decimal::from(70))]);
-        let encoding = TrialEncoder { variants: variants.clone(), rates };
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), cdr_storage::StoreOptions::default()).unwrap();
+        let encoding = TrialEncoder { variants: variants.clone(), store, rates };
         for variant in variants.iter() {
             assert_eq!(encode(&encoding, &variant.name, &sms()), Ok(()), "{}", variant.name);
             let dollars = Sms { charge_currency: Some("USD"), ..sms() };

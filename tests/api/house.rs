@@ -368,6 +368,10 @@ fn schemas() -> Schemas {
                 _ => self.encode(variant, returned.original, returned.listed),
             }
         }
+
+        fn names(&self, made_by: &[(&str, &str)]) -> Result<(), String> {
+            if made_by.contains(&("regulator", "tap-same")) { Err("both would be named SAME.tap".to_owned()) } else { Ok(()) }
+        }
     }
     let variant = |name: &str, hash: u8| SchemaVariant { name: name.to_owned(), hash: [hash; 32] };
     let series = |name: &str, variant: Option<&str>| SchemaSeries {
@@ -375,7 +379,7 @@ fn schemas() -> Schemas {
         variant: variant.map(str::to_owned),
     };
     Schemas {
-        variants: vec![variant("tap-a", 0xaa), variant("tap-b", 0xbb)],
+        variants: vec![variant("tap-a", 0xaa), variant("tap-b", 0xbb), variant("tap-same", 0xcc)],
         series: vec![series("regulator", None), series("clearing", Some("tap-b"))],
         configured: "tap-a".to_owned(),
         trial: Box::new(NumbersOnly),

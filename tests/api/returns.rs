@@ -114,3 +114,27 @@ fn an_adjustment_is_tried_as_the_return_that_a_file_would_hold() {
     let answer = resubmit(&fine);
     assert_eq!((answer.status, &answer.body["resolution"]), (200, &json!("RESUBMITTED")), "{answer:?}");
 }
+
+#[test]
+fn nobody_brings_a_rap_file_forward() {
+    let house = House::build();
+    let asked = |day: &str| {
+        let body = json!({
+            "exportType": "RAP_1_5", "settlementDay": day, "operatorId": "AWCC", "reason": "asked for",
+        });
+        house.post_as("/v1/cdr/exports/trigger", body.to_string().as_bytes(), &["cdr:admin"])
+    };
+    // From 15:00Z to one o'clock in the morning there.
+    house.pass_hours(5);
+    let early = asked("2026-04-20");
+    assert_eq!((early.status, early.field()), (400, "settlementDay"), "{early:?}");
+    assert!(early.body["error"]["message"].as_str().unwrap().contains("02:30"), "{early:?}");
+    let yesterday = asked("2026-04-19");
+    assert_eq!((yesterday.status, &yesterday.body["action"]), (202, &json!("REQUESTED")), "{yesterday:?}");
+    house.pass_hours(2);
+    assert_eq!(asked("2026-04-20").status, 400, "the hour of the cut-off is not sealed");
+    while house.store().state().head.open_hour < cdr_core::Hour::parse("2026-04-20T22:00:00Z").unwrap() {
+        house.pass_hours(0);
+    }
+    assert_eq!(asked("2026-04-20").status, 202);
+}

@@ -52,6 +52,9 @@ fn a_variant_is_put_in_force_by_two_people() {
     refused(&activate("tap-b", Some((other, &["cdr:write"]))), 403, "FOUR_EYES_REQUIRED");
     refused(&activate("tap-c", Some((other, admin))), 404, "REGULATOR_SCHEMA_NOT_FOUND");
     refused(&activate("tap-a", Some((other, admin))), 409, "REGULATOR_SCHEMA_ACTIVE");
+    let same = activate("tap-same", Some((other, admin)));
+    refused(&same, 422, "REGULATOR_SCHEMA_INVALID");
+    assert_eq!(same.body["error"]["message"], "both would be named SAME.tap");
     assert_eq!(active()[0]["schemaVariant"], "tap-a");
     let answer = activate("tap-b", Some((other, admin)));
     let expected = json!({
