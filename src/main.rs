@@ -100,12 +100,12 @@ enum Command {
         /// Proof file; `-` reads standard input.
         file: PathBuf,
     },
-    /// Checks a settlement file: signature, encoding, totals and trace; against a node's API every record, too.
+    /// Checks a settlement file: signature, encoding, totals, and by a node's API its trace and every record.
     ///
     /// FILE.sig and FILE.trace.json.zst are beside it. Exit code 0: what was checked holds; 1: something does not, and it
-    /// is named; 2: the check could not run.
+    /// is named; 2: the check could not run, or what it needs is missing, and is named: keys, or a node's API.
     #[command(
-        after_help = "Example: cdr-mediation verify-export --against http://127.0.0.1:3018 --token-file run/dev/dev-token run/dev/drop/FILE.tap"
+        after_help = "Example: cdr-mediation verify-export --cluster dev --trust run/dev/root.pub --against http://127.0.0.1:3018 --token-file run/dev/dev-token run/dev/drop/FILE.tap"
     )]
     VerifyExport {
         /// Directory of the schema variants.
@@ -126,6 +126,9 @@ enum Command {
         /// File with a bearer token for it; with cdr:pii the bytes of every event are compared.
         #[arg(long, requires = "against")]
         token_file: Option<PathBuf>,
+        /// Without a node's API: check the file by its signature alone, and nothing of its trace and records.
+        #[arg(long, requires = "keys", conflicts_with = "against")]
+        file_only: bool,
         /// Answer in JSON.
         #[arg(long)]
         json: bool,
@@ -223,7 +226,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let options = commands::verify_record::VerifyRecordOptions { file, trust, json };
             return Ok(ExitCode::from(commands::verify_record::run(&options)));
         }
-        Command::VerifyExport { schemas, cluster, trust, keys, against, token_file, json, file } => {
+        Command::VerifyExport { schemas, cluster, trust, keys, against, token_file, file_only, json, file } => {
             let trust = cluster.zip(trust);
             let options = commands::verify_export::VerifyExportOptions {
                 file,
@@ -232,6 +235,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 keys,
                 against,
                 token_file,
+                file_only,
                 json,
             };
             return Ok(ExitCode::from(commands::verify_export::run(&options)));

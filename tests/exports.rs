@@ -4,6 +4,7 @@
 
 mod common;
 
+use cdr_mediation::tap::{TraceEvent, TraceHead, TraceReader, TraceWriter};
 use common::dev::{Dev, free_ports, receipts};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +98,13 @@ fn a_day_ends_with_signed_files_that_a_regulator_can_check() {
         .find(|name| Path::new(name).extension().is_some_and(|end| end == "tap"))
         .unwrap();
     refuses_what_was_changed(&dev, &name, dir.path());
+    says_what_a_check_lacks(&dev, &name, dir.path());
+    let said = dev.said();
+    let printed = said.lines().find(|line| line.contains("verify-export")).unwrap();
+    let arguments: Vec<&str> = printed.split_whitespace().skip(1).collect();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_cdr-mediation")).args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{printed}: {output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the root key vouches"), "{printed}: {output:?}");
 }
 
 fn any_replica_gives_the_same_bytes(dev: &Dev) {
@@ -142,6 +150,73 @@ fn refuses_what_was_changed(dev: &Dev, name: &str, dir: &Path) {
         }),
         Some(1)
     );
+}
+
+/// Without keys and without a node's API a file is not called what nobody has looked at, forged or not.
+fn says_what_a_check_lacks(dev: &Dev, name: &str, dir: &Path) {
+    let copy = dir.join("alone");
+    std::fs::create_dir_all(&copy).unwrap();
+    for suffix in ["", ".sig", ".trace.json.zst"] {
+        std::fs::copy(dev.drop_dir().join(format!("{name}{suffix}")), copy.join(format!("{name}{suffix}"))).unwrap();
+    }
+    let (keys, root) = (dir.join("keys.json"), dev.root_file());
+    std::fs::write(&keys, dev.get("/v1/cdr/keys").unwrap().to_string()).unwrap();
+    let (keys, root) = (keys.to_str().unwrap(), root.to_str().unwrap());
+    let check = |arguments: &[&str]| {
+        let output = dev.verify_alone(&copy.join(name), arguments);
+        let said = [&output.stdout[..], &output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let trusted = ["--keys", keys, "--cluster", "dev", "--trust", root];
+    let without_keys = || {
+        let (code, said) = check(&[]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("for want of keys") && said.contains("--against"), "{said}");
+        assert!(!said.contains("signed") && !said.contains("verified"), "{said}");
+        let (code, said) = check(&["--json"]);
+        let answer: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((code, &answer["verified"]), (Some(2), &json!(false)), "{said}");
+    };
+    without_keys();
+    let (code, said) = check(&["--keys", keys]);
+    assert!(code == Some(2) && said.contains("the key's right to sign"), "{said}");
+    let (code, said) = check(&[&trusted[..], &["--file-only"]].concat());
+    assert!(code == Some(0) && said.contains("signature by key") && said.contains("not checked: the records"), "{said}");
+    assert!(!said.contains("verified"), "{said}");
+
+    // Whoever forges a trace changes hashes in it, and nothing in the file says otherwise.
+    let trace = copy.join(format!("{name}.trace.json.zst"));
+    let rewrite = |change: &dyn Fn(&mut TraceHead, &mut Vec<TraceEvent>)| {
+        let mut reader = TraceReader::new(std::fs::File::open(&trace).unwrap()).unwrap();
+        let mut head = reader.head().clone();
+        let mut events: Vec<TraceEvent> = reader.by_ref().map(Result::unwrap).collect();
+        change(&mut head, &mut events);
+        let mut writer = TraceWriter::new(dir).unwrap();
+        events.iter().for_each(|event| writer.push(event).unwrap());
+        writer.finish(&head, &mut std::fs::File::create(&trace).unwrap()).unwrap();
+    };
+    rewrite(&|_, events| events[0].row_hash = [0xab; 32]);
+    let (code, said) = check(&trusted);
+    assert!(code == Some(2) && said.contains("the records and the trace that names them"), "{said}");
+    assert!(!said.contains("verified"), "{said}");
+    let output = dev.verify(&copy.join(name));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+
+    // Another number in the file, and the signature of another file that claims to be of this one.
+    let path = copy.join(name);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(3).position(|w| w == b"937").unwrap() + 3;
+    bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
+    std::fs::write(&path, &bytes).unwrap();
+    let hash = cdr_core::hash::to_hex(&cdr_core::hash::sha256(&bytes));
+    let sidecar = copy.join(format!("{name}.sig"));
+    let text = std::fs::read_to_string(&sidecar).unwrap();
+    let (before, _) = text.split_once("FileSha256: ").unwrap();
+    std::fs::write(&sidecar, format!("{before}FileSha256: {hash}\n")).unwrap();
+    rewrite(&|head, _| head.file_sha256.clone_from(&hash));
+    without_keys();
+    let (code, said) = check(&[&trusted[..], &["--file-only"]].concat());
+    assert!(code == Some(1) && said.contains("NOT VERIFIED"), "{said}");
 }
 
 /// Adjustments of the first day's records, issued after its TAP files, are returned at the next cut-off; operators

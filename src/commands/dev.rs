@@ -206,13 +206,23 @@ impl Cluster {
             );
         }
         if let (Some(export), Some(drop)) = (files.first(), &self.config.delivery.directory_path) {
-            println!(
-                "signed files in {}; check one: cdr-mediation verify-export {}",
-                drop.display(),
-                drop.join(&export.pins.file_name).display()
-            );
+            println!("signed files in {}; check one while this runs:", drop.display());
+            println!("  {}", self.check_of(&drop.join(&export.pins.file_name), drop));
         }
         Ok(())
+    }
+
+    /// The command that checks a delivered file, with all that it needs to trust the answer.
+    fn check_of(&self, file: &Path, drop: &Path) -> String {
+        let beside = |name: &str| drop.with_file_name(name).display().to_string();
+        format!(
+            "cdr-mediation verify-export --schemas {} --cluster {CLUSTER} --trust {} --against http://{} --token-file {} {}",
+            self.config.export.schema_dir.display(),
+            beside("root.pub"),
+            self.config.api.listen,
+            beside("dev-token"),
+            file.display()
+        )
     }
 
     /// Waits until every replica's state fulfils a condition.

@@ -49,8 +49,17 @@ impl Remote {
         let status = response.status();
         let body = response.bytes().with_context(|| format!("{url} breaks off"))?;
         if !status.is_success() {
-            bail!("{url} answers {status}: {}", String::from_utf8_lossy(&body));
+            let body = String::from_utf8_lossy(&body);
+            bail!("{url} answers {status}: {}", api_error(&body).unwrap_or_else(|| body.into_owned()));
         }
         json::value(&body, MAX_FILE_BYTES).with_context(|| format!("{url} does not answer in JSON"))
     }
+}
+
+/// What the API says in an error envelope; none if `text` is something else.
+pub(super) fn api_error(text: &str) -> Option<String> {
+    let answer: Value = serde_json::from_str(text).ok()?;
+    let error = answer.get("error")?;
+    let (code, message) = (error.get("code")?.as_str()?, error.get("message")?.as_str()?);
+    Some(format!("{message} ({code})"))
 }

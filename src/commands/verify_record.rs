@@ -3,6 +3,7 @@
 //! Without a root key everything is checked but one thing: whether the key that signed may. Anybody can make a file that
 //! holds in itself, with a key of their own; the answer says so.
 
+use super::remote::api_error;
 use crate::signer::DevRoot;
 use anyhow::{Context, bail};
 use cdr_core::json::{self, MAX_FILE_BYTES};
@@ -58,6 +59,9 @@ fn read(options: &VerifyRecordOptions) -> anyhow::Result<(PortableProof, Option<
         std::io::stdin().read_to_end(&mut text).context("standard input can't be read")?;
     } else {
         text = std::fs::read(file).with_context(|| format!("{} can't be read", file.display()))?;
+    }
+    if let Some(said) = api_error(&text) {
+        bail!("this is no proof, but what the API answered in place of one: {said}");
     }
     let trust = match &options.trust {
         None => None,

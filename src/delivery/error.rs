@@ -165,6 +165,39 @@ pub struct Answer {
     pub status: u16,
     /// The body as it came, its first 16 KiB.
     pub body: String,
+    /// The receiver's number for it, where the body has one.
+    pub receipt_id: Option<String>,
+    /// Why it refuses the file; none if it refuses something else, or only for now.
+    pub reason: Option<Reason>,
+}
+
+/// Why a receiver refuses a file: the codes of `cdr.export.rejected.v1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// It can't be read, or does not hold what it should.
+    SchemaMismatch,
+    /// What arrived is not what its hash says.
+    IntegrityMismatch,
+    /// The signature is not good.
+    SignatureInvalid,
+    /// It is not the file that is expected next.
+    SequenceOutOfOrder,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 4] =
+        [Self::SchemaMismatch, Self::IntegrityMismatch, Self::SignatureInvalid, Self::SequenceOutOfOrder];
+
+    /// The code.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SchemaMismatch => "SCHEMA_MISMATCH",
+            Self::IntegrityMismatch => "INTEGRITY_MISMATCH",
+            Self::SignatureInvalid => "SIGNATURE_INVALID",
+            Self::SequenceOutOfOrder => "SEQUENCE_OUT_OF_ORDER",
+        }
+    }
 }
 
 /// Why an attempt to deliver failed: what happened, where, and what to do.

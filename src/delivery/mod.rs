@@ -17,12 +17,13 @@ mod sftp;
 
 pub use current::CurrentChannels;
 pub use directory::Directory;
-pub use error::{Answer, ChannelKind, DeliveryError, ErrorClass};
+pub use error::{Answer, ChannelKind, DeliveryError, ErrorClass, Reason};
 pub use parcel::{BadName, FileSource, Item, Parcel, Source, TEMPORARY};
 pub use rest::{IDEMPOTENCY_HEADER, Rest, RestOptions};
 pub use sftp::{Sftp, SftpOptions};
 
 use crate::config::{self, DeliveryKind};
+use crate::masking;
 use crate::metrics::Metrics;
 use cdr_core::Hash;
 use error::Place;
@@ -130,10 +131,12 @@ impl Channels {
                 (Outcome::Delivered, Some(Ok(())))
             }
             Err(error) => {
-                if error.class.needs_person() {
-                    tracing::error!(file, channel = %kind, class = %error.class, "SEV1: not delivered: {error}");
+                let answer = error.answer.as_ref().map(|answer| masking::text(&answer.body));
+                let (answer, class) = (answer.as_deref(), error.class);
+                if class.needs_person() {
+                    tracing::error!(file, channel = %kind, %class, answer, "SEV1: not delivered: {error}");
                 } else {
-                    tracing::warn!(file, channel = %kind, class = %error.class, "not delivered: {error}");
+                    tracing::warn!(file, channel = %kind, %class, answer, "not delivered: {error}");
                 }
                 (Outcome::Failed(error.class), receiver(error))
             }

@@ -13,7 +13,7 @@ use super::subject;
 use crate::masking;
 use cdr_core::export::fold::{export_id, quarantine_id};
 use cdr_core::export::quarantine::{QuarantineStep, Quarantined};
-use cdr_core::export::step::DeliveryStep;
+use cdr_core::export::step::{DeliveryStep, ReceiverAnswer};
 use cdr_core::export::{Export, Outcome};
 use cdr_core::json::{MAX_BYTES, value_or_texts};
 use cdr_core::row::{Row, System};
@@ -69,6 +69,14 @@ impl<S: Sources> Derivation<'_, S> {
                 let payload = json!({ "lastFailure": reason });
                 let refusal =
                     Refusal { why: CHANNELS_EXHAUSTED, receipt_id: None, payload, retry_count: *retry_count };
+                self.rejected(row, &step, refusal, sink)
+            }
+            DeliveryStep::Attempted {
+                answer: Some(ReceiverAnswer { rejection_reason: Some(why), atra_receipt_id, payload, retry_count, .. }),
+                ..
+            } => {
+                let (receipt_id, payload) = (atra_receipt_id.as_deref(), json!(payload));
+                let refusal = Refusal { why, receipt_id, payload, retry_count: *retry_count };
                 self.rejected(row, &step, refusal, sink)
             }
             DeliveryStep::Attempted { .. } | DeliveryStep::Redropped { .. } => Ok(ControlFlow::Continue(())),

@@ -9,6 +9,7 @@ use crate::delivery::{
     ChannelKind, Channels, CurrentChannels, DeliveryError, ErrorClass, FileSource, Item, Parcel, policy,
 };
 use crate::export::{ExportFiles, FilesError};
+use crate::masking;
 use crate::metrics::Metrics;
 use crate::proposer::Proposer;
 use crate::texts;
@@ -16,7 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cdr_core::Millis;
 use cdr_core::canonical::to_jcs;
-use cdr_core::export::step::DeliveryStep;
+use cdr_core::export::step::{DeliveryStep, ReceiverAnswer};
 use cdr_core::export::{Delivery, Export, ExportType, Outcome};
 use cdr_core::export_signature::{ExportSignature, SIDECAR_SUFFIX};
 use cdr_core::key::Algorithm;
@@ -92,14 +93,26 @@ pub async fn run(deliveries: Option<&Deliveries>, proposer: &Proposer) -> Result
 
 /// Of every series of numbers the first file that is signed and not delivered; later ones wait behind it.
 fn first_of_each(proposer: &Proposer) -> Vec<Export> {
-    let mut seen = HashSet::<(String, ExportType, String)>::new();
     let state = proposer.state();
+    let mut seen = HashSet::new();
     let pending = state.exports.open().filter(|export| export.delivery == Delivery::Pending);
-    let first = pending.filter(|export| {
-        let pins = &export.pins;
-        seen.insert((pins.series.clone(), pins.export_type, pins.recording_entity.clone()))
-    });
+    let first = pending.filter(|export| seen.insert(in_order(export)));
     first.filter(|export| export.signature.is_some()).cloned().collect()
+}
+
+/// Whose files go out one behind the other.
+fn in_order(export: &Export) -> (&str, ExportType, &str) {
+    let pins = &export.pins;
+    (&pins.series, pins.export_type, &pins.recording_entity)
+}
+
+/// Names of the files that wait until this one is delivered.
+fn behind(proposer: &Proposer, export: &Export) -> Vec<String> {
+    let state = proposer.state();
+    let waits = |other: &&Export| {
+        other.id > export.id && other.delivery == Delivery::Pending && in_order(other) == in_order(export)
+    };
+    state.exports.open().filter(waits).map(|other| other.pins.file_name.clone()).collect()
 }
 
 impl Deliveries {
@@ -123,13 +136,16 @@ impl Deliveries {
                 Ok(true)
             }
             policy::Next::Stopped(class) => {
-                if told.insert(format!("{} {}", export.name(), attempts.len())) {
+                let behind = behind(proposer, export);
+                if told.insert(format!("{} {} {}", export.name(), attempts.len(), behind.len())) {
                     tracing::error!(
                         severity = "SEV1",
                         export = export.name(),
                         file = export.pins.file_name,
                         class = class.as_str(),
-                        "a delivery needs a person: mend the cause, then redrop the export"
+                        waiting = behind.len(),
+                        waiting_files = behind.join(", "),
+                        "a delivery needs a person, and the files behind it wait: mend the cause, then redrop the export"
                     );
                 }
                 Ok(false)
@@ -155,14 +171,15 @@ impl Deliveries {
             );
             delivered = channels.deliver(channel, &self.parcel(export).await?).await;
         }
-        let outcome = match delivered {
-            Ok(receipt) => Outcome::Delivered { atra_receipt_id: receipt.receipt_id },
-            Err(error) => failed(&error),
+        let (outcome, answer) = match delivered {
+            Ok(receipt) => (Outcome::Delivered { atra_receipt_id: receipt.receipt_id }, None),
+            Err(error) => (failed(&error), answer(&error, export)),
         };
         let step = DeliveryStep::Attempted {
             export_id: export.name(),
             channel: channel.as_str().to_owned(),
             outcome,
+            answer,
         };
         Ok(append(proposer, vec![(SystemKind::Delivery, to_jcs(&step))]).await?)
     }
@@ -245,6 +262,17 @@ fn attempts(export: &Export) -> Vec<policy::Attempt> {
 
 fn failed(error: &DeliveryError) -> Outcome {
     Outcome::Failed { error: error.class.as_str().to_owned(), reason: texts::clipped(&error.to_string()) }
+}
+
+/// What the receiver said, as the ledger keeps it.
+fn answer(error: &DeliveryError, export: &Export) -> Option<ReceiverAnswer> {
+    error.answer.as_ref().map(|answer| ReceiverAnswer {
+        atra_receipt_id: answer.receipt_id.clone(),
+        payload: masking::text(&answer.body).into_owned(),
+        rejection_reason: answer.reason.map(|reason| reason.as_str().to_owned()),
+        retry_count: export.failures,
+        status: answer.status,
+    })
 }
 
 /// The same for the same file and number of attempts, so that a due time stays where it is.

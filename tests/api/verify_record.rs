@@ -133,3 +133,14 @@ fn a_proof_that_reads_in_two_ways_proves_nothing() {
         }
     }
 }
+
+#[test]
+fn what_the_api_said_in_place_of_a_proof_is_passed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("answer.json");
+    let missing = format!("/v1/cdr/records/{}/proof", cdr_id(9_999_999));
+    std::fs::write(&file, HOUSE.get(&missing).text).unwrap();
+    let (code, said, why) = run(&[file.to_str().unwrap()]);
+    assert_eq!((code, said.as_str()), (Some(2), ""), "{why}");
+    assert!(why.contains("does not exist (CDR_NOT_FOUND)") && why.contains("nothing was verified"), "{why}");
+}

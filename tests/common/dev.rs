@@ -16,6 +16,7 @@ pub struct Dev {
     process: Child,
     api: u16,
     data: PathBuf,
+    said: String,
 }
 
 impl Drop for Dev {
@@ -35,14 +36,35 @@ impl Dev {
             command.args(["--replay", file.to_str().unwrap()]);
         }
         let process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-        Self { process, api: ports.0, data: data.to_owned() }
+        Self { process, api: ports.0, data: data.to_owned(), said: String::new() }
     }
 
     /// Waits until everything that was to be replayed is.
     pub fn wait_until_serving(&mut self) {
         let out = self.process.stdout.take().unwrap();
-        let served = BufReader::new(out).lines().map_while(Result::ok).any(|line| line.contains("REST on"));
+        let mut lines = BufReader::new(out).lines().map_while(Result::ok);
+        let served = lines.any(|line| {
+            self.said.extend([line.as_str(), "\n"]);
+            line.contains("REST on")
+        });
         assert!(served, "the replicas stopped");
+    }
+
+    /// What was printed until then.
+    pub fn said(&self) -> &str {
+        &self.said
+    }
+
+    /// The root's public key.
+    pub fn root_file(&self) -> PathBuf {
+        self.data.join("root.pub")
+    }
+
+    /// `verify-export` of a file with nothing but these arguments.
+    pub fn verify_alone(&self, file: &Path, arguments: &[&str]) -> Output {
+        let mut command = Command::new(BINARY);
+        command.arg("verify-export").arg("--schemas").arg(Path::new(HERE).join("tap-schemas"));
+        command.args(arguments).arg(file).output().unwrap()
     }
 
     /// What the first replica answers; none if it does not answer with success.
@@ -77,7 +99,7 @@ impl Dev {
 
     /// `verify-export` of a file, against the API of the first replica.
     pub fn verify(&self, file: &Path) -> Output {
-        let (token, root) = (self.data.join("dev-token"), self.data.join("root.pub"));
+        let (token, root) = (self.data.join("dev-token"), self.root_file());
         let url = format!("http://127.0.0.1:{}", self.api);
         let mut command = Command::new(BINARY);
         command.args(["verify-export", "--cluster", "dev", "--against", &url, "--token-file"]);

@@ -6,7 +6,7 @@ use crate::receiver::{Act, Part, Receiver};
 use bytes::Bytes;
 use cdr_core::hash::{sha256, to_hex};
 use cdr_mediation::delivery::{
-    Channel, ChannelKind, DeliveryError, ErrorClass, FileSource, Item, Parcel, Receipt, Rest,
+    Channel, ChannelKind, DeliveryError, ErrorClass, FileSource, Item, Parcel, Reason, Receipt, Rest,
 };
 use std::sync::Arc;
 
@@ -87,6 +87,7 @@ async fn a_refusal_comes_with_the_receivers_words() {
     assert_eq!(error.class, ErrorClass::Rejected);
     let answer = error.answer.unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (422, words));
+    assert_eq!(answer.reason, Some(Reason::SequenceOutOfOrder));
     let long = after(&receiver, Act::Answer(400, "x".repeat(1 << 20))).await.unwrap_err();
     assert_eq!(long.answer.unwrap().body.len(), 16 << 10, "not more is kept than is useful");
     let error = after(&receiver, Act::Answer(403, String::new())).await.unwrap_err();

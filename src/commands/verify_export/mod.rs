@@ -1,5 +1,8 @@
-//! `verify-export`: checks a settlement file as a regulator does: signature, encoding, totals, trace; against a node's
-//! API also that every event is the record that the ledger has.
+//! `verify-export`: checks a settlement file as a regulator does: signature, encoding, totals; against a node's API also
+//! that every event is the record that the ledger has, as its trace says.
+//!
+//! Nobody signs the trace, which stands beside the file: only the ledger bears it out. Without a node's API the file is
+//! checked alone, for whoever asks for just that.
 
 mod records;
 
@@ -37,6 +40,8 @@ pub struct VerifyExportOptions {
     pub against: Option<String>,
     /// File with a bearer token for it.
     pub token_file: Option<PathBuf>,
+    /// Check the file by its signature alone, and nothing of its records.
+    pub file_only: bool,
     /// Answer in JSON.
     pub json: bool,
 }
@@ -47,6 +52,8 @@ struct Findings {
     checked: Vec<String>,
     /// Parts of the check that nothing was given for.
     unchecked: Vec<String>,
+    /// Without these the file may be anybody's: what they are, and what to give.
+    missing: Vec<String>,
 }
 
 /// Something does not hold.
@@ -60,15 +67,16 @@ pub fn run(options: &VerifyExportOptions) -> u8 {
     let outcome = verify(options, &mut findings);
     let violation = outcome.as_ref().err().and_then(|error| error.downcast_ref::<Violated>());
     let code = match (&outcome, violation) {
-        (Ok(()), _) => HOLDS,
+        (Ok(()), _) if findings.missing.is_empty() => HOLDS,
         (Err(_), Some(_)) => VIOLATED,
-        (Err(_), None) => COULD_NOT_RUN,
+        (Ok(()) | Err(_), _) => COULD_NOT_RUN,
     };
+    let failed = outcome.as_ref().err().filter(|_| violation.is_none()).map(told_once);
     if options.json {
+        let unchecked: Vec<&String> = findings.missing.iter().chain(&findings.unchecked).collect();
         let answer = json!({
-            "verified": code == HOLDS, "checked": findings.checked, "notChecked": findings.unchecked,
-            "violation": violation.map(ToString::to_string),
-            "error": outcome.as_ref().err().filter(|_| violation.is_none()).map(told_once),
+            "verified": code == HOLDS && unchecked.is_empty(), "checked": findings.checked, "notChecked": unchecked,
+            "violation": violation.map(ToString::to_string), "error": failed,
         });
         println!("{answer}");
         return code;
@@ -76,13 +84,18 @@ pub fn run(options: &VerifyExportOptions) -> u8 {
     for line in &findings.checked {
         println!("holds: {line}");
     }
-    for line in &findings.unchecked {
+    for line in findings.missing.iter().chain(&findings.unchecked) {
         println!("not checked: {line}");
     }
-    match &outcome {
-        Ok(()) => println!("verified: {}", options.file.display()),
-        Err(error) if violation.is_some() => eprintln!("cdr-mediation: NOT VERIFIED: {error}"),
-        Err(error) => eprintln!("cdr-mediation: the file could not be verified: {}", told_once(error)),
+    match (violation, failed) {
+        (Some(violation), _) => eprintln!("cdr-mediation: NOT VERIFIED: {violation}"),
+        (None, Some(error)) => eprintln!("cdr-mediation: the file could not be checked: {error}"),
+        (None, None) if !findings.missing.is_empty() => {
+            let missing = findings.missing.join("; ");
+            eprintln!("cdr-mediation: the check is not complete. It lacks {missing}");
+        }
+        (None, None) if findings.unchecked.is_empty() => println!("verified: {}", options.file.display()),
+        (None, None) => println!("holds as far as it was checked: {}", options.file.display()),
     }
     code
 }
@@ -99,7 +112,13 @@ fn verify(options: &VerifyExportOptions, findings: &mut Findings) -> anyhow::Res
     let contents = contents(options, &hash, remote.is_some(), findings)?;
     match remote {
         None => {
-            findings.unchecked.push("the records, for want of --against".to_owned());
+            let what = "the records and the trace that names them, which nobody signs";
+            if options.file_only {
+                findings.unchecked.push(format!("{what}: give --against, a node's API"));
+            } else {
+                let give = "give --against, a node's API, or --file-only to check nothing of them";
+                findings.missing.push(format!("{what}: {give}"));
+            }
             Ok(())
         }
         Some(remote) => records::hold(&remote, options, contents, findings),
@@ -143,8 +162,8 @@ fn signature(
         }
         (None, Some(remote)) => remote.get("/v1/cdr/keys")?,
         (None, None) => {
-            findings.checked.push("the file is the one that was signed".to_owned());
-            findings.unchecked.push("the signature, for want of --keys or --against".to_owned());
+            let give = "give --against, a node's API, or --keys, its answer to GET /v1/cdr/keys";
+            findings.missing.push(format!("the signature, for want of keys: {give}"));
             return Ok(());
         }
     };
@@ -160,7 +179,12 @@ fn signature(
             return violated(format!("the root key does not vouch for key {}", record.key_id));
         }
         Some(_) => findings.checked.push(format!("the root key vouches for key {}", record.key_id)),
-        None => findings.unchecked.push("the key's right to sign, for want of --trust".to_owned()),
+        None => {
+            let what = "the key's right to sign, for want of --cluster and --trust".to_owned();
+            // A node answers for the keys that it publishes; for a list in a file nobody does.
+            let of = if options.keys.is_some() { &mut findings.missing } else { &mut findings.unchecked };
+            of.push(what);
+        }
     }
     let Some(public_key) = record.public_key() else {
         return violated(format!("the published key {} can't be read", record.key_id));
@@ -256,7 +280,7 @@ fn contents(
         return violated("the totals of file and trace differ".to_owned());
     }
     findings.checked.push(format!(
-        "{} by {} from {}, number {}: {} events, total {}, all in the trace",
+        "the file decodes as {} by {} from {}, number {}: {} events, total {}",
         head.export_type,
         head.schema_variant,
         decoded.sender.as_deref().unwrap_or("a sender that it does not name"),

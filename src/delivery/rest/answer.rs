@@ -2,13 +2,14 @@
 
 use crate::causes::chain;
 use crate::delivery::Receipt;
-use crate::delivery::error::{Answer, ChannelKind, DeliveryError, ErrorClass, Place};
+use crate::delivery::error::{Answer, ChannelKind, DeliveryError, ErrorClass, Place, Reason};
 use crate::delivery::parcel::Parcel;
 use crate::texts;
 use cdr_core::Hash;
 use cdr_core::hash::{from_hex, to_hex};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
 use std::time::Duration;
 
 /// Most of an answer that is read, bytes.
@@ -44,7 +45,9 @@ pub(super) async fn receipt(
     let status = answer.status();
     let body = read(place, answer, step).await?;
     judge(place, parcel, status, &body).map_err(|error| {
-        let answer = Some(Answer { status: status.as_u16(), body });
+        let receipt_id = Body::parse(&body).and_then(|body| body.receipt_id);
+        let reason = reason(error.class, status, &body);
+        let answer = Some(Answer { status: status.as_u16(), body, receipt_id, reason });
         DeliveryError { answer, ..error }
     })
 }
@@ -116,6 +119,57 @@ fn judge(place: &Place, parcel: &Parcel, status: StatusCode, body: &str) -> Resu
     }
 }
 
+/// Words by which a reason is known that is given in prose.
+const WORDS: &[(Reason, &[&str])] = &[
+    (Reason::SignatureInvalid, &["SIGNATURE"]),
+    (Reason::IntegrityMismatch, &["INTEGRITY", "CHECKSUM", "SHA256", "SHA_256", "HASH", "DIGEST"]),
+    (Reason::SequenceOutOfOrder, &["SEQUENCE"]),
+    (Reason::SchemaMismatch, &["SCHEMA"]),
+];
+
+/// Why the file is refused, if it is the file: the code that the body names, or else the one that its words speak of. A
+/// receiver that can't process what it got and says nothing of all that has met something that it did not expect.
+fn reason(class: ErrorClass, status: StatusCode, body: &str) -> Option<Reason> {
+    match class {
+        ErrorClass::IntegrityMismatch => return Some(Reason::IntegrityMismatch),
+        ErrorClass::DuplicateFile => return Some(Reason::SequenceOutOfOrder),
+        ErrorClass::Rejected if status.is_client_error() => {}
+        _ => return None,
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let text: String = said(body).chars().map(plain).collect();
+    let only = |named: &dyn Fn(Reason) -> bool| {
+        let mut found = Reason::ALL.into_iter().filter(|reason| named(*reason));
+        found.next().filter(|_| found.next().is_none())
+    };
+    let by_code = only(&|reason| text.contains(reason.as_str()));
+    let speaks_of = |reason: Reason| {
+        let words = WORDS.iter().find(|(of, _)| *of == reason).map_or(&[][..], |(_, words)| words);
+        words.iter().any(|word| text.contains(word))
+    };
+    let cant_process = matches!(
+        status,
+        StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::UNPROCESSABLE_ENTITY
+    );
+    by_code.or_else(|| if cant_process { only(&speaks_of).or(Some(Reason::SchemaMismatch)) } else { None })
+}
+
+/// What a body says: the texts of a JSON value, without the names of its members; any other body as it is.
+fn said(body: &str) -> String {
+    fn texts(value: &Value, out: &mut String) {
+        match value {
+            Value::String(text) => out.extend([text.as_str(), "\n"]),
+            Value::Array(values) => values.iter().for_each(|value| texts(value, out)),
+            Value::Object(members) => members.values().for_each(|value| texts(value, out)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let Ok(value) = serde_json::from_str(body) else { return body.to_owned() };
+    let mut out = String::new();
+    texts(&value, &mut out);
+    out
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -164,5 +218,31 @@ mod tests {
         for id in [no_id, receipt(&ours).replace("R-1", &long), receipt(&ours).replace("R-1", "\u{200b}")] {
             assert_eq!(judged(201, &id).unwrap_err(), ErrorClass::Unreachable, "a delivery has a receipt");
         }
+    }
+
+    #[test]
+    fn a_refusal_has_the_reason_that_the_receiver_gives() {
+        let of = |status: u16, body: &str| {
+            reason(ErrorClass::Rejected, StatusCode::from_u16(status).unwrap(), body).map(Reason::as_str)
+        };
+        for (status, body, expected) in [
+            (422, "{\"rejectionReason\": \"SIGNATURE_INVALID\"}", Some("SIGNATURE_INVALID")),
+            (400, "{\"error\": {\"code\": \"sequence-out-of-order\"}}", Some("SEQUENCE_OUT_OF_ORDER")),
+            (404, "INTEGRITY_MISMATCH", Some("INTEGRITY_MISMATCH")),
+            (422, "the schema is fine, SIGNATURE_INVALID", Some("SIGNATURE_INVALID")),
+            (422, "{\"message\": \"SHA-256 differs\"}", Some("INTEGRITY_MISMATCH")),
+            (422, "signature and sequence are wrong", Some("SCHEMA_MISMATCH")),
+            (422, "{\"error\": \"bad signature\", \"sha256\": \"ab\"}", Some("SIGNATURE_INVALID")),
+            (422, "", Some("SCHEMA_MISMATCH")),
+            // Not the file is refused, but where it was sent to.
+            (404, "no such path", None),
+            (405, "", None),
+            (302, "SIGNATURE_INVALID", None),
+        ] {
+            assert_eq!(of(status, body), expected, "{status} {body}");
+        }
+        let conflict = reason(ErrorClass::DuplicateFile, StatusCode::CONFLICT, "");
+        assert_eq!(conflict, Some(Reason::SequenceOutOfOrder));
+        assert_eq!(reason(ErrorClass::Unreachable, StatusCode::BAD_GATEWAY, "SCHEMA_MISMATCH"), None);
     }
 }

@@ -2,8 +2,12 @@
 
 use super::*;
 use crate::config;
+use crate::delivery::{Answer, Channel, Reason, Receipt};
 use crate::test_settlement::TestSettlement;
 use cdr_core::hash::sha256;
+use cdr_core::row::Record;
+use cdr_storage::{RecordFilter, RowKind};
+use futures::future::BoxFuture;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -86,4 +90,57 @@ async fn what_is_given_away_unchecked_is_read_before() {
     fs::remove_file(&at_hand.path).unwrap();
     assert!(settlement.files.ensure_for_sending(&file).unwrap().made_now);
     assert_eq!(sha256(&fs::read(&at_hand.path).unwrap()), file.content.unwrap().file_sha256);
+}
+
+/// A REST interface that refuses every file.
+struct Refusing;
+
+impl Channel for Refusing {
+    fn kind(&self) -> ChannelKind {
+        ChannelKind::Api
+    }
+
+    fn deliver<'a>(&'a self, _: &'a Parcel) -> BoxFuture<'a, Result<Receipt, DeliveryError>> {
+        Box::pin(async {
+            let answer = Answer {
+                status: 422,
+                body: r#"{"code":"SIGNATURE_INVALID","first":"+93701234567"}"#.to_owned(),
+                receipt_id: Some("R-9".to_owned()),
+                reason: Some(Reason::SignatureInvalid),
+            };
+            let (place, what) = ("https://receiver".to_owned(), "the receiver answered 422".to_owned());
+            let (class, channel) = (ErrorClass::Rejected, ChannelKind::Api);
+            Err(DeliveryError { class, channel, place, what, answer: Some(answer) })
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_is_kept_with_the_attempt_and_what_waits_behind_it_is_named() {
+    let (settlement, file) = settled().await;
+    let (deliveries, metrics) = deliveries(&settlement);
+    let proposer = &settlement.node.proposer;
+    let channels = Channels::new(vec![Arc::new(Refusing)], metrics).unwrap();
+    deliveries.attempt(proposer, &channels, &file, ChannelKind::Api).await.unwrap();
+    let known = settlement.export(file.id);
+    assert_eq!((known.delivery_status().as_str(), known.failures), ("FAILED", 1));
+
+    let of_kind = Some(RowKind::System(SystemKind::Delivery));
+    let filter = RecordFilter { of_kind, ..RecordFilter::default() };
+    let page = proposer.store().query(&filter, None, 10).unwrap();
+    let [stored] = &page.rows[..] else { panic!("{} rows", page.rows.len()) };
+    let row = stored.row().unwrap();
+    let Record::System(system) = &row.record else { panic!("no system row") };
+    let body: serde_json::Value = serde_json::from_str(system.body).unwrap();
+    let expected = serde_json::json!({
+        "atraReceiptId": "R-9", "payload": r#"{"code":"SIGNATURE_INVALID","first":"+***"}"#,
+        "rejectionReason": "SIGNATURE_INVALID", "retryCount": 0, "status": 422,
+    });
+    assert_eq!(body["answer"], expected);
+
+    assert_eq!(behind(proposer, &known), Vec::<String>::new());
+    settlement.pass_hour().await;
+    let later = settlement.tap_file().await;
+    assert_eq!(behind(proposer, &known), [later.pins.file_name.clone()]);
+    assert_eq!(first_of_each(proposer).iter().map(|first| first.id).collect::<Vec<_>>(), [file.id]);
 }

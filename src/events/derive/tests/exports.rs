@@ -120,6 +120,32 @@ fn a_file_tells_when_it_is_delivered_and_what_the_receiver_says() {
 }
 
 #[test]
+fn a_file_that_the_receiver_refuses_at_once_is_told_as_rejected() {
+    let mut world = World::begin();
+    let file = world.file(0);
+    let refused = |reason: &Value| {
+        attempt(
+            &file,
+            &json!({
+                "outcome": "FAILED", "error": "REJECTED", "reason": "the receiver answered 422", "channel": "API",
+                "answer": {
+                    "atraReceiptId": null, "payload": "{\"of\": \"+93701234567\"}", "rejectionReason": reason,
+                    "retryCount": 2, "status": 422,
+                },
+            }),
+        )
+    };
+    let events = world.told(SystemKind::Delivery, &refused(&json!("SIGNATURE_INVALID")));
+    assert_eq!(subjects(&events), [subject::EXPORT_REJECTED]);
+    let event = &events[0].2;
+    assert_eq!(event["rejectionReason"], "SIGNATURE_INVALID");
+    assert_eq!((&event["retryCount"], &event["atraReceiptId"]), (&json!(2), &Value::Null));
+    assert_eq!(event["atraErrorPayload"], json!("{\"of\": \"+***\"}"));
+    // What is refused for another reason than the file's is no refusal of it.
+    assert_eq!(world.told(SystemKind::Delivery, &refused(&Value::Null)), []);
+}
+
+#[test]
 fn a_file_that_no_channel_takes_is_told_as_rejected() {
     let mut world = World::begin();
     let file = world.file(0);

@@ -55,6 +55,22 @@ pub enum ExportStep {
     },
 }
 
+/// What the receiver of a file said when it gave no receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReceiverAnswer {
+    /// Its own number for this, if it gave one.
+    pub atra_receipt_id: Option<String>,
+    /// Its words, without subscribers' numbers.
+    pub payload: String,
+    /// Why it refuses the file, a code of `cdr.export.rejected.v1`; none if it refuses something else.
+    pub rejection_reason: Option<String>,
+    /// Attempts that failed before this one.
+    pub retry_count: u32,
+    /// HTTP status.
+    pub status: u16,
+}
+
 /// The body of a `delivery` row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "SCREAMING_SNAKE_CASE", rename_all_fields = "camelCase")]
@@ -68,6 +84,9 @@ pub enum DeliveryStep {
         /// What came of it.
         #[serde(flatten)]
         outcome: Outcome,
+        /// What the receiver said in place of a receipt, if it said anything.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<ReceiverAnswer>,
     },
     /// All channels failed for too long.
     Exhausted {

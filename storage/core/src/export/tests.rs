@@ -54,7 +54,7 @@ fn signed(name: &str) -> ExportStep {
 }
 
 fn attempt(name: &str, outcome: Outcome) -> DeliveryStep {
-    DeliveryStep::Attempted { export_id: name.to_owned(), channel: "SFTP".to_owned(), outcome }
+    DeliveryStep::Attempted { export_id: name.to_owned(), channel: "SFTP".to_owned(), outcome, answer: None }
 }
 
 /// The fold with everything known at hand.
