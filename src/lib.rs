@@ -21,6 +21,7 @@
 //! | [`key_files`], [`tls`] | keys and certificates, and the connections that they secure |
 //! | [`config`], [`clock`], [`zone`], [`metrics`] | settings, time, the settlement zone, figures |
 //! | [`masking`] | subscribers' numbers, hidden in answers and events |
+//! | [`agreement`] | what a configuration may not say otherwise than the ledger |
 //! | [`reloaded`] | settings that change while a replica runs, for the ledger |
 //! | [`restriction`] | what a replica does that takes no commands |
 //! | [`replica`] | one replica put together |
@@ -29,6 +30,7 @@
 //! The modules do not call one another's work: they meet through commands to the log and watermarks in its state.
 
 pub mod acts;
+pub mod agreement;
 pub mod api;
 pub mod auth;
 pub mod bus;

@@ -226,7 +226,17 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let options = commands::verify_record::VerifyRecordOptions { file, trust, json };
             return Ok(ExitCode::from(commands::verify_record::run(&options)));
         }
-        Command::VerifyExport { schemas, cluster, trust, keys, against, token_file, file_only, json, file } => {
+        Command::VerifyExport {
+            schemas,
+            cluster,
+            trust,
+            keys,
+            against,
+            token_file,
+            file_only,
+            json,
+            file,
+        } => {
             let trust = cluster.zip(trust);
             let options = commands::verify_export::VerifyExportOptions {
                 file,

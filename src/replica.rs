@@ -1,6 +1,7 @@
 //! One replica: store, Raft, leader's work and API, put together.
 
 use crate::acts::Desk;
+use crate::agreement::{Contradiction, Terms};
 use crate::api::{self, Doors, MutualTls};
 use crate::auth::{Authenticator, KeySetError};
 use crate::bus::Bus;
@@ -12,13 +13,14 @@ use crate::export::{self, ExportFiles};
 use crate::ingest::{Ingest, IngestSettings, LastNamed};
 use crate::key_files::KeyFileError;
 use crate::metrics::Metrics;
-use crate::pricing::{EntitySource, Pricing, Sources};
+use crate::pricing::{EntitySource, Pricing, RecordedPricing, Sources};
 use crate::reloaded::Recorder;
 use crate::restriction;
 use crate::signer::{Signer, Signing, Voucher};
 use crate::tls;
 use crate::workers::{
-    ConsumerSettings, Deliveries, Exports, Integrity, Leadership, LedgerSettings, Relay, lead_when_elected,
+    ConsumerSettings, Deliveries, Exports, Integrity, Leadership, LedgerSettings, RegulatorSettings, Relay,
+    lead_when_elected,
 };
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
@@ -62,6 +64,7 @@ pub struct Replica {
     tasks: Vec<JoinHandle<()>>,
     /// Held by the relay's thread and task, which an aborted worker leaves behind for a moment.
     relaying: Arc<()>,
+    terms: Terms,
     _raft: RaftRuntime,
 }
 
@@ -82,7 +85,8 @@ impl Replica {
         std::fs::create_dir_all(data_dir).with_context(|| format!("{} can't be made", data_dir.display()))?;
         let store = Store::open(&data_dir.join("store"), store_options(&config.storage))
             .with_context(|| format!("the store in {} can't be opened", data_dir.display()))?;
-        refuse_foreign_ledger(&store, &parts)?;
+        let terms = Terms::of(config);
+        refuse_foreign_ledger(&store, &parts, &terms)?;
         let (raft, node) = start_raft(config, &parts.clock, &store).await?;
         let metrics = Arc::new(Metrics::new()?);
         let auth = Arc::new(Authenticator::from_config(&config.auth, &config.api)?);
@@ -91,12 +95,15 @@ impl Replica {
         if files.is_none() {
             tracing::warn!("export.schema_variant is not set: no settlement files are made");
         }
-        let desk = Desk::new(node.clone(), store.clone());
+        let known = metrics.clone();
+        let signer = move || known.dependencies().remove("signer").unwrap_or(Ok(()));
+        let desk = Desk::new(node.clone(), store.clone()).asking_signer(signer);
         let ledger = Self::api_ledger(&parts, &store, &node, &metrics, &desk, files.as_ref());
         let api = serve(doors(&config.api, mutual_tls.as_ref()).await?, ledger, auth.clone());
         let sources = Sources::new(&parts.config, &parts.clock, &metrics)
             .context("prices can't be taken from where the configuration says")?;
         let Sources { pricing, entities, background } = sources;
+        let pricing: Arc<dyn Pricing> = Arc::new(RecordedPricing::new(pricing, store.clone()));
         let relaying = Arc::new(());
         let channels = CurrentChannels::open(&parts.config.delivery, metrics.clone())
             .context("files can't be delivered as the configuration says")?;
@@ -129,6 +136,7 @@ impl Replica {
             recorder,
             tasks,
             relaying,
+            terms,
             _raft: raft,
         })
     }
@@ -156,6 +164,12 @@ impl Replica {
             }
             _ => ledger,
         }
+    }
+
+    /// Returns once it is seen that the configuration contradicts the ledger, which the store at the start may not have
+    /// shown: the replica must stop.
+    pub async fn contradiction(&self) -> Contradiction {
+        self.terms.contradiction(&self.node, &self.store).await
     }
 
     /// The Raft node.
@@ -348,6 +362,7 @@ fn leadership(
     let Outside { pricing, entities, files, channels } = outside;
     let config = parts.config;
     let signing = Signing::new(parts.signer, metrics.clone());
+    let regulator = RegulatorSettings::new(&config, channels.clone());
     let settings = export::settings(&config);
     let exports = files.clone().zip(settings).map(|(files, settings)| Exports {
         settings,
@@ -356,7 +371,7 @@ fn leadership(
         metrics: metrics.clone(),
     });
     let deliveries = files.map(|files| Deliveries { channels, files, metrics: metrics.clone() });
-    let zone = config.settlement.zone;
+    let (terms, zone) = (Terms::of(&config), config.settlement.zone);
     let settings = IngestSettings {
         subject: config.ingest.subject,
         stream: config.ingest.stream.clone(),
@@ -405,6 +420,7 @@ fn leadership(
         },
         signing,
         exports,
+        regulator,
         unpriced_wait_hours: config.export.unpriced_wait_hours,
         deliveries,
         voucher: parts.voucher,
@@ -414,6 +430,7 @@ fn leadership(
             dedup_horizon_hours: config.ingest.dedup_horizon_hours,
             operators,
         },
+        terms,
         max_clock_offset_ms: config.cluster.max_clock_offset_ms as i64,
         relay,
         integrity,
@@ -421,24 +438,12 @@ fn leadership(
     }
 }
 
-/// A ledger on disk must be of this cluster and of this kind of clock.
-fn refuse_foreign_ledger(store: &Store, parts: &ReplicaParts) -> anyhow::Result<()> {
+/// A ledger on disk must be what the configuration says, and of this kind of clock.
+fn refuse_foreign_ledger(store: &Store, parts: &ReplicaParts, terms: &Terms) -> anyhow::Result<()> {
     let state = store.state();
     let Some(cluster) = &state.cluster else { return Ok(()) };
+    terms.check(&state)?;
     let dir = parts.config.storage.data_dir.display();
-    if cluster.cluster_id != parts.config.cluster.id {
-        let (held, named) = (&cluster.cluster_id, &parts.config.cluster.id);
-        bail!(
-            "{dir} holds the ledger of cluster {held}, the configuration names {named}: use its own directory"
-        );
-    }
-    let zone = &parts.config.settlement.zone;
-    if cluster.zone != *zone {
-        bail!(
-            "{dir} holds a ledger of zone {}, settlement.zone says {zone}: it is fixed for a ledger's life",
-            cluster.zone
-        );
-    }
     if cluster.clock == ClockKind::Replay && !parts.allow_replay {
         bail!("{dir} holds a ledger that ran on a replay clock: it is no production record");
     }

@@ -102,9 +102,13 @@ fn a_day_ends_with_signed_files_that_a_regulator_can_check() {
     let said = dev.said();
     let printed = said.lines().find(|line| line.contains("verify-export")).unwrap();
     let arguments: Vec<&str> = printed.split_whitespace().skip(1).collect();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_cdr-mediation")).args(arguments).output().unwrap();
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_cdr-mediation")).args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{printed}: {output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("the root key vouches"), "{printed}: {output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("the root key vouches"),
+        "{printed}: {output:?}"
+    );
 }
 
 fn any_replica_gives_the_same_bytes(dev: &Dev) {
@@ -157,7 +161,8 @@ fn says_what_a_check_lacks(dev: &Dev, name: &str, dir: &Path) {
     let copy = dir.join("alone");
     std::fs::create_dir_all(&copy).unwrap();
     for suffix in ["", ".sig", ".trace.json.zst"] {
-        std::fs::copy(dev.drop_dir().join(format!("{name}{suffix}")), copy.join(format!("{name}{suffix}"))).unwrap();
+        std::fs::copy(dev.drop_dir().join(format!("{name}{suffix}")), copy.join(format!("{name}{suffix}")))
+            .unwrap();
     }
     let (keys, root) = (dir.join("keys.json"), dev.root_file());
     std::fs::write(&keys, dev.get("/v1/cdr/keys").unwrap().to_string()).unwrap();
@@ -181,7 +186,10 @@ fn says_what_a_check_lacks(dev: &Dev, name: &str, dir: &Path) {
     let (code, said) = check(&["--keys", keys]);
     assert!(code == Some(2) && said.contains("the key's right to sign"), "{said}");
     let (code, said) = check(&[&trusted[..], &["--file-only"]].concat());
-    assert!(code == Some(0) && said.contains("signature by key") && said.contains("not checked: the records"), "{said}");
+    assert!(
+        code == Some(0) && said.contains("signature by key") && said.contains("not checked: the records"),
+        "{said}"
+    );
     assert!(!said.contains("verified"), "{said}");
 
     // Whoever forges a trace changes hashes in it, and nothing in the file says otherwise.

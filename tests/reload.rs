@@ -141,3 +141,61 @@ fn sighup_reads_token_keys_and_the_log_filter_again() {
     assert_eq!(status(&other), 200);
     assert!(replica.runs());
 }
+
+/// The price list of the test, at this price for a segment.
+fn price_list(per_segment: &str) -> String {
+    format!(
+        "[[pricing.tables]]\nversion = \"2026-1\"\nvalid_from = \"2026-01-01T00:00:00Z\"\n\
+         [[pricing.tables.tariffs]]\nper_segment = \"{per_segment}\"\ncurrency = \"AFN\"\ntap_tariff_class = \"A040\"\n"
+    )
+}
+
+#[test]
+fn a_node_whose_configuration_contradicts_the_ledger_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
+    let mut replica = Single::new(dir.path(), issuer.jwks_path());
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("tap-schemas");
+    replica.edit(|text| {
+        let text = text.replace("election_max_ms = 60000", "election_max_ms = 2000");
+        let export =
+            format!("[export]\nschema_dir = \"{}\"\nschema_variant = \"atra-tap-v2\"\n", schemas.display());
+        format!("{text}{export}{}", price_list("0.5"))
+    });
+    replica.start();
+    let kept = dir.path().join("node/schema-variant");
+    wait_until("the variant in force", 60, || kept.exists());
+    wait_until("the price list in the ledger", 30, || {
+        replica.log().contains("a price list is in the ledger")
+    });
+    wait_until("the settings in the ledger", 30, || {
+        replica.log().contains("the ledger has the settings in force")
+    });
+    replica.stop();
+    let good = std::fs::read_to_string(replica.configuration()).unwrap();
+
+    for (from, to, why) in [
+        (
+            "\"atra-tap-v2\"",
+            "\"atra-tap-v9\"",
+            "schema variant atra-tap-v9, which export.schema_variant names",
+        ),
+        (
+            "\"atra-tap-v2\"",
+            "\"atra-tap-v1\"",
+            "export.schema_variant is atra-tap-v1, in force is atra-tap-v2",
+        ),
+        ("schema_variant = \"atra-tap-v2\"", "", "export.schema_variant is not set, in force is atra-tap-v2"),
+        ("\"0.5\"", "\"0.6\"", "the ledger has price list 2026-1 with another content"),
+        ("replicas = 1", "replicas = 1\ndedup_horizon_hours = 24", "the ledger's horizon is 168 h"),
+    ] {
+        std::fs::write(replica.configuration(), good.replace(from, to)).unwrap();
+        replica.start();
+        wait_until(why, 60, || !replica.runs());
+        assert!(replica.log().contains(why), "{why}: {}", replica.log());
+    }
+    std::fs::write(replica.configuration(), &good).unwrap();
+    replica.start();
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(replica.runs(), "{}", replica.log());
+}

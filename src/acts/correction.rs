@@ -2,6 +2,7 @@
 
 use crate::dlr::{is_e164, is_imsi, is_reference, is_sender};
 use crate::texts;
+pub(crate) use cdr_core::money::is_currency;
 use cdr_core::row::{BillingIndicator, ChargeType, Direction, Encoding, FinalState, Sms};
 use cdr_core::tariff::{exact_amount, is_version};
 use cdr_core::{Millis, Money, Uuid};
@@ -198,11 +199,6 @@ impl<'a> Field<'a, '_> {
 /// What would have to be rounded is refused; a negative charge fits no settlement file.
 fn amount(text: &str) -> Option<Money> {
     exact_amount(text).filter(|amount| *amount >= Money::ZERO)
-}
-
-/// The currencies that the event schemas know.
-pub(crate) fn is_currency(text: &str) -> bool {
-    matches!(text, "AFN" | "USD")
 }
 
 /// The regulator's tariff classes.

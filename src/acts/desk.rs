@@ -1,7 +1,7 @@
 //! Where acts are taken in: performed here while this replica leads, handed to the leader's desk otherwise.
 
 use super::adjust::{draft, line};
-use super::files::{Appended, appended};
+use super::files::{Appended, SignerState, appended};
 use super::{Act, ActError, Wish, unconfirmed};
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::CdrId;
@@ -14,7 +14,7 @@ use cdr_raft::Node;
 use cdr_storage::Store;
 use futures::FutureExt;
 use serde_json::{Map, Value, json};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 /// How long a leader is looked for, and may take, for what somebody waits for.
@@ -33,7 +33,12 @@ struct Inner {
     store: Store,
     /// The term in which this replica performs acts.
     leading: RwLock<Option<Proposer>>,
+    /// How the signer is.
+    signer: OnceLock<AskSigner>,
 }
+
+/// Says how the signer is.
+type AskSigner = Box<dyn Fn() -> SignerState + Send + Sync>;
 
 /// As long as this is there, acts are performed here.
 pub struct OpenDesk(Desk);
@@ -47,7 +52,7 @@ impl Drop for OpenDesk {
 impl Desk {
     /// A desk that answers the other replicas' desks, too.
     pub fn new(node: Node, store: Store) -> Self {
-        let desk = Self(Arc::new(Inner { node, store, leading: RwLock::default() }));
+        let desk = Self(Arc::new(Inner { node, store, leading: RwLock::default(), signer: OnceLock::new() }));
         let answering = Arc::downgrade(&desk.0);
         desk.0.node.answer_with(Arc::new(move |question| {
             let desk = Weak::upgrade(&answering).map(Self);
@@ -61,6 +66,13 @@ impl Desk {
             .boxed()
         }));
         desk
+    }
+
+    /// Acts that need a signature are refused while `ask` says that the signer is away. Only the first one is asked.
+    #[must_use]
+    pub fn asking_signer(self, ask: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        let _ = self.0.signer.set(Box::new(ask));
+        self
     }
 
     /// Acts are performed here, in the name of `proposer`'s term, until what this returns is dropped.
@@ -208,7 +220,8 @@ impl Desk {
                 ..AuditRecord::default()
             },
             _ => {
-                let row = appended(&self.0.store, &state, act)?;
+                let signer = self.0.signer.get().map_or(Ok(()), |ask| ask());
+                let row = appended(&self.0.store, &state, act, &signer)?;
                 let Appended { kind, body, audit } =
                     row.ok_or_else(|| unconfirmed("nothing is known of this wish"))?;
                 drafts.push(0, &system(id, kind, &body, &act.trace_id)).map_err(unconfirmed)?;

@@ -7,12 +7,15 @@ use super::{Act, ActError, FileOfDay, SCHEMA_VARIANT, SchemaChoice, Wish, unconf
 use cdr_core::audit::AuditRecord;
 use cdr_core::export::quarantine::{QuarantineStep, Quarantined};
 use cdr_core::export::step::{DeliveryStep, ExportStep};
-use cdr_core::export::{Delivery, EXPORT_PREFIX, Export, SeriesKey};
+use cdr_core::export::{Delivery, EXPORT_PREFIX, Export, Outcome, SeriesKey};
 use cdr_core::row::SystemKind;
 use cdr_core::setting::SettingChange;
 use cdr_core::{CdrId, LedgerState};
 use cdr_storage::Store;
 use serde_json::{Value, json};
+
+/// How an attempt ended that met another file of the same name at the receiver.
+const DUPLICATE_FILE: &str = "DUPLICATE_FILE";
 
 /// What an act appends beside its audit row.
 pub(super) struct Appended {
@@ -28,10 +31,15 @@ pub(super) struct Appended {
 ///
 /// # Errors
 /// [`ActError`] if it can't be done as things are.
-pub(super) fn appended(store: &Store, state: &LedgerState, act: &Act) -> Result<Option<Appended>, ActError> {
+pub(super) fn appended(
+    store: &Store,
+    state: &LedgerState,
+    act: &Act,
+    signer: &SignerState,
+) -> Result<Option<Appended>, ActError> {
     match &act.wish {
-        Wish::Redrop { export_id } => redrop(&export(store, *export_id)?).map(Some),
-        Wish::Settle(file) => settle(store, state, file).map(Some),
+        Wish::Redrop { export_id } => redrop(&export(store, *export_id)?, signer).map(Some),
+        Wish::Settle(file) => settle(store, state, file, signer).map(Some),
         Wish::Acknowledge { export_id, .. } => acknowledge(&export(store, *export_id)?, &act.wish).map(Some),
         Wish::Resolve { quarantine_id, resubmit } => {
             let missing = || ActError::UnknownQuarantine {
@@ -51,7 +59,21 @@ fn export(store: &Store, id: CdrId) -> Result<Export, ActError> {
     store.export(id).map_err(unconfirmed)?.ok_or_else(missing)
 }
 
-fn redrop(export: &Export) -> Result<Appended, ActError> {
+/// Nothing if the signer works as far as is known, else what it says.
+pub(super) type SignerState = Result<(), String>;
+
+/// Refuses a file that waits for a signer that is away.
+fn signer_is_there(export: &Export, signer: &SignerState) -> Result<(), ActError> {
+    match signer {
+        Err(why) if export.content.is_some() && export.signature.is_none() => {
+            Err(ActError::SignerAway { export_id: export.name(), why: why.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn redrop(export: &Export, signer: &SignerState) -> Result<Appended, ActError> {
+    signer_is_there(export, signer)?;
     let export_id = export.name();
     if export.signature.is_none() {
         let why = "it is not signed yet, and is delivered once it is".to_owned();
@@ -81,7 +103,12 @@ fn of_export(entry_type: &str, export: &Export) -> AuditRecord {
 }
 
 /// The file of a day: delivered again if it is there, asked for otherwise.
-fn settle(store: &Store, state: &LedgerState, file: &FileOfDay) -> Result<Appended, ActError> {
+fn settle(
+    store: &Store,
+    state: &LedgerState,
+    file: &FileOfDay,
+    signer: &SignerState,
+) -> Result<Appended, ActError> {
     match file_of_day(store, file)? {
         Some(export) if export.pins.schema_variant != file.schema_variant => {
             let (variant, made_by) = (&file.schema_variant, &export.pins.schema_variant);
@@ -92,9 +119,13 @@ fn settle(store: &Store, state: &LedgerState, file: &FileOfDay) -> Result<Append
                 ),
             })
         }
-        Some(export) if export.signature.is_some() => redrop(&export),
+        // Whoever has looked into it redrops the file by its id.
+        Some(export) if is_there_already(&export) => {
+            Err(ActError::DuplicateFile { export_id: export.name(), file_name: export.pins.file_name })
+        }
+        Some(export) if export.signature.is_some() => redrop(&export, signer),
         // It is being made; what is asked for comes anyway.
-        Some(_) => request(file),
+        Some(export) => signer_is_there(&export, signer).and_then(|()| request(file)),
         None => {
             let reached = state.exports.reached(&file.key());
             if reached.is_some_and(|reached| reached.day >= file.settlement_day) {
@@ -109,6 +140,13 @@ fn settle(store: &Store, state: &LedgerState, file: &FileOfDay) -> Result<Append
             request(file)
         }
     }
+}
+
+/// True if the last attempt to deliver it met another file of its name.
+fn is_there_already(export: &Export) -> bool {
+    let last = export.attempts.last().filter(|_| export.delivery == Delivery::Pending && export.failures > 0);
+    let met = |outcome: &Outcome| matches!(outcome, Outcome::Failed { error, .. } if error == DUPLICATE_FILE);
+    last.is_some_and(|last| met(&last.outcome))
 }
 
 fn request(file: &FileOfDay) -> Result<Appended, ActError> {

@@ -203,6 +203,27 @@ pub enum ActError {
         /// What is missing.
         why: String,
     },
+    /// The file waits for its signature, and the signer is away.
+    #[error(
+        "export {export_id} is not signed: the signer is away ({why}). It is signed and delivered once it is back"
+    )]
+    SignerAway {
+        /// The file.
+        export_id: String,
+        /// What the signer says.
+        why: String,
+    },
+    /// The receiver has another file of that name.
+    #[error(
+        "export {export_id}: the receiver has another file named {file_name}. Find out which of the two is right, then \
+         redrop the export"
+    )]
+    DuplicateFile {
+        /// The file.
+        export_id: String,
+        /// Its name.
+        file_name: String,
+    },
     /// There is no such entry in quarantine.
     #[error("quarantine entry {quarantine_id} does not exist")]
     UnknownQuarantine {

@@ -89,6 +89,20 @@ pub enum ApiError {
         /// What is missing.
         why: String,
     },
+    /// The file waits for its signature, and the signer is away.
+    HsmUnavailable {
+        /// The file.
+        export_id: String,
+        /// What the signer says.
+        why: String,
+    },
+    /// The receiver has another file of that name.
+    DuplicateFile {
+        /// The file.
+        export_id: String,
+        /// Its name.
+        file_name: String,
+    },
     /// There is no such entry in quarantine.
     QuarantineNotFound {
         /// The entry.
@@ -219,12 +233,14 @@ impl ApiError {
             | Self::IdempotencyConflict
             | Self::ExportAlreadyAcked { .. }
             | Self::ExportNotReady { .. }
+            | Self::DuplicateFile { .. }
             | Self::QuarantineResolved { .. }
             | Self::SchemaActive { .. }
             | Self::BucketNotSealed { .. } => StatusCode::CONFLICT,
-            Self::NotLeader { .. } | Self::NotTaken { .. } | Self::Unavailable { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NotLeader { .. }
+            | Self::NotTaken { .. }
+            | Self::HsmUnavailable { .. }
+            | Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -245,6 +261,8 @@ impl ApiError {
             Self::ExportNotFound { .. } => "EXPORT_NOT_FOUND",
             Self::ExportAlreadyAcked { .. } => "EXPORT_ALREADY_ACKED",
             Self::ExportNotReady { .. } => "EXPORT_NOT_READY",
+            Self::HsmUnavailable { .. } => "HSM_UNAVAILABLE",
+            Self::DuplicateFile { .. } => "DUPLICATE_FILE",
             Self::QuarantineNotFound { .. } => "QUARANTINE_NOT_FOUND",
             Self::QuarantineResolved { .. } => "QUARANTINE_RESOLVED",
             Self::SchemaNotFound { .. } => "REGULATOR_SCHEMA_NOT_FOUND",
@@ -291,6 +309,13 @@ impl ApiError {
                 format!("the regulator has answered for export {export_id} already")
             }
             Self::ExportNotReady { export_id, why } => format!("export {export_id}: {why}"),
+            Self::HsmUnavailable { export_id, .. } => format!(
+                "export {export_id} is not signed, and the signer is away: it is signed and delivered once it is back"
+            ),
+            Self::DuplicateFile { export_id, file_name } => format!(
+                "export {export_id}: the receiver has another file named {file_name}; find out which of the two is \
+                 right, then redrop the export"
+            ),
             Self::QuarantineNotFound { quarantine_id } => {
                 format!("quarantine entry {quarantine_id} does not exist")
             }
@@ -332,6 +357,12 @@ impl ApiError {
             }
             Self::ExportAlreadyAcked { export_id } | Self::ExportNotReady { export_id, .. } => {
                 json!({ "exportId": export_id })
+            }
+            Self::HsmUnavailable { export_id, why } => {
+                json!({ "dependency": "signer", "exportId": export_id, "reason": why })
+            }
+            Self::DuplicateFile { export_id, file_name } => {
+                json!({ "exportId": export_id, "fileName": file_name })
             }
             Self::QuarantineNotFound { quarantine_id } | Self::QuarantineResolved { quarantine_id, .. } => {
                 json!({ "quarantineId": quarantine_id })
@@ -415,6 +446,8 @@ impl From<ActError> for ApiError {
             ActError::UnknownExport { what } => Self::ExportNotFound { what },
             ActError::ExportAcked { export_id } => Self::ExportAlreadyAcked { export_id },
             ActError::ExportNotReady { export_id, why } => Self::ExportNotReady { export_id, why },
+            ActError::SignerAway { export_id, why } => Self::HsmUnavailable { export_id, why },
+            ActError::DuplicateFile { export_id, file_name } => Self::DuplicateFile { export_id, file_name },
             ActError::UnknownQuarantine { quarantine_id } => Self::QuarantineNotFound { quarantine_id },
             ActError::QuarantineResolved { quarantine_id, why } => {
                 Self::QuarantineResolved { quarantine_id, why }

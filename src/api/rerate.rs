@@ -61,7 +61,7 @@ pub(super) async fn start(
         service.ledger.on_store(Work::Verification, move |store| counted.count(store)).await?;
     let approver = approver(&service, &caller, &headers, estimated_impact)?;
     let request = JobRequest {
-        approver_user_id: approver.clone().unwrap_or_else(|| actor.clone()),
+        approver_user_id: approver.clone().unwrap_or_default(),
         bucket_hour_from: filter.from,
         bucket_hour_to: filter.to,
         estimated_impact,
@@ -184,7 +184,7 @@ fn describe(job: &Job, sees_numbers: bool) -> Value {
         "ticketId": job.request.ticket_id,
         "reason": job.request.reason,
         "issuedByUserId": job.request.issued_by_user_id,
-        "approverUserId": job.request.approver_user_id,
+        "approverUserId": job.request.approver(),
         "startedAt": job.started_at,
         "finishedAt": job.finished_at,
     });

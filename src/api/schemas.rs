@@ -141,8 +141,10 @@ impl Schemas {
 
     /// Refuses a variant by which files of the regulator's series would have the names of others.
     fn told_apart_with(&self, active: &str) -> Result<(), ApiError> {
-        let made_by = |series: &'_ SchemaSeries| (series.name.as_str(), series.variant.as_deref().unwrap_or(active));
-        let made_by: Vec<(&str, &str)> = self.series.iter().map(made_by).collect();
+        let series = self.series.iter();
+        let made_by: Vec<(&str, &str)> = series
+            .map(|series| (series.name.as_str(), series.variant.as_deref().unwrap_or(active)))
+            .collect();
         self.trial.names(&made_by).map_err(|why| ApiError::SchemaInvalid { why, failures: Vec::new() })
     }
 
@@ -236,7 +238,7 @@ pub(super) async fn validate(
     let applied_index = service.ledger.barrier(Consistency::of(&input)?).await?;
     let budget = service.ledger.scan_budget;
     let try_out = move |store: &Store| {
-        let rows = latest(store, SAMPLES, budget)?;
+        let rows = latest(store, SAMPLES, budget, |sms| !is_unpriced(sms))?;
         let mut failures = Vec::new();
         for stored in &rows {
             let row = stored.row()?;
@@ -261,25 +263,64 @@ pub(super) async fn validate(
     Answer::of(&answer, applied_index)
 }
 
-/// Some CDRs with a price, of the latest hours that have any.
-fn latest(store: &Store, count: usize, budget: Duration) -> Result<Vec<StoredRow>, ApiError> {
-    let (started, state) = (Instant::now(), store.state());
-    let (mut rows, mut hour) = (Vec::new(), state.head.open_hour);
-    while rows.len() < count && hour >= state.head.first_hour && started.elapsed() < budget {
+/// Some CDRs that fit, of the latest hours that have any.
+fn latest(
+    store: &Store,
+    count: usize,
+    budget: Duration,
+    fits: impl Fn(&Sms<'_>) -> bool,
+) -> Result<Vec<StoredRow>, ApiError> {
+    let (until, state) = (Instant::now() + budget, store.state());
+    let mut rows = Vec::new();
+    for hour in (state.head.first_hour.0..=state.head.open_hour.0).rev().map(Hour) {
         let filter = RecordFilter {
             of_kind: Some(RowKind::Original),
             bucket_hour_from: Some(hour),
             bucket_hour_to: Some(hour),
             ..RecordFilter::default()
         };
-        for stored in store.query(&filter, None, count)?.rows {
-            let is_priced = stored.row()?.sms().is_some_and(|sms| !is_unpriced(sms));
-            if is_priced && rows.len() < count {
-                rows.push(stored);
+        let mut behind = None;
+        loop {
+            let page = store.query(&filter, behind, count)?;
+            for stored in page.rows {
+                if rows.len() < count && stored.row()?.sms().is_some_and(&fits) {
+                    rows.push(stored);
+                }
+            }
+            if rows.len() == count || Instant::now() >= until {
+                return Ok(rows);
+            }
+            behind = page.next;
+            if behind.is_none() {
+                break;
             }
         }
-        let Some(before) = hour.0.checked_sub(1) else { break };
-        hour = Hour(before);
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::test_node::TestNode;
+    use cdr_core::row::Direction;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn records_that_do_not_fit_keep_none_that_do_from_being_found() {
+        let node = TestNode::with_records(250).await;
+        let store = node.proposer.store();
+        let minute = Duration::from_secs(60);
+        let sampled = |count, wanted| {
+            let fits = move |sms: &Sms<'_>| sms.direction == wanted;
+            latest(store, count, minute, fits).unwrap().len()
+        };
+        assert_eq!(
+            sampled(100, Direction::Mo),
+            100,
+            "half of the records, more than the first hundred holds"
+        );
+        assert_eq!(sampled(200, Direction::Mt), 125, "no more than there are");
+        assert_eq!(latest(store, 100, Duration::ZERO, |_| false).unwrap().len(), 0);
+    }
 }

@@ -39,15 +39,19 @@ pub async fn run(file: &Path, config: Config, set_log_filter: &SetLogFilter) -> 
         mutual_tls,
         "replica started"
     );
-    loop {
-        tokio::select! {
-            stopped = stop_signal() => break stopped.context("signals can't be received")?,
-            _ = hangups.recv() => reload.hang_up(&replica),
+    let outcome = {
+        let mut contradicted = std::pin::pin!(replica.contradiction());
+        loop {
+            tokio::select! {
+                stopped = stop_signal() => break stopped.context("signals can't be received"),
+                contradiction = &mut contradicted => break Err(contradiction.into()),
+                _ = hangups.recv() => reload.hang_up(&replica),
+            }
         }
-    }
+    };
     tracing::info!("stopping");
     replica.stop().await;
-    Ok(())
+    outcome
 }
 
 async fn open_bus(config: &Config) -> anyhow::Result<Arc<dyn Bus>> {

@@ -60,7 +60,7 @@ fn read(options: &VerifyRecordOptions) -> anyhow::Result<(PortableProof, Option<
     } else {
         text = std::fs::read(file).with_context(|| format!("{} can't be read", file.display()))?;
     }
-    if let Some(said) = api_error(&text) {
+    if let Some(said) = api_error(&String::from_utf8_lossy(&text)) {
         bail!("this is no proof, but what the API answered in place of one: {said}");
     }
     let trust = match &options.trust {

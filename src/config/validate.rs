@@ -2,7 +2,6 @@
 
 use super::wait::Wait;
 use super::{BusKind, Config, Problem, Signer, SignerKind, api, delivery, pricing};
-use crate::texts;
 use cdr_core::export_signature::is_key_id;
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
@@ -244,9 +243,14 @@ fn operators(config: &Config, check: &mut Check) {
         let legal = is_name(&operator.id) && !operator.id.starts_with('_') && operator.id != SYSTEM_OPERATOR;
         check.that(legal, &key("id"), "1 to 16 of A-Z a-z 0-9 _ -, not beginning with _");
         check.that(seen.insert(&operator.id), &key("id"), "another operator has the same id");
+        // It stands in the names of files, too.
         let entity = &operator.recording_entity;
-        let is_entity = entity.chars().count() <= 15 && texts::is_shown(entity);
-        check.that(is_entity, &key("recording_entity"), "1 to 15 characters");
+        let plain = entity.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        check.that(
+            plain && (1..=15).contains(&entity.len()),
+            &key("recording_entity"),
+            "1 to 15 of A-Z a-z 0-9 - _",
+        );
     }
 }
 

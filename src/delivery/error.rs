@@ -1,5 +1,6 @@
 //! What can go wrong when a file is delivered, and what follows from it.
 
+use crate::masking;
 use std::fmt;
 
 /// The way a file takes to its receiver.
@@ -169,6 +170,13 @@ pub struct Answer {
     pub receipt_id: Option<String>,
     /// Why it refuses the file; none if it refuses something else, or only for now.
     pub reason: Option<Reason>,
+}
+
+impl Answer {
+    /// The body without subscribers' numbers, for logs and rows.
+    pub fn words(&self) -> String {
+        masking::text(&self.body).into_owned()
+    }
 }
 
 /// Why a receiver refuses a file: the codes of `cdr.export.rejected.v1`.

@@ -23,7 +23,6 @@ pub use rest::{IDEMPOTENCY_HEADER, Rest, RestOptions};
 pub use sftp::{Sftp, SftpOptions};
 
 use crate::config::{self, DeliveryKind};
-use crate::masking;
 use crate::metrics::Metrics;
 use cdr_core::Hash;
 use error::Place;
@@ -31,6 +30,7 @@ use futures::future::BoxFuture;
 use policy::{Outcome, Route};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The receiver has the file and all its sidecars, whole.
@@ -64,6 +64,7 @@ pub trait Channel: Send + Sync {
 pub struct Channels {
     route: Route,
     by_kind: BTreeMap<ChannelKind, Arc<dyn Channel>>,
+    is_retired: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
@@ -99,12 +100,19 @@ impl Channels {
         for (kind, outcome) in kinds.iter().flat_map(|kind| outcomes.clone().map(move |o| (*kind, o))) {
             metrics.delivery_outcome(kind.as_str(), outcome.as_str());
         }
-        Some(Self { route, by_kind: kinds.into_iter().zip(channels).collect(), metrics })
+        let by_kind = kinds.into_iter().zip(channels).collect();
+        Some(Self { route, by_kind, is_retired: Arc::default(), metrics })
     }
 
     /// Which of them is preferred, for [`policy::decide`].
     pub fn route(&self) -> Route {
         self.route
+    }
+
+    /// Others have taken their place: how their receivers are is told no more, also by attempts that are under way.
+    fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+        self.by_kind.keys().for_each(|kind| self.metrics.forget_dependency(dependency(*kind)));
     }
 
     /// Makes one attempt by a channel of the route, counts it and logs it.
@@ -131,7 +139,7 @@ impl Channels {
                 (Outcome::Delivered, Some(Ok(())))
             }
             Err(error) => {
-                let answer = error.answer.as_ref().map(|answer| masking::text(&answer.body));
+                let answer = error.answer.as_ref().map(Answer::words);
                 let (answer, class) = (answer.as_deref(), error.class);
                 if class.needs_person() {
                     tracing::error!(file, channel = %kind, %class, answer, "SEV1: not delivered: {error}");
@@ -142,7 +150,7 @@ impl Channels {
             }
         };
         self.metrics.delivery_attempt(kind.as_str(), outcome.as_str());
-        if let Some(receiver) = receiver {
+        if let Some(receiver) = receiver.filter(|_| !self.is_retired.load(Ordering::Acquire)) {
             self.metrics.dependency(dependency(kind), receiver);
         }
     }

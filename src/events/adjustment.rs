@@ -95,7 +95,7 @@ pub struct AdjustmentBatch<'a> {
     pub bucket_hour_to: Hour,
     /// Who asked for it.
     pub issued_by: &'a str,
-    /// Who approved it; below the limit for four eyes the requester.
+    /// Who approved it; empty where nobody had to.
     pub approver: &'a str,
     /// Ticket that asked for it.
     pub ticket_id: &'a str,

@@ -334,7 +334,7 @@ impl<'s, S: Sources> Derivation<'s, S> {
             bucket_hour_from: request.bucket_hour_from.unwrap_or_else(|| self.sources.first_hour()),
             bucket_hour_to: request.bucket_hour_to.unwrap_or(job.asked_at.bucket_hour),
             issued_by: &request.issued_by_user_id,
-            approver: &request.approver_user_id,
+            approver: request.approver().unwrap_or_default(),
             ticket_id: &request.ticket_id,
             started_at: job.started_at,
             finished_at: self.entry.at,

@@ -72,7 +72,14 @@ impl<S: Sources> Derivation<'_, S> {
                 self.rejected(row, &step, refusal, sink)
             }
             DeliveryStep::Attempted {
-                answer: Some(ReceiverAnswer { rejection_reason: Some(why), atra_receipt_id, payload, retry_count, .. }),
+                answer:
+                    Some(ReceiverAnswer {
+                        rejection_reason: Some(why),
+                        atra_receipt_id,
+                        payload,
+                        retry_count,
+                        ..
+                    }),
                 ..
             } => {
                 let (receipt_id, payload) = (atra_receipt_id.as_deref(), json!(payload));

@@ -130,11 +130,7 @@ fn streams<'a>(series: &[MadeBy<'a>], recording_entities: &[&str]) -> Vec<(Count
 }
 
 /// The file to come that would have the name of `export`, which is there.
-fn to_come(
-    state: &LedgerState,
-    streams: &[(Counted, &Format, &str)],
-    export: &Export,
-) -> Option<SameName> {
+fn to_come(state: &LedgerState, streams: &[(Counted, &Format, &str)], export: &Export) -> Option<SameName> {
     let (pins, own) = (&export.pins, Counted::of(export));
     let number = pins.file_sequence_number;
     let others = streams.iter().filter(|(counted, _, _)| *counted != own);
@@ -143,8 +139,9 @@ fn to_come(
         last.is_none_or(|last| last < number)
     });
     let day = crate::zone::date(pins.settlement_day);
-    let (counted, _, variant) = coming
-        .find(|(counted, format, _)| name(format, &counted.recording_entity, number, day) == pins.file_name)?;
+    let (counted, _, variant) = coming.find(|(counted, format, _)| {
+        name(format, &counted.recording_entity, number, day) == pins.file_name
+    })?;
     let one = format!("export {}", export.name());
     Some(SameName { one, other: counted.shown(variant), name: pins.file_name.clone() })
 }
@@ -192,7 +189,10 @@ mod tests {
         told_apart(&[regulator], &entities).unwrap();
         told_apart(&[regulator, ("tap-3-12-standard", "tap-3-12-standard")], &entities).unwrap();
         let why = told_apart(&[regulator, ("atra-tap-v1", "atra-tap-v1")], &entities).unwrap_err();
-        assert!(why.contains("series regulator (by atra-tap-v2)") && why.contains("(by atra-tap-v1)"), "{why}");
+        assert!(
+            why.contains("series regulator (by atra-tap-v2)") && why.contains("(by atra-tap-v1)"),
+            "{why}"
+        );
         assert!(why.contains("TAP_4120101_41201_00000001.20260420.tap"), "{why}");
         // The standard names a file by the first five characters of the recording entity, numbered for each entity.
         let standard = [("regulator", "tap-3-12-standard")];

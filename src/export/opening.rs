@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The schema variants can't be read.
-    #[error("the schema variants in {dir} (export.schema_dir) can't be used: {source}")]
+    #[error("the schema variants in {dir} (export.schema_dir) can't be used")]
     Schemas {
         /// The directory.
         dir: PathBuf,
@@ -31,7 +31,7 @@ pub enum OpenError {
         dir: PathBuf,
     },
     /// Two files would have one name.
-    #[error("export.additional_variants: {0}")]
+    #[error("the series of export.additional_variants can't be told apart")]
     Names(#[from] NamesError),
 }
 
@@ -79,8 +79,11 @@ fn made_by<'a>(
     state: &LedgerState,
 ) -> Result<Vec<MadeBy<'a>>, OpenError> {
     let find = |variant: &str, whose: String| -> Result<&'a Arc<Variant>, OpenError> {
-        let missing =
-            || OpenError::Missing { variant: variant.to_owned(), whose, dir: config.export.schema_dir.clone() };
+        let missing = || OpenError::Missing {
+            variant: variant.to_owned(),
+            whose,
+            dir: config.export.schema_dir.clone(),
+        };
         variants.get(variant).ok_or_else(missing)
     };
     let mut made_by = Vec::new();
@@ -105,13 +108,14 @@ mod tests {
         config.export.schema_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tap-schemas");
         config.export.schema_variant = Some(variant.to_owned());
         config.export.additional_variants = further.iter().map(|name| (*name).to_owned()).collect();
-        let operator = |id: &str, entity: &str| Operator { id: id.to_owned(), recording_entity: entity.to_owned() };
+        let operator =
+            |id: &str, entity: &str| Operator { id: id.to_owned(), recording_entity: entity.to_owned() };
         config.operators.list = vec![operator("AWCC", "4120101"), operator("ROSHAN", "4122001")];
         config
     }
 
     fn why(config: &Config) -> String {
-        check(config).unwrap_err().to_string()
+        format!("{:#}", anyhow::Error::from(check(config).unwrap_err()))
     }
 
     #[test]

@@ -288,7 +288,9 @@ mod tests {
         for export_type in [ExportType::Tap, ExportType::Rap] {
             let SeriesKey { series, export_type, operator_id } = key(export_type);
             let settlement_day = settlement.pins(export_type).settlement_day;
-            settlement.append(&ExportStep::Requested { export_type, operator_id, series, settlement_day }).await;
+            settlement
+                .append(&ExportStep::Requested { export_type, operator_id, series, settlement_day })
+                .await;
         }
         let until = |hour: &str| {
             let hour = Hour::parse(hour).unwrap();

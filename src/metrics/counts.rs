@@ -131,6 +131,15 @@ impl Metrics {
         self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).insert(name, outcome);
     }
 
+    /// An outside part is used no more.
+    pub fn forget_dependency(&self, name: &'static str) {
+        let mut known = self.dependencies.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.remove(name).is_some() {
+            // It has such a label: it was known.
+            let _ = self.dependency_up.remove_label_values(&[name]);
+        }
+    }
+
     /// Every outside part that was used so far, and how that went last.
     pub fn dependencies(&self) -> BTreeMap<&'static str, Result<(), String>> {
         self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).clone()

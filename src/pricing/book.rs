@@ -2,6 +2,7 @@
 
 use super::index::LineIndex;
 use cdr_core::Money;
+use cdr_core::hash::to_hex;
 use cdr_core::row::BillingIndicator;
 use cdr_core::tariff::{PriceQuery, Priced, TableError, Tariff, TariffTable};
 use std::cmp::Reverse;
@@ -23,6 +24,14 @@ pub enum BookError {
         /// The version.
         version: String,
     },
+    /// A table has no text, by which it could be told from others.
+    #[error("tariff table {version} can't be written: {why}")]
+    Content {
+        /// The version.
+        version: String,
+        /// Why.
+        why: String,
+    },
     /// A version is known with another content: rows that it priced could no longer be recomputed.
     #[error("tariff table {version} has changed under the same name: a new price needs a new version")]
     Changed {
@@ -36,6 +45,10 @@ pub enum BookError {
 struct Entry {
     table: Arc<TariffTable>,
     index: Arc<LineIndex>,
+    /// SHA-256 of the table's content, in hexadecimal.
+    hash: Arc<str>,
+    /// True if it may price nothing.
+    is_refused: bool,
 }
 
 /// The price lists at one moment. Of the versions that hold at an event, the one that began last decides; of those
@@ -69,10 +82,15 @@ impl Entry {
     fn new(table: TariffTable) -> Result<Self, BookError> {
         table.check()?;
         let index = Arc::new(LineIndex::new(&table));
-        Ok(Self { table: Arc::new(table), index })
+        let hash =
+            table.content_hash().map_err(|why| BookError::Content { version: table.version.clone(), why })?;
+        Ok(Self { table: Arc::new(table), index, hash: to_hex(&hash).into(), is_refused: false })
     }
 
     fn quote(&self, query: &PriceQuery<'_>) -> Option<Quote<'_>> {
+        if self.is_refused {
+            return None;
+        }
         let line = self.index.first_fit(&self.table, query)?;
         Some(Quote { table: &self.table, priced: self.table.price_by(line, query)? })
     }
@@ -123,6 +141,24 @@ impl PriceBook {
         Ok(next)
     }
 
+    /// The book in which tables price nothing that `is_refused` says so of, by version and hash of the content; none if
+    /// there are none such. Events at which one of them holds have no price, not another's.
+    pub fn refusing(&self, is_refused: impl Fn(&str, &str) -> bool) -> Option<Self> {
+        let differs = |entry: &&Entry| is_refused(&entry.table.version, &entry.hash);
+        self.in_force.iter().chain(&self.named).find(differs)?;
+        let mut next = self.clone();
+        for entry in next.in_force.iter_mut().chain(&mut next.named) {
+            entry.is_refused = is_refused(&entry.table.version, &entry.hash);
+        }
+        Some(next)
+    }
+
+    /// Versions that price nothing.
+    pub fn refused(&self) -> impl Iterator<Item = &str> {
+        let all = self.in_force.iter().chain(&self.named);
+        all.filter(|entry| entry.is_refused).map(|entry| entry.table.version.as_str())
+    }
+
     fn refuse_change(&self, table: &TariffTable) -> Result<(), BookError> {
         match self.table(&table.version) {
             Some(known) if **known != *table => Err(BookError::Changed { version: table.version.clone() }),
@@ -152,6 +188,11 @@ impl PriceBook {
     /// The tables in force, the one that began last first.
     pub fn tables(&self) -> impl ExactSizeIterator<Item = &Arc<TariffTable>> {
         self.in_force.iter().map(|entry| &entry.table)
+    }
+
+    /// The tables in force, and those that price only what names them.
+    pub fn every_table(&self) -> impl Iterator<Item = &Arc<TariffTable>> {
+        self.in_force.iter().chain(&self.named).map(|entry| &entry.table)
     }
 
     /// The table of a version, in force or known by its name.

@@ -11,6 +11,7 @@ mod entities;
 mod error;
 mod grpc;
 mod index;
+mod recorded;
 mod shared;
 mod source;
 
@@ -25,6 +26,7 @@ pub use grpc::{
     BreakerSettings, BreakerState, CallSettings, GrpcEntities, GrpcPricing, GrpcSettings, ServiceStatus,
     TlsFiles,
 };
+pub use recorded::{RecordedPricing, setting_of};
 pub use source::Sources;
 
 use cdr_core::tariff::TariffTable;

@@ -9,7 +9,6 @@ use crate::delivery::{
     ChannelKind, Channels, CurrentChannels, DeliveryError, ErrorClass, FileSource, Item, Parcel, policy,
 };
 use crate::export::{ExportFiles, FilesError};
-use crate::masking;
 use crate::metrics::Metrics;
 use crate::proposer::Proposer;
 use crate::texts;
@@ -268,7 +267,7 @@ fn failed(error: &DeliveryError) -> Outcome {
 fn answer(error: &DeliveryError, export: &Export) -> Option<ReceiverAnswer> {
     error.answer.as_ref().map(|answer| ReceiverAnswer {
         atra_receipt_id: answer.receipt_id.clone(),
-        payload: masking::text(&answer.body).into_owned(),
+        payload: answer.words(),
         rejection_reason: answer.reason.map(|reason| reason.as_str().to_owned()),
         retry_count: export.failures,
         status: answer.status,

@@ -3,10 +3,11 @@
 use super::consume::{Consumer, ConsumerSettings, consumers};
 use super::retry::repeat;
 use super::{
-    Deliveries, EndsTerm, Exports, Integrity, RETRY_PAUSE, Relay, clock_watch, deliver, export, priceless,
-    reconcile, registry, relay, reprice, rerate, seal, sign, tariffs,
+    Deliveries, EndsTerm, Exports, Integrity, RETRY_PAUSE, RegulatorSettings, Relay, clock_watch, deliver,
+    export, priceless, reconcile, registry, relay, reprice, rerate, seal, settings, sign, tariffs,
 };
 use crate::acts::Desk;
+use crate::agreement::Terms;
 use crate::clock::Clock;
 use crate::ingest::{Ingest, IngestError};
 use crate::metrics::Metrics;
@@ -60,12 +61,16 @@ pub struct Leadership {
     pub voucher: Arc<Voucher>,
     /// With what a ledger begins.
     pub ledger: LedgerSettings,
+    /// What of the configuration must agree with a ledger that has begun.
+    pub terms: Terms,
     /// The most that this node's clock may be off while it leads, milliseconds.
     pub max_clock_offset_ms: i64,
     /// Publishes events; none if they are passed over.
     pub relay: Option<Relay>,
     /// Makes settlement files; none where none are made.
     pub exports: Option<Exports>,
+    /// What the regulator gets and when, as the ledger is told it.
+    pub regulator: RegulatorSettings,
     /// How long a record may wait for a price before it goes into quarantine, hours.
     pub unpriced_wait_hours: u32,
     /// Delivers them; without it they wait.
@@ -122,11 +127,12 @@ impl Leadership {
     /// Makes and delivers settlement files; returns when the term is over, or never where none are made.
     async fn settle(&self, proposer: &Proposer) {
         let Some(exports) = &self.exports else { return std::future::pending().await };
-        let (settings, wait_hours) = (&exports.settings, self.unpriced_wait_hours);
+        let (plan, wait_hours) = (&exports.settings, self.unpriced_wait_hours);
         tokio::select! {
             () = self.again("export", || export::make(exports, proposer)) => (),
             () = self.again("export signatures", || export::sign(exports, proposer)) => (),
-            () = self.again("quarantine", || priceless::run(settings, wait_hours, proposer)) => (),
+            () = self.again("quarantine", || priceless::run(plan, wait_hours, proposer)) => (),
+            () = self.again("settings", || settings::run(&self.regulator, proposer)) => (),
             () = self.again("deliver", || deliver::run(self.deliveries.as_ref(), proposer)) => (),
         }
     }
@@ -164,7 +170,7 @@ impl Leadership {
         }
         loop {
             match self.fence_and_begin(proposer).await {
-                Ok(()) => return true,
+                Ok(()) => return self.agrees(proposer).await,
                 Err(error @ ProposalError::Deposed { .. }) => {
                     tracing::info!(%error, "not leading");
                     return false;
@@ -173,6 +179,19 @@ impl Leadership {
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
+    }
+
+    /// Sees whether this node may lead on the ledger as it is, and puts its price lists into it; false if it may not.
+    async fn agrees(&self, proposer: &Proposer) -> bool {
+        if let Err(contradiction) = self.terms.check(&proposer.state()) {
+            tracing::error!(severity = "SEV1", %contradiction, "this node's configuration contradicts the ledger: it does not lead");
+            self.give_up().await;
+            return false;
+        }
+        if let Err(error) = tariffs::record_all(proposer, &self.pricing).await {
+            tracing::warn!(%error, "price lists are not in the ledger yet");
+        }
+        true
     }
 
     async fn fence_and_begin(&self, proposer: &Proposer) -> Result<(), ProposalError> {

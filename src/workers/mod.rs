@@ -17,6 +17,7 @@ mod reprice;
 mod rerate;
 mod retry;
 mod seal;
+mod settings;
 mod sign;
 mod tariffs;
 mod turns;
@@ -27,6 +28,7 @@ pub use export::Exports;
 pub use integrity::{Integrity, IntegrityError};
 pub use leadership::{Leadership, LedgerSettings, lead_when_elected};
 pub use relay::Relay;
+pub use settings::RegulatorSettings;
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 //! on for now, because nobody can be asked for its price list, rests while others do: see [`turns`](super::turns).
 
 use super::rating::{Cause, Charge, charged};
+use super::tariffs;
 use super::turns::Turns;
 use crate::pricing::{PriceBook, PriceQuery, Pricing, PricingError};
 use crate::proposer::{ProposalError, Proposer};
@@ -83,6 +84,7 @@ async fn step(proposer: &Proposer, pricing: &Arc<dyn Pricing>, job: &Job) -> Res
         tracing::error!(job = job.name(), why, "a job failed");
         return end(proposer, JobStep::Failed { job_id: job.name(), why }).await;
     }
+    tariffs::record_all(proposer, pricing).await?;
     // A book never changes; another one could have dropped the list meanwhile.
     let book = pricing.book();
     if book.table(version).is_none() {
@@ -196,7 +198,7 @@ impl<'a> Step<'a> {
             reason: Some(&request.reason),
             ticket_id: &request.ticket_id,
             issued_by: &request.issued_by_user_id,
-            approver: Some(&request.approver_user_id),
+            approver: request.approver(),
             trace_id: &request.trace_id,
         };
         let id = self.proposer.draw_id().map_err(|e| ReRateError::Step(e.to_string()))?;

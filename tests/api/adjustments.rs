@@ -457,7 +457,10 @@ fn a_job_is_taken_in_with_an_estimate_and_once_for_every_key() {
         (&told.body["status"], &told.body["processed"], &told.body["estimatedImpact"]),
         (&json!("RUNNING"), &json!(0), &json!(of_ets))
     );
-    assert_eq!(told.body["issuedByUserId"], told.body["approverUserId"]);
+    assert_eq!(
+        (&told.body["issuedByUserId"], &told.body["approverUserId"]),
+        (&json!("tester"), &Value::Null)
+    );
     assert_eq!(told.body["filter"]["bucketHourTo"], SEALED);
     let again = rerate(&house, &rerate_body(&json!({"bucketHourTo": SEALED, "operatorId": "ETS"})), &key);
     assert_eq!((again.status, &again.body), (202, &first.body));
@@ -469,6 +472,7 @@ fn a_job_is_taken_in_with_an_estimate_and_once_for_every_key() {
     let noted = &audit.items()[0]["body"];
     assert_eq!((&noted["details"]["jobId"], &noted["ticketId"]), (&json!(job), &json!("T-5000")));
     assert_eq!(noted["details"]["filter"]["operatorId"], "ETS");
+    assert_eq!(noted["approverUserId"], Value::Null);
     let house = House::open(house.close());
     let again = rerate(&house, &rerate_body(&json!({"operatorId": "ETS", "bucketHourTo": SEALED})), &key);
     assert_eq!((again.status, again.body), (202, first.body));

@@ -539,6 +539,50 @@ fn a_trigger_asks_for_a_day_or_delivers_its_file_again() {
 }
 
 #[test]
+fn a_file_that_waits_for_a_signer_that_is_away_says_so() {
+    let house = House::build();
+    let admin = |path: &str, body: &Value| {
+        house.post_as(&format!("/v1/cdr/exports/{path}"), body.to_string().as_bytes(), ADMIN)
+    };
+    let file = Opened::of("regulator", "2026-04-18", 1).open(&house);
+    encode(&house, &file);
+    let again = asked(&json!({"operatorId": "AWCC", "schemaVariant": "tap-a"}));
+    house.signer(Err("the token is gone".to_owned()));
+    for answer in [admin(&format!("{file}/redrop"), &json!({})), admin("trigger", &again)] {
+        refused(&answer, 503, "HSM_UNAVAILABLE");
+        let details = &answer.body["error"]["details"];
+        assert_eq!((&details["exportId"], &details["reason"]), (&json!(file), &json!("the token is gone")));
+    }
+    house.signer(Ok(()));
+    refused(&admin(&format!("{file}/redrop"), &json!({})), 409, "EXPORT_NOT_READY");
+    assert_eq!(admin("trigger", &again).body["action"], "REQUESTED");
+}
+
+#[test]
+fn a_file_whose_name_is_taken_at_the_receiver_is_redropped_by_who_has_looked() {
+    let house = House::build();
+    let admin = |path: &str, body: &Value| {
+        house.post_as(&format!("/v1/cdr/exports/{path}"), body.to_string().as_bytes(), ADMIN)
+    };
+    let opened = Opened::of("regulator", "2026-04-18", 1);
+    let file = opened.open(&house);
+    encode(&house, &file);
+    sign(&house, &file);
+    let taken = json!({
+        "step": "ATTEMPTED", "exportId": file, "channel": "SFTP", "outcome": "FAILED", "error": "DUPLICATE_FILE",
+        "reason": "there is another one",
+    });
+    house.append(SystemKind::Delivery, &taken);
+    let again = asked(&json!({"operatorId": "AWCC", "schemaVariant": "tap-a"}));
+    let answer = admin("trigger", &again);
+    refused(&answer, 409, "DUPLICATE_FILE");
+    let details = &answer.body["error"]["details"];
+    assert_eq!((&details["exportId"], &details["fileName"]), (&json!(file), &json!(opened.file_name())));
+    assert_eq!(admin(&format!("{file}/redrop"), &json!({})).status, 202);
+    assert_eq!(admin("trigger", &again).body["action"], "REDROPPED");
+}
+
+#[test]
 fn every_right_is_its_own() {
     let name = CdrId([1; 16]).with_prefix("exp_");
     let post = |path: &str, scopes: &[&str]| post(path, &json!({}), scopes, &[]);

@@ -86,6 +86,7 @@ pub struct Started {
     pub store: Store,
     pub clock: Clock,
     pub desk: Desk,
+    pub metrics: Arc<Metrics>,
     pub api: SocketAddr,
 }
 
@@ -165,6 +166,11 @@ impl House {
     /// Performs no acts any more.
     pub fn close_desk(&mut self) {
         self.desk = None;
+    }
+
+    /// How the signer is.
+    pub fn signer(&self, outcome: Result<(), String>) {
+        self.replica.metrics.dependency("signer", outcome);
     }
 
     /// The replica's store.
@@ -335,14 +341,17 @@ pub async fn start_replica(
     config.api.max_body_bytes = 4096;
     config.api.scan_budget_ms = bounds.scan_budget_ms;
     let tokens = Arc::new(Authenticator::from_config(&config.auth, &config.api).unwrap());
-    let desk = Desk::new(node.clone(), store.clone());
     let metrics = Arc::new(Metrics::new().unwrap());
-    let ledger = Ledger::new(store.clone(), node.clone(), clock.clone(), metrics, desk.clone(), &config)
-        .with_schemas(Arc::new(schemas()));
+    let known = metrics.clone();
+    let signer = move || known.dependencies().remove("signer").unwrap_or(Ok(()));
+    let desk = Desk::new(node.clone(), store.clone()).asking_signer(signer);
+    let ledger =
+        Ledger::new(store.clone(), node.clone(), clock.clone(), metrics.clone(), desk.clone(), &config)
+            .with_schemas(Arc::new(schemas()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api = listener.local_addr().unwrap();
     tokio::spawn(api::serve(Doors { plain: listener, mutual_tls: None }, ledger, tokens));
-    Started { node, store, clock, desk, api }
+    Started { node, store, clock, desk, metrics, api }
 }
 
 /// Two variants: the second one can't express a sender that is no number.
@@ -370,7 +379,11 @@ fn schemas() -> Schemas {
         }
 
         fn names(&self, made_by: &[(&str, &str)]) -> Result<(), String> {
-            if made_by.contains(&("regulator", "tap-same")) { Err("both would be named SAME.tap".to_owned()) } else { Ok(()) }
+            if made_by.contains(&("regulator", "tap-same")) {
+                Err("both would be named SAME.tap".to_owned())
+            } else {
+                Ok(())
+            }
         }
     }
     let variant = |name: &str, hash: u8| SchemaVariant { name: name.to_owned(), hash: [hash; 32] };

@@ -77,6 +77,13 @@ impl Single {
         self.process = Some(process.unwrap());
     }
 
+    /// Kills it.
+    pub fn stop(&mut self) {
+        let mut process = self.process.take().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
     /// Sends SIGHUP.
     pub fn hang_up(&self) {
         let id = self.process.as_ref().unwrap().id().to_string();

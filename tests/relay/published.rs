@@ -68,8 +68,9 @@ async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
         // rotation.
         ("cdr.audit.v1", 7),
         ("cdr.restriction.v1", 2),
-        // A setting, the price list that came into force, the names of the first key and of the schema variant.
-        ("cdr.config.changed.v1", 4),
+        // A setting, the price list that came into force, the names of the first key and of the schema variant, and what
+        // the leader goes by: where files go, how long records wait, the three times of a day.
+        ("cdr.config.changed.v1", 9),
         // Delivered, refused, exhausted, delivered again, accepted.
         ("cdr.exported.v1", 2),
         ("cdr.export.rejected.v1", 2),

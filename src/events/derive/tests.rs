@@ -382,6 +382,15 @@ fn jobs_keys_settings_and_known_audits_tell_something() {
     );
     assert_eq!((&batch["bucketHourFrom"], &batch["traceId"]), (&json!(world.first_hour()), &json!("trace")));
     assert_ne!(batch["startedAt"], batch["finishedAt"]);
+    assert_eq!((&batch["issuedByUserId"], &batch["approverUserId"]), (&json!("a"), &json!("b")));
+    // Where nobody had to approve, nobody did; rows of before name the requester there.
+    for nobody in [Value::Null, json!(""), json!("a")] {
+        let mut alone = request.clone();
+        alone["approverUserId"] = nobody.clone();
+        let id = world.append(SystemKind::Job, &alone).with_prefix(JOB_PREFIX);
+        world.append(SystemKind::Job, &json!({ "step": "FINISHED", "jobId": id }));
+        assert_eq!(world.last_entry()[0].2["approverUserId"], "", "{nobody}");
+    }
     world.append(SystemKind::Key, &key("key-2", 9));
     let events = world.last_entry();
     assert_eq!((events[0].0, &events[0].2["entryType"]), (subject::AUDIT, &json!("KEY_ROTATED")));

@@ -66,7 +66,8 @@ pub struct Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobRequest {
-    /// Who approved; the requester where nobody else had to.
+    /// Who approved; empty, and null in rows, where nobody had to. See [`JobRequest::approver`].
+    #[serde(with = "empty_is_null")]
     pub approver_user_id: String,
     /// First bucket, where given.
     pub bucket_hour_from: Option<Hour>,
@@ -268,7 +269,27 @@ impl JobCounts {
     }
 }
 
+/// A text that is null in JSON if it is empty.
+mod empty_is_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        Some(text).filter(|text| !text.is_empty()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+        Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+    }
+}
+
 impl JobRequest {
+    /// Who approved: another person than the one who asked. A requester who stands there has approved nothing: rows of
+    /// before say so where nobody had to.
+    pub fn approver(&self) -> Option<&str> {
+        let approver = self.approver_user_id.as_str();
+        Some(approver).filter(|approver| !approver.is_empty() && *approver != self.issued_by_user_id)
+    }
+
     /// The submitter, where given.
     ///
     /// # Errors

@@ -11,6 +11,14 @@ pub struct Money(i64);
 /// The largest magnitude of `decimal(18,6)`, in millionths.
 const MAX_MICROS: i64 = 999_999_999_999_999_999;
 
+/// The currencies of charges: those that events may name (event schemas, section 2.1).
+pub const CURRENCIES: [&str; 2] = ["AFN", "USD"];
+
+/// True if a charge may be in this currency.
+pub fn is_currency(text: &str) -> bool {
+    CURRENCIES.contains(&text)
+}
+
 impl Money {
     /// No money at all.
     pub const ZERO: Self = Self(0);

@@ -2,6 +2,7 @@
 
 use super::text::{is_operator, is_version};
 use super::{Tariff, TariffTable};
+use crate::money::is_currency;
 use crate::row::BillingIndicator;
 
 /// Why a table can't be used.
@@ -61,8 +62,8 @@ pub(super) fn line(tariff: &Tariff) -> Result<(), (&'static str, &'static str)> 
         Err(("per_segment", "a price can't be negative"))
     } else if tariff.amount(u8::MAX).is_none() {
         Err(("per_segment", "255 segments would cost more than 18 digits hold"))
-    } else if tariff.currency.len() != 3 || !tariff.currency.as_bytes().iter().all(upper) {
-        Err(("currency", "three capital letters (ISO 4217)"))
+    } else if !is_currency(&tariff.currency) {
+        Err(("currency", "AFN or USD: events name no other"))
     } else if class.len() != 4 || !class.iter().all(|b| upper(b) || b.is_ascii_digit()) {
         Err(("tap_tariff_class", "four of A-Z 0-9"))
     } else if tariff.billing_indicator == BillingIndicator::Unknown {

@@ -122,6 +122,7 @@ fn a_table_that_could_not_price_exactly_is_refused() {
     assert_eq!(refused(|t| t.per_segment = Money::parse("-0.000001").unwrap()), "per_segment");
     assert_eq!(refused(|t| t.per_segment = Money::parse("3921568628").unwrap()), "per_segment");
     assert_eq!(refused(|t| t.currency = "Afn".to_owned()), "currency");
+    assert_eq!(refused(|t| t.currency = "EUR".to_owned()), "currency", "no event could name it");
     assert_eq!(refused(|t| t.tap_tariff_class = "A1".to_owned()), "tap_tariff_class");
     assert_eq!(refused(|t| t.operator_id = Some("_system".to_owned())), "operator_id");
     assert_eq!(refused(|t| t.billing_indicator = BillingIndicator::Unknown), "billing_indicator");
