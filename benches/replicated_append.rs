@@ -1,24 +1,29 @@
 //! Rate and latency of replicated, fsynced appends of rated CDRs with all indexes: three replica processes on
-//! this machine, real Raft over loopback, the product's own command, apply and storage path.
+//! this machine, real Raft over loopback and mutual TLS, the product's own command, apply and storage path.
 //!
-//! `cargo bench --bench replicated_append -- [--seconds 6] [--batches 1,100,500,1000] [--in-flight 1,8] [--dir DIR]`
+//! `cargo bench --bench replicated_append -- [--seconds 6] [--batches 1,100,500,1000] [--in-flight 1,8] [--dir DIR]
+//! [--plain]`
 //! prints a table: batch size, proposals in flight, CDR/s, commit latency p50/p95/p99, bytes that the three
-//! processes wrote to disk per CDR, and the largest resident size of a replica.
+//! processes wrote to disk per CDR, and the largest resident size of a replica. With `--plain` the replicas talk in
+//! plain text: the difference is what TLS costs.
 
 mod common;
 
 use anyhow::{Context, bail};
 use cdr_core::Millis;
 use cdr_core::command::Reply;
+use cdr_mediation::tls::ReplicaFiles;
 use cdr_raft::{Committed, Leadership, Node, NodeConfig, ProposeError};
 use cdr_storage::{Store, StoreOptions};
 use common::load::Load;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command as Process, Stdio};
 use std::sync::Arc;
@@ -35,25 +40,34 @@ fn main() -> anyhow::Result<()> {
             id.parse()?,
             value("--ports").unwrap_or_default(),
             Path::new(value("--dir").unwrap_or(".")),
+            value("--certificates").map(Path::new),
         ),
         None => coordinate(
             value("--seconds").unwrap_or("6").parse()?,
             value("--batches").unwrap_or("1,100,500,1000"),
             value("--in-flight").unwrap_or("1,8"),
             &value("--dir").map_or_else(|| std::env::temp_dir().join("cdr-replicated-append"), PathBuf::from),
+            arguments.iter().any(|argument| argument == "--plain"),
         ),
     }
 }
 
 /// Starts three replica processes, lets the leader run each case, prints the table.
-fn coordinate(seconds: f64, batches: &str, in_flights: &str, dir: &Path) -> anyhow::Result<()> {
+fn coordinate(seconds: f64, batches: &str, in_flights: &str, dir: &Path, plain: bool) -> anyhow::Result<()> {
     let _ = std::fs::remove_dir_all(dir);
     std::fs::create_dir_all(dir)?;
+    let certificates = dir.join("certificates");
+    if !plain {
+        certify(&certificates)?;
+    }
+    let certificates = (!plain).then_some(certificates.as_path());
+    println!("between the replicas: {}", if plain { "plain text" } else { "mutual TLS" });
     let ports: Vec<String> = (0..3)
         .map(|_| TcpListener::bind("127.0.0.1:0")?.local_addr().map(|a| a.port().to_string()))
         .collect::<Result<_, _>>()?;
-    let mut replicas: Vec<Replica> =
-        (1..=3).map(|id| Replica::start(id, &ports.join(","), dir)).collect::<anyhow::Result<_>>()?;
+    let mut replicas: Vec<Replica> = (1..=3)
+        .map(|id| Replica::start(id, &ports.join(","), dir, certificates))
+        .collect::<anyhow::Result<_>>()?;
     let leader = loop {
         std::thread::sleep(Duration::from_millis(300));
         let mut found = None;
@@ -94,6 +108,29 @@ fn coordinate(seconds: f64, batches: &str, in_flights: &str, dir: &Path) -> anyh
     Ok(())
 }
 
+/// Makes an authority and a certificate for each replica.
+fn certify(dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let mut params = CertificateParams::new(Vec::<String>::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate()?;
+    std::fs::write(dir.join("ca.pem"), params.self_signed(&key)?.pem())?;
+    let authority = Issuer::new(params, key);
+    for id in 1..=3 {
+        let key = KeyPair::generate()?;
+        let params = CertificateParams::new(vec![format!("node-{id}.bench")])?;
+        std::fs::write(dir.join(format!("{id}.pem")), params.signed_by(&key, &authority)?.pem())?;
+        let mut file = std::fs::OpenOptions::new();
+        let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(key_file(dir, id))?;
+        file.write_all(key.serialize_pem().as_bytes())?;
+    }
+    Ok(())
+}
+
+fn key_file(certificates: &Path, id: u64) -> PathBuf {
+    certificates.join(format!("{id}.key"))
+}
+
 struct Replica {
     child: Child,
     input: ChildStdin,
@@ -101,13 +138,13 @@ struct Replica {
 }
 
 impl Replica {
-    fn start(id: u64, ports: &str, dir: &Path) -> anyhow::Result<Self> {
-        let mut child = Process::new(std::env::current_exe()?)
-            .args(["--replica", &id.to_string(), "--ports", ports, "--dir"])
-            .arg(dir.join(id.to_string()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+    fn start(id: u64, ports: &str, dir: &Path, certificates: Option<&Path>) -> anyhow::Result<Self> {
+        let mut process = Process::new(std::env::current_exe()?);
+        process.args(["--replica", &id.to_string(), "--ports", ports, "--dir"]).arg(dir.join(id.to_string()));
+        if let Some(certificates) = certificates {
+            process.arg("--certificates").arg(certificates);
+        }
+        let mut child = process.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = child.stdin.take().context("no pipe to the replica")?;
         let output = BufReader::new(child.stdout.take().context("no pipe from the replica")?);
         Ok(Self { child, input, output })
@@ -149,7 +186,7 @@ fn now() -> Millis {
 }
 
 /// One replica process: answers the coordinator's questions, line by line.
-fn replica(id: u64, ports: &str, dir: &Path) -> anyhow::Result<()> {
+fn replica(id: u64, ports: &str, dir: &Path, certificates: Option<&Path>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     std::fs::create_dir_all(dir)?;
     let store = Store::open(&dir.join("store"), StoreOptions::default())?;
@@ -158,6 +195,11 @@ fn replica(id: u64, ports: &str, dir: &Path) -> anyhow::Result<()> {
     let listen = peers[&id].parse()?;
     let mut config = NodeConfig::new(id, "bench", dir, listen, peers, Arc::new(|| now().0));
     config.max_in_flight = 16;
+    if let Some(dir) = certificates {
+        let (ca, cert) = (dir.join("ca.pem"), dir.join(format!("{id}.pem")));
+        let files = ReplicaFiles { ca, cert, key: key_file(dir, id) };
+        config.credentials = Some(Arc::new(files.read()?));
+    }
     let node = runtime.block_on(Node::start(config, Arc::new(store.clone())))?;
     if id == 1 {
         runtime.block_on(node.initialize())?;

@@ -3,7 +3,7 @@
 //! Every replica reads its own configuration, so each records what is in force on itself, under a name of its own
 //! (`node.<id>.<section>.<key>`). A change waits here until a leader has taken it; a restart forgets what waits.
 
-use crate::acts::{Act, ActError, Desk, NodeSetting, PATIENCE, Wish};
+use crate::acts::{Act, ActError, Desk, NodeSetting, Origin, PATIENCE, Wish};
 use cdr_core::hash::{sha256, to_hex};
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -60,6 +60,7 @@ async fn record(desk: &Desk, setting: NodeSetting) {
         trace_id: format!("reload-{node_id}-{}", to_hex(&key[..4])),
         key: Act::key_of(RELOAD, &to_hex(&key)),
         body,
+        origin: Origin::Replica,
     };
     loop {
         match desk.perform(&act, PATIENCE).await {

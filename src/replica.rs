@@ -17,7 +17,7 @@ use crate::pricing::{EntitySource, Pricing, RecordedPricing, Sources};
 use crate::reloaded::Recorder;
 use crate::restriction;
 use crate::signer::{Signer, Signing, Voucher};
-use crate::tls;
+use crate::tls::{self, ReplicaFiles};
 use crate::workers::{
     ConsumerSettings, Deliveries, Exports, Integrity, Leadership, LedgerSettings, RegulatorSettings, Relay,
     lead_when_elected,
@@ -57,6 +57,7 @@ pub struct Replica {
     metrics: Arc<Metrics>,
     auth: Arc<Authenticator>,
     mutual_tls: Option<Arc<tls::Server>>,
+    cluster_tls: Option<ReplicaFiles>,
     pricing: Arc<dyn Pricing>,
     entities: Arc<dyn EntitySource>,
     channels: Arc<CurrentChannels>,
@@ -97,7 +98,8 @@ impl Replica {
         }
         let known = metrics.clone();
         let signer = move || known.dependencies().remove("signer").unwrap_or(Ok(()));
-        let desk = Desk::new(node.clone(), store.clone()).asking_signer(signer);
+        let desk = Desk::new(node.clone(), store.clone(), auth.clone()).asking_signer(signer);
+        let cluster_tls = replica_files(&config.cluster);
         let ledger = Self::api_ledger(&parts, &store, &node, &metrics, &desk, files.as_ref());
         let api = serve(doors(&config.api, mutual_tls.as_ref()).await?, ledger, auth.clone());
         let sources = Sources::new(&parts.config, &parts.clock, &metrics)
@@ -130,6 +132,7 @@ impl Replica {
             metrics,
             auth,
             mutual_tls,
+            cluster_tls,
             pricing,
             entities,
             channels,
@@ -198,6 +201,16 @@ impl Replica {
         self.mutual_tls.as_ref().map_or(Ok(()), |server| server.reload())
     }
 
+    /// Reads again what this replica shows the others and whom it believes, where it speaks TLS with them; if that can't
+    /// be used, what is in use stays. Connections are made anew.
+    ///
+    /// # Errors
+    /// Which file can't be used, and why.
+    pub fn reload_cluster_certificates(&self) -> anyhow::Result<()> {
+        let Some(files) = &self.cluster_tls else { return Ok(()) };
+        self.node.exchange_credentials(&files.read()?).with_context(|| files.cert.display().to_string())
+    }
+
     /// Delivers files by the channels of another configuration from the next attempt on; if they can't be used, those
     /// in force stay.
     ///
@@ -253,6 +266,13 @@ fn mutual_tls(api: &config::Api) -> anyhow::Result<Option<Arc<tls::Server>>> {
     let (Some(cert), Some(key), Some(client_ca)) = files else { return Ok(None) };
     let files = tls::ServerFiles { cert: cert.clone(), key: key.clone(), client_ca: client_ca.clone() };
     Ok(Some(Arc::new(tls::Server::open(files).context("the API's TLS can't be set up")?)))
+}
+
+/// What a replica shows the others, where it speaks TLS with them.
+fn replica_files(cluster: &config::Cluster) -> Option<ReplicaFiles> {
+    let files = (cluster.tls_ca_file.clone(), cluster.tls_cert_file.clone(), cluster.tls_key_file.clone());
+    let (Some(ca), Some(cert), Some(key)) = files else { return None };
+    Some(ReplicaFiles { ca, cert, key })
 }
 
 /// Listens where the API is served.
@@ -325,6 +345,9 @@ fn node_config(config: &Config, clock: &Clock) -> anyhow::Result<NodeConfig> {
         peers,
         Arc::new(move || clock.now().0),
     );
+    if let Some(files) = replica_files(cluster) {
+        node.credentials = Some(Arc::new(files.read()?));
+    }
     node.heartbeat_ms = cluster.heartbeat_ms;
     node.election_min_ms = cluster.election_min_ms;
     node.election_max_ms = cluster.election_max_ms;

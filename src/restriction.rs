@@ -8,7 +8,7 @@
 
 mod episode_file;
 
-use crate::acts::{Act, ActError, Desk, PATIENCE, Wish};
+use crate::acts::{Act, ActError, Desk, Origin, PATIENCE, Wish};
 use crate::clock::Clock;
 use cdr_core::Millis;
 use cdr_core::hash::{sha256, to_hex};
@@ -174,6 +174,7 @@ fn act(node_id: u64, start: &str, change: &RestrictionChange) -> Act {
         ticket_id: None,
         trace_id: format!("restriction-{node_id}-{start}-{}", change.episode),
         body,
+        origin: Origin::Replica,
     }
 }
 

@@ -2,6 +2,8 @@
 //! because another part of the product brings one of its own.
 
 use crate::key_files::{KeyFileError, read_public, read_secret};
+use cdr_raft::Credentials;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,6 +26,28 @@ pub struct ServerFiles {
     pub key: PathBuf,
     /// Certificates that clients' certificates must descend from.
     pub client_ca: PathBuf,
+}
+
+/// What a replica shows the others, and whom it believes, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaFiles {
+    /// Certificates that every replica's certificate must descend from.
+    pub ca: PathBuf,
+    /// Its certificate, with what leads to the root.
+    pub cert: PathBuf,
+    /// Private key of the certificate, mode 0600.
+    pub key: PathBuf,
+}
+
+impl ReplicaFiles {
+    /// Reads the files as they are now.
+    ///
+    /// # Errors
+    /// [`KeyFileError`].
+    pub fn read(&self) -> Result<Credentials, KeyFileError> {
+        let (authorities, chain) = (certificates(&self.ca)?, certificates(&self.cert)?);
+        Ok(Credentials { authorities, chain, key: private_key(&self.key)? })
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -140,7 +164,7 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, KeyFileError> 
 }
 
 /// Whom a client's certificate is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientCertificate {
     /// The common name.
     pub name: String,

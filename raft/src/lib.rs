@@ -18,6 +18,10 @@
 //! runtime of its own, so that no other work delays heartbeats; applying commands blocks a worker
 //! thread of that runtime (through `block_in_place`), never its scheduler.
 
+// The tests in `tests/common` name this crate from outside, and are used inside as well.
+#[cfg(test)]
+extern crate self as cdr_raft;
+
 pub mod codec;
 pub mod failure;
 pub mod identity;
@@ -35,7 +39,7 @@ pub mod types;
 
 pub use identity::{Incarnation, Member};
 pub use machine::{Machine, MachineCommand, MachineError};
-pub use net::Answerer;
+pub use net::{Answerer, Asker, Credentials, CredentialsError};
 pub use node::{
     AdminError, ClockError, Committed, Leadership, Node, NodeConfig, NodeMetrics, ProposeError, ReadError,
     StartError,

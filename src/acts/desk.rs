@@ -2,7 +2,9 @@
 
 use super::adjust::{draft, line};
 use super::files::{Appended, SignerState, appended};
+use super::origin::believed;
 use super::{Act, ActError, Wish, unconfirmed};
+use crate::auth::Authenticator;
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::CdrId;
 use cdr_core::audit::{AuditRecord, RequestRecord};
@@ -10,7 +12,7 @@ use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobStep};
 use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
-use cdr_raft::Node;
+use cdr_raft::{Asker, Node};
 use cdr_storage::Store;
 use futures::FutureExt;
 use serde_json::{Map, Value, json};
@@ -31,6 +33,7 @@ pub struct Desk(Arc<Inner>);
 struct Inner {
     node: Node,
     store: Store,
+    auth: Arc<Authenticator>,
     /// The term in which this replica performs acts.
     leading: RwLock<Option<Proposer>>,
     /// How the signer is.
@@ -50,15 +53,16 @@ impl Drop for OpenDesk {
 }
 
 impl Desk {
-    /// A desk that answers the other replicas' desks, too.
-    pub fn new(node: Node, store: Store) -> Self {
-        let desk = Self(Arc::new(Inner { node, store, leading: RwLock::default(), signer: OnceLock::new() }));
+    /// A desk that answers the other replicas' desks, too; who asks proves themselves to `auth`.
+    pub fn new(node: Node, store: Store, auth: Arc<Authenticator>) -> Self {
+        let leading = RwLock::default();
+        let desk = Self(Arc::new(Inner { node, store, auth, leading, signer: OnceLock::new() }));
         let answering = Arc::downgrade(&desk.0);
-        desk.0.node.answer_with(Arc::new(move |question| {
+        desk.0.node.answer_with(Arc::new(move |asker, question| {
             let desk = Weak::upgrade(&answering).map(Self);
             async move {
                 let answer = match desk {
-                    Some(desk) => desk.answer(&question).await,
+                    Some(desk) => desk.answer(asker, &question).await,
                     None => Err(ActError::NotLeader { reason: "this replica is stopping".to_owned() }),
                 };
                 serde_json::to_vec(&answer).unwrap_or_default()
@@ -95,7 +99,7 @@ impl Desk {
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             let answer = tokio::time::timeout(left, async {
                 match self.leading() {
-                    Some(proposer) => self.perform_here(&proposer, act).await,
+                    Some(proposer) => self.perform_here(&proposer, act, self.own()).await,
                     None => self.ask(question.clone(), left).await,
                 }
             });
@@ -144,16 +148,22 @@ impl Desk {
         CdrId::parse(&answer?).ok_or_else(|| unavailable("the leader's answer can't be read".to_owned()))
     }
 
-    async fn answer(&self, question: &[u8]) -> Result<String, ActError> {
+    /// This replica, as it asks itself.
+    fn own(&self) -> Asker {
+        Asker { node: self.0.node.node_id(), proved: true }
+    }
+
+    async fn answer(&self, asker: Asker, question: &[u8]) -> Result<String, ActError> {
         let Some(proposer) = self.leading() else {
             return Err(ActError::NotLeader { reason: "its term has not begun, or is over".to_owned() });
         };
         let act: Act =
             serde_json::from_slice(question).map_err(|e| ActError::Unconfirmed { reason: e.to_string() })?;
-        Ok(self.perform_here(&proposer, &act).await?.to_string())
+        Ok(self.perform_here(&proposer, &act, asker).await?.to_string())
     }
 
-    async fn perform_here(&self, proposer: &Proposer, act: &Act) -> Result<CdrId, ActError> {
+    async fn perform_here(&self, proposer: &Proposer, act: &Act, asker: Asker) -> Result<CdrId, ActError> {
+        let vouching = believed(act, asker, self.0.node.node_id(), &self.0.auth)?;
         for _ in 0..ATTEMPTS {
             if let Some(known) = self.0.store.request(&act.key).map_err(unconfirmed)? {
                 return if known.body == act.body {
@@ -162,7 +172,7 @@ impl Desk {
                     Err(ActError::IdempotencyConflict)
                 };
             }
-            let (id, drafts) = self.drafts(proposer, act)?;
+            let (id, drafts) = self.drafts(proposer, act, vouching)?;
             let append = Append { source: Source::Api, drafts: drafts.drafts() };
             match proposer.propose(Command::Append(append)).await.map_err(refused)? {
                 Reply::Appended { .. } => return Ok(id),
@@ -177,8 +187,14 @@ impl Desk {
         Err(unconfirmed("what it is about is being changed by many at once"))
     }
 
-    /// The rows of an act, and the id of the one that answers it.
-    fn drafts(&self, proposer: &Proposer, act: &Act) -> Result<(CdrId, DraftsBuffer), ActError> {
+    /// The rows of an act, and the id of the one that answers it. `vouching` is the replica that believes the caller's
+    /// certificate, if the act stands on that.
+    fn drafts(
+        &self,
+        proposer: &Proposer,
+        act: &Act,
+        vouching: Option<u64>,
+    ) -> Result<(CdrId, DraftsBuffer), ActError> {
         let id = proposer.draw_id().map_err(unconfirmed)?;
         let mut drafts = DraftsBuffer::default();
         let state = proposer.state();
@@ -228,6 +244,10 @@ impl Desk {
                 audit
             }
         };
+        let mut audit = audit;
+        if let Some(node) = vouching {
+            audit.details.insert("vouchedByNode".to_owned(), node.into());
+        }
         let audit_id = match &act.wish {
             Wish::Note { .. } => id,
             _ => proposer.draw_id().map_err(unconfirmed)?,

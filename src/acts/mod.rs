@@ -8,6 +8,7 @@ mod adjust;
 mod correction;
 mod desk;
 mod files;
+mod origin;
 mod setting;
 mod verification;
 
@@ -16,8 +17,10 @@ pub use correction::{CORRECTABLE, FieldError, corrected};
 pub(crate) use correction::{is_currency, is_tariff_class};
 pub use desk::{Desk, OpenDesk, PATIENCE};
 pub use files::file_of_day;
+pub use origin::{FOUR_EYES_ABOVE, Origin};
 pub use verification::{BREAK_DETECTED, FAULTS_NOTED, VERIFY_OK, depth_text, fault, verification};
 
+use crate::auth::AuthError;
 use cdr_core::export::ExportType;
 use cdr_core::hash::{hex_string, sha256};
 use cdr_core::job::JobRequest;
@@ -50,6 +53,8 @@ pub struct Act {
     /// Hash of what was asked.
     #[serde(with = "hex_string")]
     pub body: Hash,
+    /// Who asks, and by what they prove it: the leader looks at it again.
+    pub origin: Origin,
 }
 
 /// What is asked.
@@ -249,6 +254,21 @@ pub enum ActError {
     SchemaActive {
         /// The variant.
         variant: String,
+    },
+    /// The leader does not believe who asks.
+    #[error("{0}")]
+    Unauthenticated(AuthError),
+    /// Who asks may not.
+    #[error("this needs the scope {required}")]
+    InsufficientScope {
+        /// The scope that is missing.
+        required: String,
+    },
+    /// A second person has to approve, and none that counts has.
+    #[error("a second person has to approve this: {why}")]
+    Unapproved {
+        /// What is missing.
+        why: String,
     },
     /// The log does not take it as things are.
     #[error("{why}")]

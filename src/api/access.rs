@@ -1,9 +1,11 @@
 //! Who asks, and whether they may.
 
 use super::Service;
+use super::approval::APPROVER;
 use super::error::ApiError;
 use super::mtls::MutualTls;
-use crate::auth::{AuthError, Identity};
+use crate::acts::Origin;
+use crate::auth::{AuthError, Identity, Proof};
 use crate::tls::ClientCertificate;
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{FromRequestParts, RawPathParams};
@@ -27,9 +29,9 @@ impl Connected<IncomingStream<'_, MutualTls>> for Shown {
     }
 }
 
-/// A caller that has proved who they are.
+/// A caller that has proved who they are, and by what.
 #[derive(Clone, Debug)]
-pub(super) struct Caller(pub(super) Identity);
+pub(super) struct Caller(pub(super) Identity, pub(super) Origin);
 
 impl Caller {
     /// Refuses whoever lacks `scope`.
@@ -59,12 +61,18 @@ impl FromRequestParts<Service> for Caller {
         if sent.next().is_some() {
             return Err(AuthError::Twice.into());
         }
-        let Some(ConnectInfo(shown)) = parts.extensions.get::<ConnectInfo<Shown>>() else {
-            return Ok(Self(service.auth.authenticate(authorization)?));
+        let mut proof = Proof {
+            authorization: authorization.map(str::to_owned),
+            approver: parts.headers.get(APPROVER).and_then(|value| value.to_str().ok()).map(str::to_owned),
+            certificate: None,
         };
+        let Some(ConnectInfo(shown)) = parts.extensions.get::<ConnectInfo<Shown>>() else {
+            return Ok(Self(service.auth.authenticate(authorization)?, Origin::Caller(proof)));
+        };
+        proof.certificate.clone_from(&shown.certificate);
         let certificate = shown.certificate.as_ref().ok_or(AuthError::UnknownClient);
         let identity = certificate.and_then(|shown| service.auth.authenticate_client(shown, authorization));
-        identity.map(Self).map_err(|error| {
+        identity.map(|identity| Self(identity, Origin::Caller(proof))).map_err(|error| {
             tracing::info!(from = %shown.from, name = ?shown.certificate, %error, "a client is refused");
             error.into()
         })

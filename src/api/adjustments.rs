@@ -54,6 +54,7 @@ pub(super) async fn issue(
         ticket_id: Some(ticket_id),
         trace_id: headers.trace_id,
         actor,
+        origin: caller.1,
     };
     let (adjustment, applied_index) = service.ledger.perform(&act).await?;
     let cut_off = service.ledger.rap_cut_off;

@@ -106,6 +106,7 @@ async fn note(ledger: &Ledger, caller: &Caller, headers: &Headers, what: Verifie
             ticket_id: None,
             trace_id: headers.trace_id.clone(),
             key: own_key()?,
+            origin: caller.1.clone(),
         };
         ledger.desk.perform(&act, NOTE_PATIENCE).await.map_err(ApiError::from)
     };

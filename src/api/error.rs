@@ -3,7 +3,7 @@
 //! A handler returns an [`ApiError`]; the outermost layer, which knows the trace id, writes the envelope.
 
 use crate::acts::ActError;
-use crate::auth::AuthError;
+use crate::auth::{ALL_SCOPES, AuthError};
 use crate::masking;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
@@ -454,6 +454,12 @@ impl From<ActError> for ApiError {
             }
             ActError::SchemaInvalid { why } => Self::SchemaInvalid { why, failures: Vec::new() },
             ActError::SchemaActive { variant } => Self::SchemaActive { variant },
+            ActError::Unauthenticated(error) => Self::Unauthenticated(error),
+            ActError::InsufficientScope { required } => {
+                let known = ALL_SCOPES.iter().find(|scope| **scope == required);
+                Self::InsufficientScope { required: known.copied().unwrap_or_default() }
+            }
+            ActError::Unapproved { why } => Self::SecondPersonRequired { why },
             ActError::NotLeader { reason } => Self::NotTaken { leader: None, reason },
             ActError::Refused { why } => Self::Unavailable { dependency: "ledger", reason: why },
             error @ ActError::Unconfirmed { .. } => {

@@ -246,6 +246,7 @@ fn act(caller: Caller, headers: Headers, body: &Object, what: &str, wish: Wish) 
         ticket_id: ticket(body)?,
         trace_id: headers.trace_id,
         actor,
+        origin: caller.1,
     })
 }
 

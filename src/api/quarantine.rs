@@ -155,6 +155,7 @@ async fn resolve(
         ticket_id: ticket(&body)?,
         trace_id: headers.trace_id,
         actor,
+        origin: caller.1,
     };
     if resubmit {
         service.ledger.barrier(Consistency::Linearizable).await?;

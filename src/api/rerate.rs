@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::input::UUID;
 use super::ledger::{Consistency, Work};
 use super::records::find;
-use crate::acts::{Act, Wish};
+use crate::acts::{Act, FOUR_EYES_ABOVE, Wish};
 use crate::auth::{SCOPE_PII, SCOPE_READ, SCOPE_WRITE};
 use crate::jobs::{self, JobError};
 use crate::masking;
@@ -25,8 +25,6 @@ use cdr_storage::{RecordFilter, RowKind, Store};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
-/// More records than this need a second person (API contract, section 3.3).
-const FOUR_EYES_ABOVE: u64 = 100_000;
 /// How long records are counted one by one before an upper bound has to do.
 const COUNT_FOR: Duration = Duration::from_secs(3);
 /// Rows that are asked for at once while counting.
@@ -82,6 +80,7 @@ pub(super) async fn start(
         trace_id: headers.trace_id.clone(),
         key,
         body: hash,
+        origin: caller.1,
     };
     let (job, applied_index) = service.ledger.perform(&act).await?;
     taken(&service, job, applied_index).await

@@ -214,6 +214,7 @@ pub(super) async fn activate(
         trace_id: headers.trace_id,
         approver: Some(approver.clone()),
         actor: actor.clone(),
+        origin: caller.1,
     };
     let (_, applied_index) = service.ledger.perform(&act).await?;
     let answer = json!({

@@ -7,17 +7,20 @@
 mod clients;
 pub mod dev;
 mod jwks;
+mod proof;
 mod token;
 
 #[cfg(test)]
 mod tests;
 
 pub use jwks::KeySetError;
+pub use proof::Proof;
 
 use crate::config;
 use crate::tls::ClientCertificate;
 use clients::Clients;
 use jwks::KeySetFile;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -77,7 +80,7 @@ impl Identity {
 }
 
 /// Why a caller is not let in. The texts are shown to callers: they name no key and no claim's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AuthError {
     /// No credentials.
     #[error("a bearer token is required: send the header `Authorization: Bearer <token>`")]
@@ -109,6 +112,14 @@ pub enum AuthError {
     /// A certificate of nobody that the configuration names.
     #[error("the client certificate's common name is not known here: it must be that of one of api.clients")]
     UnknownClient,
+    /// A certificate that another replica was shown, and this one can't believe that.
+    #[error(
+        "the leader takes no client certificate from a replica that has not shown its own: send a bearer token"
+    )]
+    Unvouched,
+    /// What was sent proves somebody else.
+    #[error("the request is made in another's name than its proof")]
+    NotTheirs,
     /// `exp` or `sub` is absent, or a claim has the wrong form.
     #[error("the bearer token lacks exp or sub, or a claim has the wrong form")]
     Claims,

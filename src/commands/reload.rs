@@ -1,5 +1,5 @@
 //! What a running replica reads again at SIGHUP: the configuration's log filter, where files are delivered, the key set
-//! of bearer tokens, and the certificates of the API. What is put in force is recorded in the ledger.
+//! of bearer tokens, and the certificates of the API and between replicas. What is put in force is recorded in the ledger.
 
 use crate::config::{self, Config};
 use crate::replica::Replica;
@@ -18,6 +18,8 @@ pub struct Reload<'a> {
     key_set: Option<String>,
     /// SHA-256 of the API's certificate, where it shows one.
     certificate: Option<String>,
+    /// SHA-256 of the certificate for the other replicas, where there is one.
+    cluster_certificate: Option<String>,
     set_log_filter: &'a SetLogFilter,
 }
 
@@ -26,7 +28,8 @@ impl<'a> Reload<'a> {
     pub fn new(file: &Path, running: Config, set_log_filter: &'a SetLogFilter) -> Self {
         let key_set = hash_of(&running.auth.jwks_file);
         let certificate = certificate(&running);
-        Self { file: file.to_owned(), running, key_set, certificate, set_log_filter }
+        let cluster_certificate = cluster_certificate(&running);
+        Self { file: file.to_owned(), running, key_set, certificate, cluster_certificate, set_log_filter }
     }
 
     /// Reads everything again and puts in force what can change while a replica runs. What can't be read or used stays
@@ -45,6 +48,7 @@ impl<'a> Reload<'a> {
         }
         self.token_keys(replica);
         self.api_certificates(replica);
+        self.cluster_certificates(replica);
     }
 
     fn log_level(&mut self, new: &Config, replica: &Replica) {
@@ -89,6 +93,22 @@ impl<'a> Reload<'a> {
         }
     }
 
+    fn cluster_certificates(&mut self, replica: &Replica) {
+        match replica.reload_cluster_certificates() {
+            Ok(()) => {
+                let now = cluster_certificate(&self.running);
+                record_file(replica, "cluster.tls_cert_file", &mut self.cluster_certificate, now);
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(
+                    error,
+                    "SIGHUP: the certificates between replicas can't be used; those in use stay"
+                );
+            }
+        }
+    }
+
     fn api_certificates(&mut self, replica: &Replica) {
         match replica.reload_api_certificates() {
             Ok(()) => {
@@ -112,6 +132,10 @@ fn record_file(replica: &Replica, name: &str, before: &mut Option<String>, now: 
 
 fn certificate(config: &Config) -> Option<String> {
     config.api.mtls_cert_file.as_deref().and_then(hash_of)
+}
+
+fn cluster_certificate(config: &Config) -> Option<String> {
+    config.cluster.tls_cert_file.as_deref().and_then(hash_of)
 }
 
 fn report(later: &[&str]) {

@@ -12,7 +12,7 @@ pub(super) fn check(api: &Api, check: &mut Check) {
     check.range("api.request_timeout_ms", api.request_timeout_ms, 100, 600_000);
     check.range("api.scan_budget_ms", api.scan_budget_ms, 1, api.request_timeout_ms / 2);
     check.range("api.verification_timeout_ms", api.verification_timeout_ms, 100, 3_600_000);
-    check.range("api.max_body_bytes", api.max_body_bytes, 1024, 16 << 20);
+    check.range("api.max_body_bytes", api.max_body_bytes, 1024, 2 << 20);
     check.range("api.max_live_feeds", api.max_live_feeds, 1, 1024);
     mtls(api, check);
 }

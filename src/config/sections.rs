@@ -40,6 +40,13 @@ section! {
         peers: Peers = Peers::default(),
         /// Address on which this node hears the others.
         listen: String = "0.0.0.0:7018".to_owned(),
+        /// Certificates that every node's certificate must descend from, PEM; without it, nodes talk in plain text, and
+        /// on loopback addresses only.
+        tls_ca_file: Option<PathBuf> = None,
+        /// This node's certificate, PEM, with what leads to the authority; its DNS name is `node-<node_id>.<id>`.
+        tls_cert_file: Option<PathBuf> = None,
+        /// Private key of `tls_cert_file`, PEM, mode 0600.
+        tls_key_file: Option<PathBuf> = None,
         /// True on exactly one node of a new cluster: it begins the ledger. Without effect once there is one.
         initialize: bool = false,
         /// Interval of the leader's heartbeats, milliseconds.

@@ -7,6 +7,7 @@ const SMALLEST: &str = r#"
     id = "test"
     node_id = 1
     peers = { 1 = "127.0.0.1:7018" }
+    listen = "127.0.0.1:7018"
     [storage]
     data_dir = "/var/lib/cdr"
     [ingest]
@@ -67,7 +68,7 @@ fn the_environment_overrides_the_file() {
         SMALLEST,
         &[
             ("CDR__API__LISTEN", "127.0.0.1:9"),
-            ("CDR__CLUSTER__PEERS", r#"{1="a:1",2="b:2"}"#),
+            ("CDR__CLUSTER__PEERS", r#"{1="localhost:1",2="[::1]:2"}"#),
             ("CDR__INGEST__NATS_URLS", r#"["nats://x:1"]"#),
             ("CDR__INGEST__BATCH_MAX", "17"),
             ("CDR__CLUSTER__ID", "8222"),
@@ -76,7 +77,7 @@ fn the_environment_overrides_the_file() {
     )
     .unwrap();
     assert_eq!(config.api.listen, "127.0.0.1:9");
-    assert_eq!(config.cluster.peers.0[&2], "b:2");
+    assert_eq!(config.cluster.peers.0[&2], "[::1]:2");
     assert_eq!(config.ingest.batch_max, 17);
     assert_eq!(config.cluster.id, "8222");
     assert_eq!(
@@ -378,4 +379,27 @@ fn a_pin_is_no_key_of_the_configuration() {
     let expected = "signer.pin: unknown key; did you mean signer.pin_file?";
     assert_eq!(problems(&with_signer(&format!("{HSM}pin = \"4711\"")), &[]), [expected]);
     assert_eq!(problems(&with_signer(HSM), &[("CDR__SIGNER__PIN", "4711")]), [expected]);
+}
+
+#[test]
+fn replicas_talk_in_plain_text_on_one_machine_only() {
+    let told = |text: &str, environment: &[(&str, &str)]| {
+        problems(text, environment)
+            .into_iter()
+            .map(|p| p.split(": ").next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let elsewhere = [("CDR__CLUSTER__PEERS", r#"{1="127.0.0.1:1",2="cdr-2.example.net:1",3="10.0.0.3:1"}"#)];
+    assert_eq!(told(SMALLEST, &elsewhere), ["cluster.peers.2", "cluster.peers.3"]);
+    assert_eq!(told(SMALLEST, &[("CDR__CLUSTER__LISTEN", "0.0.0.0:7018")]), ["cluster.listen"]);
+    assert_eq!(told(SMALLEST, &[("CDR__CLUSTER__LISTEN", "[::]:7018")]), ["cluster.listen"]);
+    assert!(parse(SMALLEST, &[("CDR__CLUSTER__LISTEN", "[::ffff:127.0.0.1]:7018")]).is_ok());
+
+    let secured = SMALLEST.replace(
+        "listen = \"127.0.0.1:7018\"",
+        "tls_ca_file = \"ca.pem\"\n tls_cert_file = \"node.pem\"\n tls_key_file = \"node.key\"",
+    );
+    assert!(parse(&secured, &elsewhere).is_ok());
+    let half = secured.replace("tls_ca_file = \"ca.pem\"", "");
+    assert_eq!(told(&half, &[]), ["cluster.tls_ca_file"]);
 }

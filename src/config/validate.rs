@@ -1,13 +1,13 @@
 //! What values must satisfy before a node starts with them.
 
 use super::wait::Wait;
-use super::{BusKind, Config, Problem, Signer, SignerKind, api, delivery, pricing};
+use super::{BusKind, Cluster, Config, Problem, Signer, SignerKind, api, delivery, pricing};
 use cdr_core::export_signature::is_key_id;
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
 use rust_decimal::Decimal;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -136,6 +136,7 @@ fn cluster(config: &Config, check: &mut Check) {
         );
     }
     check.listens("cluster.listen", &cluster.listen);
+    cluster_tls(&config.cluster, check);
     check.range("cluster.heartbeat_ms", cluster.heartbeat_ms, 10, 5_000);
     check.range(
         "cluster.election_min_ms",
@@ -150,6 +151,41 @@ fn cluster(config: &Config, check: &mut Check) {
         120_000,
     );
     check.range("cluster.max_clock_offset_ms", cluster.max_clock_offset_ms, 100, 1_000);
+}
+
+/// Replicas talk over TLS, or on addresses of one machine.
+fn cluster_tls(cluster: &Cluster, check: &mut Check) {
+    let files = [
+        ("cluster.tls_ca_file", &cluster.tls_ca_file),
+        ("cluster.tls_cert_file", &cluster.tls_cert_file),
+        ("cluster.tls_key_file", &cluster.tls_key_file),
+    ];
+    if files.iter().any(|(_, file)| file.is_some()) {
+        for (key, file) in files {
+            check.that(
+                file.is_some(),
+                key,
+                "the three tls_ keys of [cluster] are given together or not at all",
+            );
+        }
+        return;
+    }
+    let addresses = std::iter::once(("cluster.listen".to_owned(), &cluster.listen));
+    let peers = cluster.peers.0.iter().map(|(id, address)| (format!("cluster.peers.{id}"), address));
+    for (key, address) in addresses.chain(peers) {
+        let why = format!(
+            "{address:?} is no loopback address, and replicas talk in plain text on those only: set tls_ca_file, \
+             tls_cert_file and tls_key_file"
+        );
+        check.that(is_loopback(address), &key, &why);
+    }
+}
+
+/// True if only this machine reaches `HOST:PORT`. What is no address at all is told elsewhere.
+fn is_loopback(address: &str) -> bool {
+    let Some((host, _)) = address.rsplit_once(':') else { return true };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn storage(config: &Config, check: &mut Check) {

@@ -5,7 +5,8 @@ use cdr_core::export::Export;
 use cdr_core::{LedgerState, Millis};
 use cdr_raft::NodeMetrics;
 use cdr_storage::StoreMetrics;
-use prometheus::{IntCounter, IntGauge, IntGaugeVec};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use std::time::UNIX_EPOCH;
 
 /// What is read when somebody asks.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(super) struct NodeFigures {
     longest_fsync_ms: IntGauge,
     log_written_bytes: IntCounter,
     refused_writes: IntCounter,
+    refused_peers: IntCounterVec,
+    certificate_expires: IntGauge,
     restricted: IntGauge,
     poisoned: IntGauge,
 }
@@ -140,6 +143,15 @@ impl NodeFigures {
             log_written_bytes: add.counter("cdr_raft_log_written_bytes_total", "Bytes written to the log")?,
             refused_writes: add
                 .counter("cdr_raft_refused_writes_total", "Log writes refused for lack of space")?,
+            refused_peers: add.counters(
+                "cdr_raft_refused_total",
+                "Connections and messages between replicas that were refused, by reason",
+                &["reason"],
+            )?,
+            certificate_expires: add.gauge(
+                "cdr_raft_certificate_expires_at_seconds",
+                "When this replica's certificate for the others ends, seconds since the epoch; 0 in plain text",
+            )?,
             restricted: add.gauge("cdr_node_restricted", "1 while this node takes no commands")?,
             poisoned: add
                 .gauge("cdr_node_poisoned", "1 once this node has stopped serving after a failure")?,
@@ -166,6 +178,11 @@ impl NodeFigures {
         self.longest_fsync_ms.set((node.longest_fsync_ns / 1_000_000) as i64);
         show_total(&self.log_written_bytes, node.log_written_bytes);
         show_total(&self.refused_writes, node.refused_writes);
+        for (reason, count) in &node.refused_peers {
+            show_total(&self.refused_peers.with_label_values(&[*reason]), *count);
+        }
+        let ends = node.certificate_ends.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        self.certificate_expires.set(ends.map_or(0, |at| at.as_secs() as i64));
         self.restricted.set(i64::from(node.restricted.is_some()));
         self.poisoned.set(i64::from(node.failure.is_some()));
     }

@@ -6,7 +6,9 @@
 //! `CHAIN_BREAK_DETECTED` for the whole range. Rows are read no faster than configured, on one thread, past the cache.
 
 use super::EndsTerm;
-use crate::acts::{Act, ActError, Desk, FAULTS_NOTED, PATIENCE, Wish, depth_text, fault, verification};
+use crate::acts::{
+    Act, ActError, Desk, FAULTS_NOTED, Origin, PATIENCE, Wish, depth_text, fault, verification,
+};
 use crate::metrics::{Metrics, Verified};
 use crate::proposer::Proposer;
 use crate::zone;
@@ -188,6 +190,7 @@ impl Integrity {
             key: *key,
             // Whoever repeats a step means the same one, whatever their replica shows.
             body: sha256(key),
+            origin: Origin::Replica,
         };
         self.desk.perform(&act, PATIENCE).await?;
         Ok(())

@@ -344,7 +344,7 @@ pub async fn start_replica(
     let metrics = Arc::new(Metrics::new().unwrap());
     let known = metrics.clone();
     let signer = move || known.dependencies().remove("signer").unwrap_or(Ok(()));
-    let desk = Desk::new(node.clone(), store.clone()).asking_signer(signer);
+    let desk = Desk::new(node.clone(), store.clone(), tokens.clone()).asking_signer(signer);
     let ledger =
         Ledger::new(store.clone(), node.clone(), clock.clone(), metrics.clone(), desk.clone(), &config)
             .with_schemas(Arc::new(schemas()));

@@ -1,6 +1,8 @@
 //! Three replicas, of which two stop: what the third one still answers.
 
 use crate::house::{Answer, Bounds, Started, agent, cdr_id, fill, read, start_replica};
+use cdr_mediation::acts::{Act, ActError, Origin, Wish};
+use cdr_mediation::auth::Proof;
 use cdr_mediation::auth::dev::DevIssuer;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -157,4 +159,38 @@ fn replicas_are_of_one_mind_about_cursors_and_bodies() {
             assert_eq!((answer.status, answer.field()), (400, "body"), "{depth} at {at}: {answer:?}");
         }
     }
+}
+
+#[test]
+fn what_is_handed_to_the_leader_must_prove_its_origin() {
+    let three = Three::start();
+    let leader = three.leader();
+    let open = three.runtime.block_on(three.replicas[leader].open_desk());
+    let follower = &three.replicas[(leader + 1) % 3].node;
+    let ask = |origin: Origin| {
+        let act = Act {
+            wish: Wish::Void { cdr_id: cdr_id(1), void_reason: "FRAUD".to_owned() },
+            actor: "tester".to_owned(),
+            approver: None,
+            reason: None,
+            ticket_id: Some("T".to_owned()),
+            trace_id: "t".to_owned(),
+            key: [1; 32],
+            body: [2; 32],
+            origin,
+        };
+        let question = serde_json::to_vec(&act).unwrap();
+        let answer = three.runtime.block_on(follower.ask_leader(question, Duration::from_secs(10))).unwrap();
+        serde_json::from_slice::<Result<String, ActError>>(&answer).unwrap().unwrap_err()
+    };
+    let by = |authorization: &str| {
+        Origin::Caller(Proof { authorization: Some(authorization.to_owned()), ..Proof::default() })
+    };
+    for invented in [Origin::Replica, Origin::Caller(Proof::default()), by("Bearer invented")] {
+        let refused = ask(invented.clone());
+        assert!(matches!(refused, ActError::Unauthenticated(_)), "{invented:?}: {refused:?}");
+    }
+    let believed = ask(by(&format!("Bearer {}", three.token)));
+    assert!(matches!(believed, ActError::NotFound { .. }), "{believed:?}");
+    drop(open);
 }

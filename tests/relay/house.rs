@@ -6,11 +6,12 @@ use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobCounts, JobRequest, JobStep, Place};
 use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, SystemKind};
 use cdr_core::{CdrId, Hour, Millis, Money};
-use cdr_mediation::acts::{Act, Desk, PATIENCE, Wish};
+use cdr_mediation::acts::{Act, Desk, Origin, PATIENCE, Wish};
+use cdr_mediation::auth::Authenticator;
 use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
 use cdr_mediation::bus::{Bus, LocalBackend, LocalOptions, StoredMessage};
 use cdr_mediation::clock::Clock;
-use cdr_mediation::config::{Config, Operator, Pricing, Tariff, TariffTable};
+use cdr_mediation::config::{Api, Auth, Config, Operator, Pricing, Tariff, TariffTable};
 use cdr_mediation::events::derive::PRICING_ISSUER;
 use cdr_mediation::events::signing_key::SigningKey;
 use cdr_mediation::events::streams::STREAMS;
@@ -126,7 +127,9 @@ impl House {
     /// Acts that people ask for, with a subscriber's number wherever they can write.
     pub async fn act(&self) {
         let priced = self.cdrs(|operator| operator == "AWCC");
-        let desk = Desk::new(self.replica.node().clone(), self.replica.store().clone());
+        let auth = Auth { jwks_file: self.issuer.jwks_path().to_owned(), ..Auth::default() };
+        let auth = Arc::new(Authenticator::from_config(&auth, &Api::default()).unwrap());
+        let desk = Desk::new(self.replica.node().clone(), self.replica.store().clone(), auth);
         let open = desk.open(self.proposer());
         let fields = json!({ "calledPartyAddress": TOLD, "chargeAmount": "1.000000" });
         let note = json!({ "asked": format!("by {TOLD}"), "depth": "rows" });
@@ -156,6 +159,7 @@ impl House {
                 trace_id: "trace-act".to_owned(),
                 key: [number as u8; 32],
                 body: [9; 32],
+                origin: Origin::Replica,
             };
             desk.perform(&act, PATIENCE).await.unwrap();
         }

@@ -1,12 +1,15 @@
 //! openraft's way to the other replicas.
 
+use super::claims::{check_accepted, check_answer};
 use super::frame::{Kind, receive, send};
-use super::peers::{CallError, Peers};
+use super::peers::{CallError, Connection, Peers};
 use super::snapshot;
-use crate::codec::{self, MAX_ENCODED_BYTES};
+use super::tls::Validity;
+use super::wire::Wire;
+use crate::codec;
 use crate::identity::{Incarnation, Member};
 use crate::snapshot::SnapshotDir;
-use crate::types::{TypeConfig, Vote};
+use crate::types::{LogId, TypeConfig, Vote};
 use futures::{Stream, StreamExt, stream};
 use openraft::OptionalSend;
 use openraft::base::{BoxFuture, BoxStream};
@@ -21,11 +24,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::{AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 
 /// Pause after a stream to a peer could not be opened.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+
+/// An answer to an append is never longer, in bytes.
+const ANSWER_BYTES: usize = 4 << 10;
 
 /// How long entries may be on their way before the connection is given up.
 const STREAM_PATIENCE: Duration = Duration::from_secs(5);
@@ -96,6 +101,11 @@ impl Client {
         Ok(self.peers.call(self.node, &self.address, kind, question, option.hard_ttl()).await?)
     }
 
+    /// Refuses an answer that leads to a term out of reach.
+    fn believe(&self, told: &Vote, asked: &Vote) -> Result<(), CallError> {
+        self.peers.believed(self.node, check_answer(told, asked.leader_id.term))
+    }
+
     /// Sends requests as they come and gives back the answers in the same order.
     async fn pipeline<S>(&self, requests: S) -> Result<BoxStream<'static, AppendAnswer>, RPCError<TypeConfig>>
     where
@@ -104,17 +114,17 @@ impl Client {
         let connecting = self.peers.connect(self.node, &self.address);
         let connected = tokio::time::timeout(STREAM_PATIENCE, connecting).await;
         let late = |_| CallError::Broken { node: self.node, source: io::ErrorKind::TimedOut.into() };
-        let connection = connected.map_err(late)??;
-        let incarnation = connection.other.incarnation;
-        let (reader, writer) = connection.stream.into_split();
-        let under_way = Arc::new(AtomicU64::new(0));
-        let sending = tokio::spawn(send_requests(requests, writer, Arc::clone(&under_way)));
+        let Connection { wire, validity, other } = connected.map_err(late)??;
+        let (reader, writer) = tokio::io::split(wire);
+        let sent = Arc::new(Sent::default());
+        let sending = tokio::spawn(send_requests(requests, writer, Arc::clone(&sent)));
         let answers = Answers {
             node: self.node,
             peers: Arc::clone(&self.peers),
-            incarnation,
+            incarnation: other.incarnation,
             reader: BufReader::new(reader),
-            under_way,
+            validity,
+            sent,
             _sending: AbortOnDrop(sending),
         };
         Ok(Box::pin(stream::unfold(Some(answers), next_answer)))
@@ -129,48 +139,76 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn send_requests<S>(
-    mut requests: S,
-    mut writer: tokio::net::tcp::OwnedWriteHalf,
-    under_way: Arc<AtomicU64>,
-) -> io::Result<()>
+async fn send_requests<S>(mut requests: S, mut writer: WriteHalf<Wire>, sent: Arc<Sent>) -> io::Result<()>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
 {
     send(&mut writer, Kind::OpenStream, &()).await?;
     while let Some(request) = requests.next().await {
-        under_way.fetch_add(1, Ordering::AcqRel);
+        sent.note(&request);
         send(&mut writer, Kind::Append, &request).await?;
     }
     writer.shutdown().await
+}
+
+/// What was sent on a stream.
+#[derive(Default)]
+struct Sent {
+    /// Requests without an answer yet.
+    under_way: AtomicU64,
+    term: AtomicU64,
+    /// Index of the last entry.
+    last: AtomicU64,
+}
+
+impl Sent {
+    fn note(&self, request: &AppendEntriesRequest<TypeConfig>) {
+        let before = request.prev_log_id.as_ref().map_or(0, LogId::index);
+        let last = request.entries.last().map_or(before, |entry| entry.log_id.index());
+        self.last.fetch_max(last, Ordering::AcqRel);
+        self.term.store(request.vote.leader_id.term, Ordering::Release);
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 struct Answers {
     node: u64,
     peers: Arc<Peers>,
     incarnation: Incarnation,
-    reader: BufReader<OwnedReadHalf>,
-    under_way: Arc<AtomicU64>,
+    reader: BufReader<ReadHalf<Wire>>,
+    validity: Validity,
+    sent: Arc<Sent>,
     _sending: AbortOnDrop,
 }
 
 impl Answers {
     /// Waits for the next answer: without limit while nothing is asked, then `STREAM_PATIENCE`.
     async fn receive(&mut self) -> io::Result<super::frame::Frame> {
-        let under_way = Arc::clone(&self.under_way);
-        let receiving = receive(&mut self.reader, MAX_ENCODED_BYTES);
-        tokio::pin!(receiving);
+        let receiving = receive(&mut self.reader, ANSWER_BYTES);
+        let ended = self.validity.ended();
+        tokio::pin!(receiving, ended);
         let mut asked_before = false;
         loop {
-            match tokio::time::timeout(STREAM_PATIENCE, &mut receiving).await {
+            let waiting = tokio::time::timeout(STREAM_PATIENCE, &mut receiving);
+            let received = tokio::select! {
+                received = waiting => received,
+                () = &mut ended => return Err(io::ErrorKind::ConnectionAborted.into()),
+            };
+            match received {
                 Ok(frame) => {
-                    under_way.fetch_sub(1, Ordering::AcqRel);
+                    self.sent.under_way.fetch_sub(1, Ordering::AcqRel);
                     return frame;
                 }
                 Err(_) if asked_before => return Err(io::ErrorKind::TimedOut.into()),
-                Err(_) => asked_before = under_way.load(Ordering::Acquire) > 0,
+                Err(_) => asked_before = self.sent.under_way.load(Ordering::Acquire) > 0,
             }
         }
+    }
+
+    /// Refuses an answer that says more than it can know.
+    fn check(&self, answer: &StreamAppendResult<TypeConfig>) -> Result<(), CallError> {
+        let (term, last) = (self.sent.term.load(Ordering::Acquire), self.sent.last.load(Ordering::Acquire));
+        self.peers.believed(self.node, check_accepted(answer, term, last))
     }
 }
 
@@ -191,7 +229,13 @@ async fn next_answer(answers: Option<Answers>) -> Option<(AppendAnswer, Option<A
     if let Some(refusal) = answers.peers.roster().no_member(node, answers.incarnation) {
         return Some((Err(CallError::Refused { refusal }.into()), None));
     }
-    match codec::decode::<StreamAppendResult<TypeConfig>>(&frame.body) {
+    let answer = codec::decode::<StreamAppendResult<TypeConfig>>(&frame.body);
+    if let Ok(answer) = &answer
+        && let Err(error) = answers.check(answer)
+    {
+        return Some((Err(error.into()), None));
+    }
+    match answer {
         Ok(accepted @ Ok(_)) => Some((Ok(accepted), Some(answers))),
         Ok(refused) => Some((Ok(refused), None)),
         Err(error) => Some((broken(error.into()), None)),
@@ -206,7 +250,11 @@ impl RaftNetworkV2<TypeConfig> for Client {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call(Kind::Append, &request, &option).await
+        let answer = self.call(Kind::Append, &request, &option).await?;
+        if let AppendEntriesResponse::HigherVote(vote) = &answer {
+            self.believe(vote, &request.vote)?;
+        }
+        Ok(answer)
     }
 
     fn stream_append<'s, S>(
@@ -236,7 +284,9 @@ impl RaftNetworkV2<TypeConfig> for Client {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call(Kind::Vote, &request, &option).await
+        let answer: VoteResponse<TypeConfig> = self.call(Kind::Vote, &request, &option).await?;
+        self.believe(&answer.vote, &request.vote)?;
+        Ok(answer)
     }
 
     async fn pre_vote(
@@ -244,7 +294,9 @@ impl RaftNetworkV2<TypeConfig> for Client {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call(Kind::PreVote, &request, &option).await
+        let answer: VoteResponse<TypeConfig> = self.call(Kind::PreVote, &request, &option).await?;
+        self.believe(&answer.vote, &request.vote)?;
+        Ok(answer)
     }
 
     async fn transfer_leader(
@@ -264,9 +316,16 @@ impl RaftNetworkV2<TypeConfig> for Client {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let node = self.node;
         let sending = async {
-            let mut connection = self.peers.connect(node, &self.address).await?;
-            match snapshot::send_snapshot(&mut connection.stream, vote, &snapshot).await {
-                Ok(Ok(response)) => Ok(response),
+            let Connection { mut wire, validity, .. } = self.peers.connect(node, &self.address).await?;
+            let sent = tokio::select! {
+                sent = snapshot::send_snapshot(&mut wire, vote, &snapshot) => sent,
+                () = validity.ended() => Err(io::ErrorKind::ConnectionAborted.into()),
+            };
+            match sent {
+                Ok(Ok(response)) => {
+                    let checked = check_answer(&response.vote, vote.leader_id.term);
+                    self.peers.believed(node, checked).map(|()| response)
+                }
                 Ok(Err(reason)) => Err(CallError::Failed { node, reason }),
                 Err(source) => Err(CallError::Broken { node, source }),
             }

@@ -17,8 +17,8 @@ const MAGIC: &[u8; 8] = b"CDRRAFT\n";
 /// A hello or its answer is never longer, in bytes.
 const HELLO_BYTES: usize = 4096;
 
-/// A peer that does not introduce itself within this time is dropped.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A peer that has not proved who it is and introduced itself within this time is dropped.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Hello {
@@ -70,8 +70,14 @@ where
     .await
 }
 
-/// Lets a peer of `cluster` in that wants this node, and says which it is.
-pub(super) async fn admit<S>(stream: &mut S, cluster: &str, roster: &Roster) -> io::Result<Met>
+/// Lets a peer of `cluster` in that wants this node, and says which it is. Where it has shown a certificate, `proved` is
+/// the node that it is for.
+pub(super) async fn admit<S>(
+    stream: &mut S,
+    cluster: &str,
+    roster: &Roster,
+    proved: Option<u64>,
+) -> io::Result<Met>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -87,7 +93,8 @@ where
         }
         let hello: Hello = codec::decode(&frame.body)?;
         let own = roster.introduction(hello.from.node);
-        let misdirected = misdirected(&hello, cluster, own.node);
+        let misdirected =
+            wrong_name(hello.from.node, proved).or_else(|| misdirected(&hello, cluster, own.node));
         if let Some(refusal) = misdirected.or_else(|| roster.objection(&hello.from)) {
             send(stream, Kind::Refused, &refusal).await?;
             return Ok(Err(refusal));
@@ -97,6 +104,12 @@ where
         Ok(Ok(hello.from))
     })
     .await
+}
+
+fn wrong_name(from: u64, proved: Option<u64>) -> Option<Refusal> {
+    let proved = proved.filter(|proved| *proved != from)?;
+    let reason = format!("node {from} shows the certificate of node {proved}");
+    Some(Refusal { node: from, grounds: Grounds::Misdirected, reason })
 }
 
 fn misdirected(hello: &Hello, cluster: &str, own: u64) -> Option<Refusal> {
@@ -124,7 +137,7 @@ mod tests {
     async fn meet(cluster: &str, from: u64, to: u64) -> (io::Result<Met>, io::Result<Met>) {
         let (here, there) = (roster(from), roster(2));
         let (mut near, mut far) = tokio::io::duplex(1 << 16);
-        tokio::join!(introduce(&mut near, cluster, &here, to), admit(&mut far, "c", &there))
+        tokio::join!(introduce(&mut near, cluster, &here, to), admit(&mut far, "c", &there, None))
     }
 
     #[tokio::test]
@@ -147,9 +160,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_certificate_is_for_the_node_that_shows_it() {
+        let (here, there) = (roster(1), roster(2));
+        for (proved, let_in) in [(Some(1), true), (Some(3), false)] {
+            let (mut near, mut far) = tokio::io::duplex(1 << 16);
+            let meeting =
+                tokio::join!(introduce(&mut near, "c", &here, 2), admit(&mut far, "c", &there, proved));
+            assert_eq!(meeting.1.unwrap().is_ok(), let_in);
+            assert_eq!(meeting.0.unwrap().is_ok(), let_in);
+        }
+    }
+
+    #[tokio::test]
     async fn noise_is_refused() {
         let (mut here, mut there) = tokio::io::duplex(1 << 16);
         here.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        assert!(admit(&mut there, "c", &roster(2)).await.is_err());
+        assert!(admit(&mut there, "c", &roster(2), None).await.is_err());
     }
 }

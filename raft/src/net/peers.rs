@@ -1,18 +1,29 @@
 //! Where the other replicas are, and the connections to them.
 
 use super::frame::{Kind, receive, send};
-use super::handshake::introduce;
-use crate::codec::{self, MAX_ENCODED_BYTES};
-use crate::roster::{Introduction, Refusal, Roster};
+use super::handshake::{PATIENCE, introduce};
+use super::places::Lane;
+use super::refusals::{Refusal, Refusals, Refused};
+use super::tls::{Secured, Security, Validity};
+use super::wire::Wire;
+use crate::codec;
+use crate::roster::{Introduction, Refusal as NoPart, Roster};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Connections kept per peer for the next calls.
+/// Connections kept per peer and lane for the next calls.
 const IDLE_CONNECTIONS: usize = 4;
+
+/// Calls of a lane to one peer that are under way at once; more wait.
+pub(super) const CALLS: usize = 32;
+
+/// An answer is never longer, in bytes.
+const ANSWER_BYTES: usize = 1 << 20;
 
 /// Why a call got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +42,7 @@ pub(crate) enum CallError {
     #[error("{refusal}")]
     Refused {
         /// Why.
-        refusal: Refusal,
+        refusal: NoPart,
     },
     /// The connection broke or the answer did not come in time.
     #[error("node {node} does not answer: {source}")]
@@ -51,26 +62,48 @@ pub(crate) enum CallError {
     },
 }
 
+/// An open connection to a peer that has let this node in.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(super) wire: Wire,
+    pub(super) validity: Validity,
+    /// What it said of itself.
+    pub other: Introduction,
+}
+
+type Calls = HashMap<(u64, Lane), Arc<Semaphore>>;
+
 /// The other replicas.
 #[derive(Debug)]
 pub(crate) struct Peers {
     cluster: String,
     roster: Arc<Roster>,
     configured: BTreeMap<u64, String>,
-    idle: Mutex<HashMap<u64, Vec<Connection>>>,
+    security: Arc<Security>,
+    refusals: Arc<Refusals>,
+    calls: Mutex<Calls>,
+    idle: Mutex<HashMap<(u64, Lane), Vec<Connection>>>,
     unreachable: Mutex<HashSet<u64>>,
 }
 
-/// A connection to a replica, and what that said of itself.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    pub stream: TcpStream,
-    pub other: Introduction,
-}
-
 impl Peers {
-    pub(crate) fn new(cluster: String, roster: Arc<Roster>, configured: BTreeMap<u64, String>) -> Self {
-        Self { cluster, roster, configured, idle: Mutex::default(), unreachable: Mutex::default() }
+    pub(crate) fn new(
+        cluster: String,
+        roster: Arc<Roster>,
+        configured: BTreeMap<u64, String>,
+        security: Arc<Security>,
+        refusals: Arc<Refusals>,
+    ) -> Self {
+        Self {
+            cluster,
+            roster,
+            configured,
+            security,
+            refusals,
+            calls: Mutex::default(),
+            idle: Mutex::default(),
+            unreachable: Mutex::default(),
+        }
     }
 
     /// Who may take part.
@@ -78,25 +111,41 @@ impl Peers {
         &self.roster
     }
 
+    /// True if the configuration names the node.
+    pub(crate) fn names(&self, node: u64) -> bool {
+        self.configured.contains_key(&node)
+    }
+
     /// The address of a node: as configured, otherwise as the membership has it.
     pub(crate) fn address(&self, node: u64, in_membership: &str) -> String {
         self.configured.get(&node).map_or_else(|| in_membership.to_owned(), Clone::clone)
     }
 
-    /// Opens a connection, introduces this node and looks at who answers.
+    /// Opens a connection, makes sure whose it is, and introduces this node.
     pub(crate) async fn connect(&self, node: u64, address: &str) -> Result<Connection, CallError> {
-        let connected = async {
-            let mut stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let met = introduce(&mut stream, &self.cluster, &self.roster, node).await?;
-            Ok(met.map(|other| Connection { stream, other }))
-        };
-        let connected: io::Result<Result<Connection, Refusal>> = connected.await;
+        let connected = self.open(node, address).await.map_err(|refused| {
+            let counts = [Refusal::Expired, Refusal::Foreign, Refusal::WrongName, Refusal::PlainText];
+            if counts.contains(&refused.why) {
+                self.refusals.note(refused.why, &address, &refused.error);
+            }
+            refused.error
+        });
         self.note(node, address, connected.as_ref().err());
         match connected {
             Ok(met) => met.map_err(|refusal| CallError::Refused { refusal }),
             Err(source) => Err(CallError::Unreachable { node, address: address.to_owned(), source }),
         }
+    }
+
+    async fn open(&self, node: u64, address: &str) -> Result<Result<Connection, NoPart>, Refused> {
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let secured = tokio::time::timeout(PATIENCE, self.security.connect(tcp, node)).await.map_err(late)?;
+        let Secured { mut wire, validity, .. } = secured?;
+        let met = introduce(&mut wire, &self.cluster, &self.roster, node).await?;
+        wire.lift();
+        Ok(met.map(|other| Connection { wire, validity, other }))
     }
 
     /// Asks and waits for the answer, at most `patience`. Asks again on a new connection if one from
@@ -110,13 +159,18 @@ impl Peers {
         patience: Duration,
     ) -> Result<A, CallError> {
         let call = async {
-            if let Some(connection) = self.take_idle(node)
-                && let Ok(answer) = self.exchange(node, connection, kind, question).await
+            let broken = |source| CallError::Broken { node, source };
+            let lane = Lane::of(kind).ok_or_else(|| broken(io::ErrorKind::InvalidInput.into()))?;
+            let calls = self.calls(node, lane);
+            let _turn: SemaphorePermit<'_> =
+                calls.acquire().await.map_err(|error| broken(io::Error::other(error)))?;
+            if let Some(connection) = self.take_idle(node, lane)
+                && let Ok(answer) = self.exchange((node, lane), connection, kind, question).await
             {
                 return answer;
             }
             let connection = self.connect(node, address).await?;
-            match self.exchange(node, connection, kind, question).await {
+            match self.exchange((node, lane), connection, kind, question).await {
                 Ok(answer) => answer,
                 Err(source) => Err(CallError::Broken { node, source }),
             }
@@ -130,17 +184,17 @@ impl Peers {
     /// The outer error is the connection's; it is kept only after a complete answer.
     async fn exchange<Q: Serialize, A: DeserializeOwned>(
         &self,
-        node: u64,
+        (node, lane): (u64, Lane),
         mut connection: Connection,
         kind: Kind,
         question: &Q,
     ) -> io::Result<Result<A, CallError>> {
-        send(&mut connection.stream, kind, question).await?;
-        let answer = receive(&mut connection.stream, MAX_ENCODED_BYTES).await?;
+        send(&mut connection.wire, kind, question).await?;
+        let answer = receive(&mut connection.wire, ANSWER_BYTES).await?;
         if let Some(refusal) = self.roster.no_member(node, connection.other.incarnation) {
             return Ok(Err(CallError::Refused { refusal }));
         }
-        self.keep_idle(node, connection);
+        self.keep_idle(node, lane, connection);
         match answer.kind {
             Kind::Answer => Ok(Ok(codec::decode(&answer.body)?)),
             Kind::Failed => Ok(Err(CallError::Failed { node, reason: codec::decode(&answer.body)? })),
@@ -148,16 +202,32 @@ impl Peers {
         }
     }
 
-    fn take_idle(&self, node: u64) -> Option<Connection> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&node)?.pop()
+    fn calls(&self, node: u64, lane: Lane) -> Arc<Semaphore> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(calls.entry((node, lane)).or_insert_with(|| Arc::new(Semaphore::new(CALLS))))
     }
 
-    fn keep_idle(&self, node: u64, connection: Connection) {
+    fn take_idle(&self, node: u64, lane: Lane) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.entry(node).or_default();
+        let connections = idle.get_mut(&(node, lane))?;
+        connections.retain(|connection| connection.validity.holds());
+        connections.pop()
+    }
+
+    fn keep_idle(&self, node: u64, lane: Lane, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = idle.entry((node, lane)).or_default();
         if connections.len() < IDLE_CONNECTIONS {
             connections.push(connection);
         }
+    }
+
+    /// Counts an answer of `node` that is refused.
+    pub(super) fn believed(&self, node: u64, checked: Result<(), Refused>) -> Result<(), CallError> {
+        checked.map_err(|refused| {
+            self.refusals.note(refused.why, &format_args!("node {node}"), &refused.error);
+            CallError::Broken { node, source: refused.error }
+        })
     }
 
     /// Logs when a peer goes and when it is back, not every attempt between.

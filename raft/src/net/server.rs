@@ -1,9 +1,15 @@
 //! Answering the other replicas.
 
-use super::frame::{Frame, Kind, invalid, receive, send};
-use super::handshake::admit;
+use super::claims::{self, Append, Here};
+use super::frame::{FRAME_WITHIN, Frame, Kind, invalid, receive_append, receive_as, send};
+use super::handshake::{PATIENCE, admit};
+use super::peers::Peers;
+use super::places::{Lane, Places, Seat};
+use super::refusals::{Refusal, Refusals, Refused};
 use super::snapshot::{Offer, receive_snapshot};
-use crate::codec::{self, MAX_ENCODED_BYTES};
+use super::tls::{Secured, Security, Validity};
+use super::wire::Wire;
+use crate::codec;
 use crate::roster::{Introduction, Roster};
 use crate::state_machine::StateMachine;
 use crate::types::{Raft, TypeConfig};
@@ -11,23 +17,24 @@ use cdr_core::history::Mark;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
-use openraft::raft::AppendEntriesRequest;
-use serde::{Deserialize, Serialize};
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, BufReader};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
 /// A connection on which nobody says anything for this long is closed.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// Connections at once; a cluster of a few replicas needs a dozen.
-const CONNECTIONS: usize = 256;
+/// A connection on which nothing is said after the hello is closed after so long.
+const SILENT: Duration = Duration::from_secs(10);
 
 /// Up to where a read has to see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,27 +59,47 @@ pub(crate) struct Server {
     pub raft: Raft,
     pub state_machine: StateMachine,
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    pub peers: Arc<Peers>,
+    pub security: Arc<Security>,
+    pub refusals: Arc<Refusals>,
     pub receiving: Mutex<()>,
     /// Who answers questions that are not Raft's own.
     pub questions: OnceLock<Answerer>,
 }
 
 /// Answers the questions that the other replicas' owners ask the leader's. What both mean is theirs alone.
-pub type Answerer = Arc<dyn Fn(Vec<u8>) -> BoxFuture<'static, Vec<u8>> + Send + Sync>;
+pub type Answerer = Arc<dyn Fn(Asker, Vec<u8>) -> BoxFuture<'static, Vec<u8>> + Send + Sync>;
+
+/// Whose owner asks a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The replica.
+    pub node: u64,
+    /// True if it has shown a certificate, or is this replica; otherwise it only says so.
+    pub proved: bool,
+}
+
+/// Who is at the other end of a connection.
+struct Peer {
+    asker: Asker,
+    /// What it says of itself.
+    introduction: Introduction,
+    /// Whose places the connection takes: none for those of unknown nodes.
+    place: Option<u64>,
+}
 
 impl Server {
     /// Serves until dropped; then every connection is closed.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
         let mut connections = JoinSet::new();
+        let places = Places::default();
         loop {
-            while connections.len() >= CONNECTIONS {
-                connections.join_next().await;
-            }
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, address)) => {
+                    Ok((tcp, address)) => {
                         let server = Arc::clone(&self);
-                        connections.spawn(async move { server.connection(stream, &address.to_string()).await });
+                        let seat = places.enter(address.ip().to_canonical());
+                        connections.spawn(async move { server.connection(tcp, address, seat).await });
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a connection cannot be accepted");
@@ -84,79 +111,163 @@ impl Server {
         }
     }
 
-    async fn connection(&self, mut stream: TcpStream, address: &str) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, address, "no TCP_NODELAY");
+    async fn connection(&self, tcp: TcpStream, address: SocketAddr, seat: Seat) {
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, %address, "no TCP_NODELAY");
         }
-        let peer = match admit(&mut stream, &self.cluster, &self.roster).await {
-            Ok(Ok(peer)) => peer,
-            Ok(Err(refusal)) => {
-                tracing::warn!(%refusal, address, "a connection to the Raft port was refused");
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(%error, address, "a connection to the Raft port was refused");
-                return;
+        let seat = Arc::new(seat);
+        let served = async {
+            let late = |_| Refused::new(Refusal::Late, "it has not proved who it is in time");
+            let admitted = tokio::time::timeout(PATIENCE, self.admit(tcp)).await.map_err(late).flatten();
+            match admitted {
+                Ok((wire, peer, validity)) => self.serve_peer(wire, peer, validity, &seat).await,
+                Err(refused) => self.refusals.note(refused.why, &address, &refused.error),
             }
         };
-        let (reader, writer) = stream.into_split();
-        let reader = BufReader::with_capacity(64 << 10, reader);
-        if let Err(error) = self.answer_all(&peer, reader, writer).await {
-            tracing::debug!(%error, peer = peer.node, address, "a connection ended");
+        tokio::select! {
+            () = served => {}
+            () = seat.given_away() => tracing::debug!(%address, "a connection gave way to another"),
         }
     }
 
-    /// Answers until the connection ends, or until the peer is no longer who the membership means.
-    async fn answer_all(
-        &self,
-        peer: &Introduction,
-        mut reader: BufReader<OwnedReadHalf>,
-        mut writer: OwnedWriteHalf,
-    ) -> io::Result<()> {
-        loop {
-            let frame = match tokio::time::timeout(IDLE, receive(&mut reader, MAX_ENCODED_BYTES)).await {
-                Ok(frame) => frame?,
-                Err(_) => return Ok(()),
-            };
-            self.check(peer)?;
-            match frame.kind {
-                Kind::OpenStream => return self.answer_stream(peer, reader, writer).await,
-                Kind::SnapshotOffer => {
-                    let mut stream = tokio::io::join(&mut reader, &mut writer);
-                    self.take_snapshot(&mut stream, codec::decode(&frame.body)?).await?;
+    async fn admit(&self, tcp: TcpStream) -> Result<(Wire, Peer, Validity), Refused> {
+        let Secured { mut wire, node: proved, validity } = self.security.accept(tcp).await?;
+        let met = admit(&mut wire, &self.cluster, &self.roster, proved).await?;
+        let introduction = met.map_err(|refusal| {
+            let is_other = proved.is_some_and(|proved| proved != refusal.node);
+            let why = if is_other { Refusal::WrongName } else { Refusal::Hello };
+            Refused::new(why, refusal.reason)
+        })?;
+        wire.lift();
+        let node = introduction.node;
+        let asker = Asker { node, proved: proved.is_some() };
+        let place = Some(node).filter(|node| self.knows(*node));
+        Ok((wire, Peer { asker, introduction, place }, validity))
+    }
+
+    /// True if the configuration or the membership names the node.
+    fn knows(&self, node: u64) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        self.peers.names(node) || metrics.membership_config.membership().get_node(&node).is_some()
+    }
+
+    async fn serve_peer(&self, wire: Wire, peer: Peer, validity: Validity, seat: &Arc<Seat>) {
+        let node = peer.asker.node;
+        seat.proved(peer.place);
+        tokio::select! {
+            ended = self.answer_all(wire, &peer, seat) => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, node, "a connection ended");
                 }
-                _ => self.answer(&frame, &mut writer).await?,
             }
+            () = validity.ended() => tracing::debug!(node, "a connection ended with its certificate"),
+        }
+    }
+
+    async fn answer_all(&self, wire: Wire, peer: &Peer, seat: &Arc<Seat>) -> io::Result<()> {
+        let (reader, mut writer) = tokio::io::split(wire);
+        let mut reader = BufReader::with_capacity(64 << 10, reader);
+        let Some(mut frame) = next_frame(&mut reader, SILENT).await? else { return Ok(()) };
+        let lane = Lane::of(frame.kind);
+        let lane = lane.ok_or_else(|| invalid(format!("{:?} is not a question", frame.kind)))?;
+        seat.choose(peer.place, lane);
+        self.check(peer)?;
+        match lane {
+            Lane::Entries => return self.answer_stream(reader, writer, peer, seat).await,
+            Lane::Snapshots => {
+                let mut stream = tokio::io::join(&mut reader, &mut writer);
+                return self.take_snapshot(&mut stream, codec::decode(&frame.body)?, peer, seat).await;
+            }
+            Lane::Elections | Lane::Reads | Lane::Questions => {}
+        }
+        loop {
+            self.answer(&frame, &mut writer, peer, seat).await?;
+            let Some(next) = next_frame(&mut reader, IDLE).await? else { return Ok(()) };
+            if Lane::of(next.kind) != Some(lane) {
+                return Err(invalid(format!("{:?} on a connection for {lane:?}", next.kind)));
+            }
+            self.check(peer)?;
+            frame = next;
         }
     }
 
     /// Ends a connection whose peer is no longer who the membership means, or on which this replica has nothing more
     /// to say: the next handshake tells why.
-    fn check(&self, peer: &Introduction) -> io::Result<()> {
-        let refusal = self.roster.standing_objection(peer);
+    fn check(&self, peer: &Peer) -> io::Result<()> {
+        let refusal = self.roster.standing_objection(&peer.introduction);
         refusal.map_or(Ok(()), |refusal| Err(invalid(refusal.reason)))
     }
 
-    async fn answer(&self, frame: &Frame, writer: &mut OwnedWriteHalf) -> io::Result<()> {
-        let body = &frame.body;
+    /// Answers a question, unless it says what it must not: then the connection ends.
+    async fn answer(
+        &self,
+        frame: &Frame,
+        writer: &mut WriteHalf<Wire>,
+        peer: &Peer,
+        seat: &Seat,
+    ) -> io::Result<()> {
+        let (body, node) = (&frame.body, peer.asker.node);
         match frame.kind {
-            Kind::Append => reply(writer, self.raft.append_entries(codec::decode(body)?).await).await,
-            Kind::Vote => reply(writer, self.raft.vote(codec::decode(body)?).await).await,
-            Kind::PreVote => reply(writer, self.raft.pre_vote(codec::decode(body)?).await).await,
-            Kind::TransferLeader => {
-                reply(writer, self.raft.handle_transfer_leader(codec::decode(body)?).await).await
+            Kind::Append => {
+                let append: Append = self
+                    .checked(writer, body, node, |append, here| claims::check_append(append, node, here))
+                    .await?;
+                seat.heard();
+                reply(writer, self.raft.append_entries(append.into()).await).await
             }
-            Kind::ReadIndex => reply(writer, self.read_index().await).await,
-            Kind::Ask => reply(writer, self.ask(codec::decode(body)?).await).await,
-            Kind::Clock => send(writer, Kind::Answer, &(self.clock)()).await,
-            kind => Err(invalid(format!("{kind:?} is not a question"))),
+            Kind::Vote | Kind::PreVote => {
+                let request: VoteRequest<TypeConfig> = self
+                    .checked(writer, body, node, |request, here| claims::check_vote(request, node, here))
+                    .await?;
+                seat.heard();
+                match frame.kind {
+                    Kind::Vote => reply(writer, self.raft.vote(request).await).await,
+                    _ => reply(writer, self.raft.pre_vote(request).await).await,
+                }
+            }
+            Kind::TransferLeader => {
+                let request: TransferLeaderRequest<TypeConfig> = self
+                    .checked(writer, body, node, |request, here| claims::check_transfer(request, node, here))
+                    .await?;
+                seat.heard();
+                reply(writer, self.raft.handle_transfer_leader(request).await).await
+            }
+            kind => {
+                seat.heard();
+                match kind {
+                    Kind::ReadIndex => reply(writer, self.read_index().await).await,
+                    Kind::Ask => reply(writer, self.ask(peer.asker, codec::decode(body)?).await).await,
+                    Kind::Clock => reply(writer, Ok::<_, io::Error>((self.clock)())).await,
+                    kind => Err(invalid(format!("{kind:?} is not a question"))),
+                }
+            }
+        }
+    }
+
+    /// Decodes a message to Raft, and refuses it if `check` does.
+    async fn checked<W: AsyncWrite + Unpin, T: DeserializeOwned>(
+        &self,
+        writer: &mut W,
+        body: &[u8],
+        node: u64,
+        check: impl FnOnce(&T, &Here) -> Result<(), Refused>,
+    ) -> io::Result<T> {
+        let message = codec::decode(body)?;
+        match check(&message, &here(&self.raft)) {
+            Ok(()) => Ok(message),
+            Err(refused) => {
+                self.refusals.note(refused.why, &format_args!("node {node}"), &refused.error);
+                reply(writer, Err::<(), _>(&refused.error)).await?;
+                Err(refused.error)
+            }
         }
     }
 
     /// What this replica's owner answers.
-    pub(crate) async fn ask(&self, question: Vec<u8>) -> Result<Vec<u8>, String> {
+    pub(crate) async fn ask(&self, asker: Asker, question: Vec<u8>) -> Result<Vec<u8>, String> {
         let answerer = self.questions.get().ok_or("this replica answers no questions yet")?;
-        Ok(answerer(question).await)
+        Ok(answerer(asker, question).await)
     }
 
     /// The read index of a leader whose leadership a quorum has just confirmed.
@@ -175,27 +286,45 @@ impl Server {
 
     async fn answer_stream(
         &self,
-        peer: &Introduction,
-        reader: BufReader<OwnedReadHalf>,
-        mut writer: OwnedWriteHalf,
+        reader: BufReader<ReadHalf<Wire>>,
+        mut writer: WriteHalf<Wire>,
+        peer: &Peer,
+        seat: &Arc<Seat>,
     ) -> io::Result<()> {
-        let (roster, peer) = (Arc::clone(&self.roster), peer.clone());
-        let requests = stream::unfold(reader, next_request).take_while(move |_| {
-            let refused = roster.standing_objection(&peer).is_some();
-            async move { !refused }
-        });
-        let requests = Box::pin(requests);
-        let mut answers = Box::pin(self.raft.stream_append(requests));
+        let refused = Arc::new(OnceLock::new());
+        // Raft reads in a task of its own, which must not outlive the connection.
+        let (_connection, gone) = watch::channel(());
+        let appends = Appends {
+            reader,
+            raft: self.raft.clone(),
+            roster: Arc::clone(&self.roster),
+            introduction: peer.introduction.clone(),
+            refusals: Arc::clone(&self.refusals),
+            node: peer.asker.node,
+            seat: Arc::clone(seat),
+            refused: Arc::clone(&refused),
+            gone,
+        };
+        let mut answers = Box::pin(self.raft.stream_append(stream::unfold(appends, Appends::next)));
         while let Some(answer) = answers.next().await {
             reply(&mut writer, answer).await?;
         }
-        Ok(())
+        match refused.get() {
+            Some(reason) => reply(&mut writer, Err::<(), _>(reason)).await,
+            None => Ok(()),
+        }
     }
 
-    async fn take_snapshot<S>(&self, stream: &mut S, offer: Offer) -> io::Result<()>
+    async fn take_snapshot<S>(&self, stream: &mut S, offer: Offer, peer: &Peer, seat: &Seat) -> io::Result<()>
     where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin,
     {
+        let node = peer.asker.node;
+        if let Err(refused) = claims::check_snapshot(&offer.vote, &offer.meta, node, &here(&self.raft)) {
+            self.refusals.note(refused.why, &format_args!("node {node}"), &refused.error);
+            return reply(stream, Err::<(), _>(refused.error)).await;
+        }
+        seat.heard();
         let Ok(_one_at_a_time) = self.receiving.try_lock() else {
             return send(stream, Kind::Failed, &"another snapshot is being received".to_owned()).await;
         };
@@ -215,31 +344,74 @@ impl Server {
     }
 }
 
-async fn reply<W, T, E>(writer: &mut W, result: Result<T, E>) -> io::Result<()>
-where
-    W: tokio::io::AsyncWrite + Unpin,
-    T: Serialize,
-    E: std::fmt::Display,
-{
-    match result {
-        Ok(value) => send(writer, Kind::Answer, &value).await,
-        Err(error) => send(writer, Kind::Failed, &error.to_string()).await,
+/// How far this replica is.
+fn here(raft: &Raft) -> Here {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let (term, committed) = (metrics.current_term, metrics.local_committed);
+    Here { term, is_empty: term == 0 && metrics.last_log_index.is_none(), committed }
+}
+
+/// The next question; none if nobody asks for `idle`.
+async fn next_frame<R: AsyncRead + Unpin>(reader: &mut R, idle: Duration) -> io::Result<Option<Frame>> {
+    match tokio::time::timeout(idle, receive_as(reader, Kind::limit)).await {
+        Ok(frame) => frame.map(Some),
+        Err(_) => Ok(None),
     }
 }
 
-async fn next_request<R: AsyncReadExt + Unpin>(
-    mut reader: R,
-) -> Option<(AppendEntriesRequest<TypeConfig>, R)> {
-    let frame = tokio::time::timeout(IDLE, receive(&mut reader, MAX_ENCODED_BYTES)).await.ok()?.ok()?;
-    if frame.kind != Kind::Append {
-        tracing::warn!(kind = ?frame.kind, "not an append in a stream of appends");
-        return None;
-    }
-    match codec::decode(&frame.body) {
-        Ok(request) => Some((request, reader)),
-        Err(error) => {
-            tracing::warn!(%error, "an append cannot be decoded");
-            None
+async fn reply<W, T, E>(writer: &mut W, result: Result<T, E>) -> io::Result<()>
+where
+    W: AsyncWrite + Unpin,
+    T: Serialize,
+    E: std::fmt::Display,
+{
+    let sending = async {
+        match result {
+            Ok(value) => send(writer, Kind::Answer, &value).await,
+            Err(error) => send(writer, Kind::Failed, &error.to_string()).await,
         }
+    };
+    tokio::time::timeout(FRAME_WITHIN, sending).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// The appends of a stream.
+struct Appends {
+    reader: BufReader<ReadHalf<Wire>>,
+    raft: Raft,
+    roster: Arc<Roster>,
+    introduction: Introduction,
+    refusals: Arc<Refusals>,
+    node: u64,
+    seat: Arc<Seat>,
+    /// Why the last one was refused.
+    refused: Arc<OnceLock<String>>,
+    /// Closed when the connection is.
+    gone: watch::Receiver<()>,
+}
+
+impl Appends {
+    async fn next(mut self) -> Option<(AppendEntriesRequest<TypeConfig>, Self)> {
+        let frame = tokio::select! {
+            frame = tokio::time::timeout(IDLE, receive_append(&mut self.reader)) => frame.ok()?.ok()?,
+            _ = self.gone.changed() => return None,
+        };
+        let append: Append = match codec::decode(&frame.body) {
+            Ok(append) => append,
+            Err(error) => {
+                tracing::warn!(%error, node = self.node, "an append cannot be decoded");
+                return None;
+            }
+        };
+        if let Err(refused) = claims::check_append(&append, self.node, &here(&self.raft)) {
+            self.refusals.note(refused.why, &format_args!("node {}", self.node), &refused.error);
+            let _ = self.refused.set(refused.error.to_string());
+            return None;
+        }
+        if self.roster.standing_objection(&self.introduction).is_some() {
+            return None;
+        }
+        self.seat.heard();
+        Some((append.into(), self))
     }
 }

@@ -1,7 +1,7 @@
 //! Questions that a replica's owner asks the leader's, over the connections that Raft uses.
 
 use super::{Node, ReadError};
-use crate::net::{Answerer, Kind};
+use crate::net::{Answerer, Asker, Kind};
 use futures::future::join_all;
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ impl Node {
         let unavailable = |reason: String| ReadError::Unavailable { reason };
         let (leader, address) = self.leader().ok_or_else(|| unavailable("no leader is known".to_owned()))?;
         if leader == self.node_id() {
-            return self.0.server.ask(question).await.map_err(unavailable);
+            let asker = Asker { node: leader, proved: true };
+            return self.0.server.ask(asker, question).await.map_err(unavailable);
         }
         let asked = self.0.peers.call(leader, &address, Kind::Ask, &question, patience);
         asked.await.map_err(|error| unavailable(error.to_string()))

@@ -2,6 +2,7 @@
 
 use super::error::StartError;
 use super::policy::LogLimits;
+use crate::net::Credentials;
 use openraft::{Config, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -46,6 +47,9 @@ pub struct NodeConfig {
     pub log_keep_entries: u64,
     /// The node's clock, in milliseconds since the Unix epoch, as the other replicas get to see it.
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// What this replica shows the others and whom it believes; without it, replicas talk in plain text, and on
+    /// loopback addresses only.
+    pub credentials: Option<Arc<Credentials>>,
     /// Sync the log before anything is acknowledged. Without it an acknowledged command survives the
     /// crash of a process, not that of a machine.
     pub fsync: bool,
@@ -78,6 +82,7 @@ impl NodeConfig {
             snapshot_every_bytes: 1 << 30,
             log_keep_entries: 2_000,
             clock,
+            credentials: None,
             fsync: true,
         }
     }

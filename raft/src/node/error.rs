@@ -2,6 +2,7 @@
 
 use crate::identity::IdentityError;
 use crate::log::LogError;
+use crate::net::CredentialsError;
 use crate::snapshot::SnapshotError;
 use std::io;
 use std::net::SocketAddr;
@@ -32,6 +33,9 @@ pub enum StartError {
     /// The settings contradict each other.
     #[error("the Raft settings are not possible: {0}")]
     Config(String),
+    /// Certificates can't be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// openraft refused.
     #[error("Raft cannot start: {0}")]
     Raft(String),

@@ -4,6 +4,7 @@ use super::Node;
 use openraft::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 /// Numbers for the outside. Indexes are those of the Raft log, 0 for none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,6 +55,10 @@ pub struct NodeMetrics {
     pub log_file_reads: u64,
     /// Log writes refused for lack of space.
     pub refused_writes: u64,
+    /// Peers and messages refused since the start, by reason.
+    pub refused_peers: Vec<(&'static str, u64)>,
+    /// When this replica's certificate for the others ends, if it has one.
+    pub certificate_ends: Option<SystemTime>,
     /// Why no commands are taken, if so.
     pub restricted: Option<String>,
     /// Why this replica stopped, if it did.
@@ -97,6 +102,8 @@ impl Node {
             log_cache_reads: stats.cache_reads(),
             log_file_reads: stats.file_reads(),
             refused_writes: stats.refused_writes(),
+            refused_peers: self.0.server.refusals.counts(),
+            certificate_ends: self.0.security.ends(),
             restricted: self.restriction(),
             failure: self.failure(),
         }

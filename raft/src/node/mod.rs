@@ -40,7 +40,7 @@ use crate::failure::Failure;
 use crate::identity::{self, IdentityError, Incarnation};
 use crate::log::{LogError, LogOptions, LogStore, incarnation_of};
 use crate::machine::Machine;
-use crate::net::{Network, Peers, Server};
+use crate::net::{Credentials, CredentialsError, Network, Peers, Refusals, Security, Server};
 use crate::restriction::{Cause, Restrictions};
 use crate::roster::{Alarm, Roster};
 use crate::runtime::blocking;
@@ -66,6 +66,7 @@ struct Inner {
     peers: Arc<Peers>,
     server: Arc<Server>,
     roster: Arc<Roster>,
+    security: Arc<Security>,
     failure: Failure,
     applied: watch::Receiver<Option<LogId>>,
     leadership: watch::Receiver<Leadership>,
@@ -92,6 +93,7 @@ impl Node {
         let address =
             listener.local_addr().map_err(|source| StartError::Bind { address: config.listen, source })?;
         let raft_config = config.for_openraft()?;
+        let security = Arc::new(secure(&config, address)?);
         let failure = Failure::default();
         let Stores { log, state_machine, incarnation } =
             blocking(|| open_stores(&config, machine, &failure))?;
@@ -105,7 +107,14 @@ impl Node {
             state_machine.clone(),
             failure.clone(),
         ));
-        let peers = Arc::new(Peers::new(config.cluster.clone(), roster.clone(), config.peers.clone()));
+        let refusals = Arc::new(Refusals::default());
+        let peers = Arc::new(Peers::new(
+            config.cluster.clone(),
+            Arc::clone(&roster),
+            config.peers.clone(),
+            Arc::clone(&security),
+            Arc::clone(&refusals),
+        ));
         let network = Network(Arc::clone(&peers));
         let raft = Raft::new(config.node_id, raft_config, network, log.clone(), state_machine.clone())
             .await
@@ -117,6 +126,9 @@ impl Node {
             raft: raft.clone(),
             state_machine: state_machine.clone(),
             clock: Arc::clone(&config.clock),
+            peers: Arc::clone(&peers),
+            security: Arc::clone(&security),
+            refusals,
             receiving: tokio::sync::Mutex::new(()),
             questions: OnceLock::new(),
         });
@@ -134,6 +146,7 @@ impl Node {
             peers,
             server,
             roster,
+            security,
             failure,
             leadership,
         }));
@@ -216,6 +229,12 @@ impl Node {
         self.0.failure.reason().map(str::to_owned)
     }
 
+    /// Shows other certificates, and believes other authorities, from now on; connections that stand are made anew. If
+    /// they can't be used, those in use stay.
+    pub fn exchange_credentials(&self, credentials: &Credentials) -> Result<(), CredentialsError> {
+        self.0.security.exchange(credentials)
+    }
+
     /// Begins a cluster with the configured peers as voters, once all of them answer; waits for them without limit.
     /// Exactly one replica may do this: empty ones vote for anybody. Does nothing where this replica was part of a
     /// cluster before. Returns true if this call began it.
@@ -240,6 +259,12 @@ impl Node {
     /// do better.
     pub fn stands_still(&self) -> bool {
         self.0.restrictions.holds(Cause::LostCommits)
+    }
+
+    /// Who this replica is to others.
+    #[cfg(test)]
+    pub(crate) fn roster(&self) -> &Arc<Roster> {
+        &self.0.roster
     }
 
     /// What names this replica's data directory.
@@ -268,6 +293,17 @@ impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Node").field("node_id", &self.node_id()).field("address", &self.0.address).finish()
     }
+}
+
+/// How connections are secured; without credentials, nobody but this machine's own addresses may be listened to.
+fn secure(config: &NodeConfig, address: SocketAddr) -> Result<Security, StartError> {
+    let security = Security::new(config.cluster.clone(), config.node_id, config.credentials.as_deref())?;
+    if security.is_plain() && !address.ip().to_canonical().is_loopback() {
+        let reason =
+            format!("replicas talk in plain text on loopback addresses only: {address} needs certificates");
+        return Err(StartError::Config(reason));
+    }
+    Ok(security)
 }
 
 struct Stores {
