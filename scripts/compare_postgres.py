@@ -42,7 +42,7 @@ CREATE TABLE outbox (id bigint PRIMARY KEY, subject text NOT NULL, payload text 
 OPERATORS = ["AWCC", "MTN_AF", "ETS", "ROSHAN", "SALAAM", "INTL_IN", "INTL_OUT"]
 
 # Commits of all connections together, by rows per commit.
-COMMITS = {1: 6000, 100: 1500, 1000: 300}
+COMMITS = {1: 24000, 100: 1500, 1000: 300}
 # At least so many of each connection.
 FEWEST_COMMITS = 10
 
