@@ -5,7 +5,7 @@
 mod common;
 
 use cdr_mediation::tap::{TraceEvent, TraceHead, TraceReader, TraceWriter};
-use common::dev::{Dev, free_ports, receipts};
+use common::dev::{Dev, free_ports, receipts, verify_alone};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -168,7 +168,7 @@ fn says_what_a_check_lacks(dev: &Dev, name: &str, dir: &Path) {
     std::fs::write(&keys, dev.get("/v1/cdr/keys").unwrap().to_string()).unwrap();
     let (keys, root) = (keys.to_str().unwrap(), root.to_str().unwrap());
     let check = |arguments: &[&str]| {
-        let output = dev.verify_alone(&copy.join(name), arguments);
+        let output = verify_alone(&copy.join(name), arguments);
         let said = [&output.stdout[..], &output.stderr].concat();
         (output.status.code(), String::from_utf8(said).unwrap())
     };

@@ -146,12 +146,11 @@ pub async fn run(settings: &RegulatorSettings, proposer: &Proposer) -> Result<()
             continue;
         }
         let count = rows.len();
-        match proposer.append_rows("config", rows).await? {
-            Reply::Rejected(rejection) => {
-                tracing::error!(severity = "SEV2", %rejection, "changed settings can't be recorded");
-                tokio::time::sleep(REFUSED_PAUSE).await;
-            }
-            _ => tracing::info!(count, "the ledger has the settings in force"),
+        if let Reply::Rejected(rejection) = proposer.append_rows("config", rows).await? {
+            tracing::error!(severity = "SEV2", %rejection, "changed settings can't be recorded");
+            tokio::time::sleep(REFUSED_PAUSE).await;
+        } else {
+            tracing::info!(count, "the ledger has the settings in force");
         }
     }
 }

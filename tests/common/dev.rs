@@ -60,13 +60,6 @@ impl Dev {
         self.data.join("root.pub")
     }
 
-    /// `verify-export` of a file with nothing but these arguments.
-    pub fn verify_alone(&self, file: &Path, arguments: &[&str]) -> Output {
-        let mut command = Command::new(BINARY);
-        command.arg("verify-export").arg("--schemas").arg(Path::new(HERE).join("tap-schemas"));
-        command.args(arguments).arg(file).output().unwrap()
-    }
-
     /// What the first replica answers; none if it does not answer with success.
     pub fn get(&self, path: &str) -> Option<Value> {
         let token = std::fs::read_to_string(self.data.join("dev-token")).ok()?;
@@ -130,4 +123,11 @@ pub fn receipts(file: &Path, day: &str, records: u64, seed: u64) {
     let arguments = ["generate", "--day", day, "--seed", &seed, "--records", &records];
     let out = File::create(file).unwrap();
     assert!(Command::new(BINARY).args(arguments).stdout(out).status().unwrap().success());
+}
+
+/// `verify-export` of a file with nothing but these arguments.
+pub fn verify_alone(file: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(BINARY);
+    command.arg("verify-export").arg("--schemas").arg(Path::new(HERE).join("tap-schemas"));
+    command.args(arguments).arg(file).output().unwrap()
 }

@@ -141,6 +141,6 @@ async fn a_refusal_is_kept_with_the_attempt_and_what_waits_behind_it_is_named() 
     assert_eq!(behind(proposer, &known), Vec::<String>::new());
     settlement.pass_hour().await;
     let later = settlement.tap_file().await;
-    assert_eq!(behind(proposer, &known), [later.pins.file_name.clone()]);
+    assert_eq!(behind(proposer, &known), std::slice::from_ref(&later.pins.file_name));
     assert_eq!(first_of_each(proposer).iter().map(|first| first.id).collect::<Vec<_>>(), [file.id]);
 }
