@@ -3,7 +3,7 @@
 //! Every replica reads its own configuration, so each records what is in force on itself, under a name of its own
 //! (`node.<id>.<section>.<key>`). A change waits here until a leader has taken it; a restart forgets what waits.
 
-use crate::acts::{Act, ActError, Desk, NodeSetting, Origin, PATIENCE, Wish};
+use crate::acts::{Act, Desk, NodeSetting, Origin, PATIENCE, Wish};
 use cdr_core::hash::{sha256, to_hex};
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -65,7 +65,7 @@ async fn record(desk: &Desk, setting: NodeSetting) {
     loop {
         match desk.perform(&act, PATIENCE).await {
             Ok(_) => return tracing::info!(setting = name, "the ledger has the changed setting"),
-            Err(error @ (ActError::NotLeader { .. } | ActError::Unconfirmed { .. })) => {
+            Err(error) if error.may_pass() => {
                 tracing::warn!(%error, setting = name, "nobody has recorded the changed setting yet");
                 tokio::time::sleep(RETRY_PAUSE).await;
             }

@@ -71,6 +71,8 @@ pub struct Replica {
 
 /// Threads of Raft's own runtime.
 const RAFT_THREADS: usize = 2;
+/// The part of `storage.min_free_mb` that is left for what the log holds when it takes no more.
+const RESERVE: u64 = 4;
 /// How long a stop waits for the relay to let go of store and bus.
 const RELAY_ENDS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -351,9 +353,15 @@ fn node_config(config: &Config, clock: &Clock) -> anyhow::Result<NodeConfig> {
     node.heartbeat_ms = cluster.heartbeat_ms;
     node.election_min_ms = cluster.election_min_ms;
     node.election_max_ms = cluster.election_max_ms;
+    node.min_free_bytes = min_free_bytes(&config.storage);
     // Ingest alone may use all that it is configured to; the other workers come on top.
     node.max_in_flight = config.ingest.in_flight as usize + 8;
     Ok(node)
+}
+
+/// Free space below which commands are refused.
+fn min_free_bytes(storage: &config::Storage) -> u64 {
+    storage.min_free_mb << 20
 }
 
 fn store_options(storage: &config::Storage) -> StoreOptions {
@@ -361,6 +369,8 @@ fn store_options(storage: &config::Storage) -> StoreOptions {
         block_cache_bytes: (storage.block_cache_mb as usize) << 20,
         write_buffer_bytes: (storage.write_buffer_mb as usize) << 20,
         dedup_filter_bytes: (storage.dedup_filter_mb as usize) << 20,
+        // Commands are refused long before, so that what is in the log finds room here.
+        min_free_bytes: min_free_bytes(storage) / RESERVE,
         ..StoreOptions::default()
     }
 }

@@ -1,5 +1,5 @@
 //! What a replica does when it takes no commands, because its disk is full or somebody said so: if it leads, it hands
-//! leadership to another; and it has the ledger told, when that began and when it was over.
+//! leadership to another that takes them, or goes on leading, for reads, where there is none; and it has the ledger told, when that began and when it was over.
 //!
 //! It can't commit anything itself then. The leader's desk takes what it has to tell like any other act, under a key of
 //! the replica's start, the episode and its state: however often it is told, it is one row. Where the whole cluster
@@ -8,11 +8,11 @@
 
 mod episode_file;
 
-use crate::acts::{Act, ActError, Desk, Origin, PATIENCE, Wish};
+use crate::acts::{Act, Desk, Origin, PATIENCE, Wish};
 use crate::clock::Clock;
 use cdr_core::Millis;
 use cdr_core::hash::{sha256, to_hex};
-use cdr_raft::{Leadership, Node, RestrictionChange};
+use cdr_raft::{Node, RestrictionChange};
 use episode_file::{EpisodeFile, OpenEpisode};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -65,16 +65,17 @@ async fn open(dir: PathBuf) -> Option<(Arc<EpisodeFile>, Option<OpenEpisode>)> {
     }
 }
 
-/// Hands leadership over while this replica leads and takes no commands, unless no other one could take any.
+/// Hands leadership over while this replica leads and takes no commands, but another one does.
 async fn give_way(node: &Node) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(reason) = node.restriction() else { continue };
-        let leads = matches!(*node.leadership().borrow(), Leadership::Leader { .. });
-        if leads && !node.stands_still() {
-            tracing::warn!(reason, "this leader takes no commands: another one shall lead");
-            if let Err(error) = node.step_down().await {
-                tracing::warn!(%error, "nobody can lead instead");
+        if node.leads() {
+            match node.hand_over().await {
+                Ok(true) => tracing::warn!(reason, "this leader takes no commands: another one shall lead"),
+                // It is asked again soon: the others may not have told yet.
+                Ok(false) => continue,
+                Err(error) => tracing::warn!(%error, "nobody can lead instead"),
             }
             tokio::time::sleep(ELECTION).await;
         }
@@ -125,7 +126,7 @@ impl Teller {
         loop {
             match self.desk.perform_anywhere(act, PATIENCE).await {
                 Ok(_) => return,
-                Err(error @ (ActError::NotLeader { .. } | ActError::Unconfirmed { .. })) => {
+                Err(error) if error.may_pass() => {
                     tracing::warn!(%error, "nobody has taken yet that this replica's restriction changed");
                 }
                 Err(error) => {

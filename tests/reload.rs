@@ -51,6 +51,30 @@ fn recorded(changes: &std::sync::mpsc::Receiver<Value>, jwks: &Path, drop: &Path
 }
 
 #[test]
+fn one_replica_as_shipped_still_takes_what_it_is_told_after_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
+    let mut replica = Single::as_shipped(dir.path(), issuer.jwks_path());
+    replica.start();
+    wait_until("it leads a ledger", 60, || replica.figure("cdr_rows").is_some_and(|rows| rows > 0.0));
+    let ready = || {
+        let answer = ureq::get(&replica.url("/health/ready")).call().unwrap();
+        let body: Value = serde_json::from_reader(answer.into_body().into_reader()).unwrap();
+        (body["status"].clone(), body["role"].clone(), replica.figure("cdr_raft_is_leader"))
+    };
+    let leads = ("ready".into(), "Leader".into(), Some(1.0));
+    assert_eq!(ready(), leads);
+    // Nobody renews its lease, which would have ended after two seconds.
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(ready(), leads);
+    let rows = replica.figure("cdr_rows").unwrap();
+    replica.edit(|text| text + "\n[observability]\nlog_level = \"warn\"\n");
+    replica.hang_up();
+    wait_until("the row of what changed", 10, || replica.figure("cdr_rows").is_some_and(|now| now > rows));
+    assert_eq!(ready(), leads);
+}
+
+#[test]
 fn sighup_reads_token_keys_and_the_log_filter_again() {
     let dir = tempfile::tempdir().unwrap();
     let other_dir = tempfile::tempdir().unwrap();

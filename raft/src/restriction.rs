@@ -4,6 +4,7 @@
 //! commit that it is, so its changes wait here, in order, until their owner has told them; a restart ends the episode
 //! and forgets them.
 
+use crate::net::Room;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -21,6 +22,10 @@ pub(crate) enum Cause {
     Log,
     /// There is no space for the state.
     State,
+    /// There is less space than commands are taken with.
+    Space,
+    /// There is on the disks of too many others.
+    Quorum,
     /// Somebody said so.
     Order,
     /// Another replica reports that committed entries were lost.
@@ -76,6 +81,17 @@ impl Restrictions {
 
     pub(crate) fn holds(&self, cause: Cause) -> bool {
         self.state().causes.contains_key(&cause)
+    }
+
+    /// What a leader has to know.
+    pub(crate) fn room(&self) -> Room {
+        let causes = &self.state().causes;
+        Room { takes_commands: causes.is_empty(), has_room: !causes.contains_key(&Cause::Space) }
+    }
+
+    /// True if another replica could take commands where this one does not.
+    pub(crate) fn is_own(&self) -> bool {
+        self.state().causes.keys().any(|cause| *cause != Cause::Quorum)
     }
 
     /// The oldest change that nobody was told of.

@@ -3,13 +3,63 @@
 
 mod common;
 
-use cdr_raft::{AdminError, Leadership, NodeConfig, ProposeError, ReadError, Reply, StartError};
+use cdr_raft::{AdminError, Leadership, Node, NodeConfig, ProposeError, ReadError, Reply, StartError};
 use common::cluster::{Cluster, eventually};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 fn usual(_: &mut NodeConfig) {}
+
+/// The time-outs that are shipped, instead of the shorter ones of other tests.
+fn shipped(config: &mut NodeConfig) {
+    let peers = config.peers.clone();
+    let usual = NodeConfig::new(1, "shipped", "unused", config.listen, peers, config.clock.clone());
+    config.heartbeat_ms = usual.heartbeat_ms;
+    config.election_min_ms = usual.election_min_ms;
+    config.election_max_ms = usual.election_max_ms;
+}
+
+/// A replica leads for three times as long as a lease lasts, idle, and says so of itself.
+async fn leads_on(node: &Node) {
+    let mut leadership = node.leadership();
+    assert!(matches!(&*leadership.borrow_and_update(), Leadership::Leader { .. }), "{leadership:?}");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(6), leadership.changed()).await.is_err(),
+        "{leadership:?}"
+    );
+    let metrics = node.metrics();
+    assert_eq!(
+        (metrics.leads, metrics.leader, metrics.state.as_str()),
+        (true, Some(node.node_id()), "Leader")
+    );
+    assert_eq!(metrics.quorum_acked_ms_ago, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_replica_alone_leads_for_good() {
+    let mut cluster = Cluster::start(1, shipped).await;
+    cluster.propose("one").await;
+    leads_on(cluster.node(1)).await;
+    cluster.node(1).propose("two".into()).await.unwrap();
+    cluster.stop(1).await;
+    cluster.restart(1).await.unwrap();
+    cluster.leader().await;
+    leads_on(cluster.node(1)).await;
+    cluster.node(1).propose("three".into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_last_voter_of_a_cluster_leads_for_good() {
+    let mut cluster = Cluster::start(3, shipped).await;
+    let leader = cluster.leader().await;
+    for id in (1..=3).filter(|id| *id != leader) {
+        cluster.node(leader).remove(id).await.unwrap();
+        cluster.stop(id).await;
+    }
+    leads_on(cluster.node(leader)).await;
+    cluster.node(leader).propose("alone".into()).await.unwrap();
+}
 
 fn sequence(reply: &Reply) -> u64 {
     let Reply::Appended { first_sequence, .. } = reply else { panic!("{reply:?}") };
@@ -99,6 +149,10 @@ async fn a_leader_without_a_quorum_stops_leading_and_reading() {
     let leadership = cluster.node(leader).leadership();
     let follows = || matches!(&*leadership.borrow(), Leadership::Follower { .. }).then_some(());
     eventually("the lease ends", follows).await;
+    let (metrics, named) = (cluster.node(leader).metrics(), cluster.node(leader).leader());
+    assert_eq!((metrics.leads, metrics.leader, named), (false, None, None));
+    assert!(metrics.is_unconfirmed() && metrics.replication_lag.is_empty(), "{metrics:?}");
+    assert_eq!(metrics.failure, None);
     let read = cluster.node(leader).read_barrier().await;
     assert!(matches!(read, Err(ReadError::Unavailable { .. })), "{read:?}");
     let refused = cluster.node(leader).propose("no quorum".into()).await;
@@ -199,7 +253,10 @@ async fn a_failed_state_machine_stops_its_node_and_only_it() {
     .await;
     assert!(reason.contains("broken on purpose"), "{reason}");
     assert!(matches!(cluster.node(leader).read_barrier().await, Err(ReadError::Stopped { .. })));
-    assert!(cluster.node(leader).metrics().failure.is_some());
+    let metrics = cluster.node(leader).metrics();
+    assert!(metrics.failure.is_some());
+    assert_eq!((metrics.leads, metrics.leader, metrics.state.as_str()), (false, None, "Shutdown"));
+    assert_eq!(cluster.node(leader).leader(), None);
 
     let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
     let new = eventually("another leader", || {
@@ -209,6 +266,17 @@ async fn a_failed_state_machine_stops_its_node_and_only_it() {
     })
     .await;
     cluster.node(new).propose("three".into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_that_was_shut_down_says_that_it_has_stopped() {
+    let cluster = Cluster::start(1, usual).await;
+    cluster.leader().await;
+    cluster.node(1).shutdown().await;
+    assert!(matches!(&*cluster.node(1).leadership().borrow(), Leadership::Stopped { .. }));
+    let metrics = cluster.node(1).metrics();
+    assert_eq!((metrics.leads, metrics.leader, metrics.state.as_str()), (false, None, "Shutdown"));
+    assert!(metrics.failure.is_some() && cluster.node(1).leader().is_none(), "{metrics:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -255,6 +323,64 @@ async fn a_restricted_node_takes_no_commands_until_it_is_lifted() {
     node.unrestrict();
     node.propose("three".into()).await.unwrap();
     assert!(matches!(node.propose(vec![0; (16 << 20) + 1].into()).await, Err(ProposeError::TooLarge { .. })));
+}
+
+/// Three replicas of which node 1 leads.
+async fn led_by_the_first(adjust: fn(&mut NodeConfig)) -> Cluster {
+    let cluster = Cluster::start(3, adjust).await;
+    let leader = cluster.leader().await;
+    if leader != 1 {
+        cluster.node(leader).transfer_leader(1).await.unwrap();
+        eventually("the transfer", || cluster.node(1).leads().then_some(())).await;
+    }
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_space_commands_are_refused_before_the_log_and_reads_go_on() {
+    let cluster = led_by_the_first(|config| config.min_free_bytes = u64::MAX).await;
+    let restricted = |id: u64| cluster.node(id).restriction();
+    for id in 1..=3 {
+        let reason = eventually("the restriction", || restricted(id)).await;
+        assert!(reason.contains("no space for more commands") && reason.contains("node-"), "{reason}");
+    }
+    let last = cluster.node(1).metrics().last_log_index;
+    let refused = cluster.node(1).propose("no".into()).await;
+    assert!(matches!(refused, Err(ProposeError::Restricted { .. })), "{refused:?}");
+    // Nobody has more space, so nobody else leads, and all of them read.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!cluster.node(1).hand_over().await.unwrap());
+    for id in 1..=3 {
+        assert!(cluster.node(id).read_barrier().await.unwrap() >= last);
+    }
+    assert!(cluster.node(1).leads());
+    assert_eq!(cluster.node(1).metrics().last_log_index, last, "nothing got into the log");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_with_space_takes_commands_for_a_quorum_that_has_it() {
+    let two_full = led_by_the_first(|config| {
+        config.min_free_bytes = if config.node_id == 1 { 0 } else { u64::MAX };
+    })
+    .await;
+    let reason = eventually("the restriction", || two_full.node(1).restriction()).await;
+    assert!(reason.contains("nodes 2, 3 are short of it"), "{reason}");
+    assert!(!two_full.node(1).hand_over().await.unwrap(), "to whom?");
+    two_full.node(1).read_barrier().await.unwrap();
+
+    let one_full = led_by_the_first(|config| {
+        config.min_free_bytes = if config.node_id == 3 { u64::MAX } else { 0 };
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    one_full.node(1).propose("two of three".into()).await.unwrap();
+    assert!(!one_full.node(1).hand_over().await.unwrap(), "it takes commands itself");
+    one_full.node(1).restrict("maintenance");
+    let handed = eventually("another one that takes commands is known", || {
+        futures::executor::block_on(one_full.node(1).hand_over()).unwrap().then_some(())
+    });
+    handed.await;
+    eventually("node 2 leads", || one_full.node(2).leads().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

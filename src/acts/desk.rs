@@ -12,7 +12,7 @@ use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobStep};
 use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
-use cdr_raft::{Asker, Node};
+use cdr_raft::{Asker, Node, ProposeError};
 use cdr_storage::Store;
 use futures::FutureExt;
 use serde_json::{Map, Value, json};
@@ -104,10 +104,7 @@ impl Desk {
                 }
             });
             match answer.await {
-                // Both may pass, and an act bears to be repeated.
-                Ok(Err(error @ (ActError::NotLeader { .. } | ActError::Unconfirmed { .. }))) => {
-                    obstacle = error;
-                }
+                Ok(Err(error)) if error.may_pass() => obstacle = error,
                 Ok(answer) => return answer,
                 Err(_) => break,
             }
@@ -123,7 +120,7 @@ impl Desk {
     /// [`ActError`]
     pub async fn perform_anywhere(&self, act: &Act, patience: Duration) -> Result<CdrId, ActError> {
         let obstacle = match self.perform(act, patience / 4).await {
-            Err(error @ (ActError::NotLeader { .. } | ActError::Unconfirmed { .. })) => error,
+            Err(error) if error.may_pass() => error,
             answer => return answer,
         };
         let question = serde_json::to_vec(act).map_err(unconfirmed)?;
@@ -155,11 +152,20 @@ impl Desk {
 
     async fn answer(&self, asker: Asker, question: &[u8]) -> Result<String, ActError> {
         let Some(proposer) = self.leading() else {
-            return Err(ActError::NotLeader { reason: "its term has not begun, or is over".to_owned() });
+            return Err(self.closed());
         };
         let act: Act =
             serde_json::from_slice(question).map_err(|e| ActError::Unconfirmed { reason: e.to_string() })?;
         Ok(self.perform_here(&proposer, &act, asker).await?.to_string())
+    }
+
+    /// Why this replica performs nothing: a leader that takes no commands can't open its term either.
+    fn closed(&self) -> ActError {
+        let node = &self.0.node;
+        match node.restriction() {
+            Some(reason) if node.leads() => ActError::Restricted { reason },
+            _ => ActError::NotLeader { reason: "its term has not begun, or is over".to_owned() },
+        }
     }
 
     async fn perform_here(&self, proposer: &Proposer, act: &Act, asker: Asker) -> Result<CdrId, ActError> {
@@ -331,6 +337,7 @@ fn refused(error: ProposalError) -> ActError {
         error @ (ProposalError::Deposed { .. } | ProposalError::ClockIsOff) => {
             ActError::NotLeader { reason: error.to_string() }
         }
+        ProposalError::Raft(ProposeError::Restricted { reason }) => ActError::Restricted { reason },
         error => unconfirmed(error),
     }
 }

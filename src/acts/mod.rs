@@ -282,12 +282,27 @@ pub enum ActError {
         /// The last obstacle.
         reason: String,
     },
+    /// The leader takes no commands, such as for lack of space; nothing was done.
+    #[error(
+        "the leader takes no commands at present: {reason}; repeat the request with the same Idempotency-Key"
+    )]
+    Restricted {
+        /// Why.
+        reason: String,
+    },
     /// Something failed; whether it was done shows a repetition under the same key.
     #[error("the request was not confirmed: {reason}; repeat it with the same Idempotency-Key")]
     Unconfirmed {
         /// Why.
         reason: String,
     },
+}
+
+impl ActError {
+    /// True for what may pass by itself, such as an election: the act bears to be repeated.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::NotLeader { .. } | Self::Restricted { .. } | Self::Unconfirmed { .. })
+    }
 }
 
 /// Whatever failed, as the reason.

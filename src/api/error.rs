@@ -462,6 +462,9 @@ impl From<ActError> for ApiError {
             ActError::Unapproved { why } => Self::SecondPersonRequired { why },
             ActError::NotLeader { reason } => Self::NotTaken { leader: None, reason },
             ActError::Refused { why } => Self::Unavailable { dependency: "ledger", reason: why },
+            error @ ActError::Restricted { .. } => {
+                Self::Unavailable { dependency: "storage", reason: error.to_string() }
+            }
             error @ ActError::Unconfirmed { .. } => {
                 Self::Unavailable { dependency: "raft", reason: error.to_string() }
             }

@@ -22,15 +22,22 @@ pub(super) async fn live(State(service): State<Service>) -> Response<Body> {
     respond(StatusCode::OK, &json!({ "status": "live", "node": service.ledger.node.node_id() }))
 }
 
-/// Ready while there is a quorum and the store works. What else the node depends on is reported beside it: queries
-/// do without.
+/// Ready while there is a quorum and the store works; a replica that was elected only while it does a leader's work. What
+/// else the node depends on is reported beside it: queries do without.
 pub(super) async fn ready(State(service): State<Service>) -> Response<Body> {
     let ledger = &service.ledger;
-    let quorum = match tokio::time::timeout(QUORUM_PATIENCE, ledger.node.read_barrier()).await {
+    let confirmed = match tokio::time::timeout(QUORUM_PATIENCE, ledger.node.read_barrier()).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no leader confirmed a quorum within {} s", QUORUM_PATIENCE.as_secs())),
     };
+    let raft = ledger.node.metrics();
+    let quorum = confirmed.and_then(|()| {
+        if raft.is_unconfirmed() {
+            return Err("this replica was elected, but does not lead yet, or no longer".to_owned());
+        }
+        Ok(())
+    });
     let storage = match ledger.node.failure().or_else(|| ledger.store.poisoned()) {
         None => Ok(()),
         Some(reason) => Err(reason),
@@ -40,7 +47,7 @@ pub(super) async fn ready(State(service): State<Service>) -> Response<Body> {
     for (name, outcome) in ledger.metrics.dependencies() {
         checks[name] = check(outcome);
     }
-    let raft = ledger.node.metrics();
+    let state = ledger.store.state();
     let body = json!({
         "status": if is_ready { "ready" } else { "not ready" },
         "node": raft.node_id,
@@ -48,7 +55,7 @@ pub(super) async fn ready(State(service): State<Service>) -> Response<Body> {
         "leader": raft.leader,
         "appliedIndex": raft.applied_index,
         "restricted": raft.restricted,
-        "openHour": ledger.store.state().head.open_hour,
+        "openHour": state.cluster.as_ref().map(|_| state.head.open_hour),
         "alarms": ledger.node.alarms().iter().map(alarm).collect::<Vec<Value>>(),
         "checks": checks,
     });

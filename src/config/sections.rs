@@ -76,6 +76,9 @@ section! {
         integrity_at: String = "03:30".to_owned(),
         /// Rows that it verifies a second, at most.
         integrity_rows_per_second: u64 = 50_000,
+        /// Free space on the disk of `data_dir` below which this node takes no commands, MiB. A quarter of it is kept for
+        /// what the log holds already, so that reads go on.
+        min_free_mb: u64 = 1_024,
     }
 }
 

@@ -97,6 +97,8 @@ fn every_problem_is_named_by_its_key() {
         listen = "localhost"
         election_max_ms = 500
         max_clock_offset_ms = 5000
+        [storage]
+        min_free_mb = 100
         [ingest]
         batch_max = 0
         subject = "sms.*"
@@ -120,6 +122,7 @@ fn every_problem_is_named_by_its_key() {
         "cluster.election_max_ms",
         "cluster.max_clock_offset_ms",
         "storage.data_dir",
+        "storage.min_free_mb",
         "ingest.nats_urls",
         "ingest.batch_max",
         "pricing.reprice_ms",

@@ -202,6 +202,7 @@ fn storage(config: &Config, check: &mut Check) {
     let why = format!("{at:?} is not a time of day, such as 03:30");
     check.that(crate::zone::time_of_day(at).is_some(), "storage.integrity_at", &why);
     check.range("storage.integrity_rows_per_second", storage.integrity_rows_per_second, 1_000, 10_000_000);
+    check.range("storage.min_free_mb", storage.min_free_mb, 256, 1 << 20);
 }
 
 fn ingest(config: &Config, check: &mut Check) {

@@ -1,6 +1,6 @@
 //! What is read of ledger, Raft and store when somebody asks.
 
-use super::registrar::Registrar;
+use super::registrar::{MaybeGauge, Registrar};
 use cdr_core::export::Export;
 use cdr_core::{LedgerState, Millis};
 use cdr_raft::NodeMetrics;
@@ -11,11 +11,11 @@ use std::time::UNIX_EPOCH;
 /// What is read when somebody asks.
 #[derive(Debug)]
 pub(super) struct Figures {
-    pub(super) seal_overdue: IntGauge,
+    pub(super) seal_overdue: MaybeGauge,
     pub(super) open_rows: IntGauge,
     pub(super) rows: IntGauge,
     pub(super) unsigned_hours: IntGauge,
-    pub(super) last_recorded_at: IntGauge,
+    pub(super) last_recorded_at: MaybeGauge,
     pub(super) positions: IntGaugeVec,
     pub(super) node: NodeFigures,
     pub(super) store: StoreFigures,
@@ -71,12 +71,17 @@ pub(super) struct StoreFigures {
 impl Figures {
     pub(super) fn new(add: &Registrar<'_>) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            seal_overdue: add.gauge("cdr_bucket_seal_overdue", "Hours that have ended and are not sealed")?,
+            seal_overdue: add.maybe(
+                "cdr_bucket_seal_overdue",
+                "Hours that have ended and are not sealed; nothing on a replica without a ledger",
+            )?,
             open_rows: add.gauge("cdr_bucket_open_rows", "Rows of the open hour")?,
             rows: add.gauge("cdr_rows", "Rows of all hours")?,
             unsigned_hours: add.gauge("cdr_seals_unsigned", "Sealed hours without a signature")?,
-            last_recorded_at: add
-                .gauge("cdr_last_recorded_at_ms", "Time of the last row or seal, ms since the epoch")?,
+            last_recorded_at: add.maybe(
+                "cdr_last_recorded_at_ms",
+                "Time of the last row or seal, ms since the epoch; nothing on a replica without a ledger",
+            )?,
             positions: add.gauges(
                 "cdr_stream_position",
                 "Last sequence of a stream that is accounted for",
@@ -105,11 +110,11 @@ impl Figures {
         let head = &state.head;
         let (ended, open) = (i64::from(now.hour().0), i64::from(head.open_hour.0));
         let begun = state.cluster.is_some();
-        self.seal_overdue.set(if begun { (ended - open).max(0) } else { 0 });
+        self.seal_overdue.set(begun.then(|| (ended - open).max(0)));
         self.open_rows.set(head.open_rows as i64);
         self.rows.set(head.row_count as i64);
         self.unsigned_hours.set(open - i64::from(head.next_unsigned.0));
-        self.last_recorded_at.set(head.last_recorded_at.0);
+        self.last_recorded_at.set(begun.then_some(head.last_recorded_at.0));
         let waits_since = |export: &Export| export.due_since.map_or(export.id.time_ms(), |since| since.0);
         let oldest = state.exports.open().map(waits_since).min();
         self.exports_open.set(state.exports.open().count() as i64);
@@ -126,7 +131,10 @@ impl NodeFigures {
             state: add.gauges("cdr_raft_state", "1 for the state that this replica is in", &["state"])?,
             term: add.gauge("cdr_raft_term", "Current term")?,
             leader: add.gauge("cdr_raft_leader", "Id of the leader as this replica knows it, 0 for none")?,
-            leads: add.gauge("cdr_raft_is_leader", "1 on the leader")?,
+            leads: add.gauge(
+                "cdr_raft_is_leader",
+                "1 while this replica leads: a quorum's lease stands, and its workers work",
+            )?,
             last_log_index: add.gauge("cdr_raft_last_log_index", "Last entry in the log")?,
             committed_index: add.gauge("cdr_raft_committed_index", "Last entry known to be committed")?,
             applied_index: add.gauge("cdr_raft_applied_index", "Last entry applied")?,
@@ -163,7 +171,7 @@ impl NodeFigures {
         self.state.with_label_values(&[node.state.as_str()]).set(1);
         self.term.set(node.term as i64);
         self.leader.set(node.leader.unwrap_or(0) as i64);
-        self.leads.set(i64::from(node.leader == Some(node.node_id)));
+        self.leads.set(i64::from(node.leads));
         self.last_log_index.set(node.last_log_index as i64);
         self.committed_index.set(node.committed_index as i64);
         self.applied_index.set(node.applied_index as i64);

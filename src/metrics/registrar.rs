@@ -9,6 +9,19 @@ use prometheus::{
 const SECONDS: &[f64] =
     &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.5, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0];
 
+/// A gauge that is left out while there is nothing to show: a 0 would be taken for a value.
+#[derive(Debug)]
+pub(super) struct MaybeGauge(IntGaugeVec);
+
+impl MaybeGauge {
+    pub(super) fn set(&self, value: Option<i64>) {
+        match value {
+            Some(value) => self.0.with_label_values::<&str>(&[]).set(value),
+            None => self.0.reset(),
+        }
+    }
+}
+
 /// Makes metrics and registers them.
 pub(super) struct Registrar<'a>(pub(super) &'a Registry);
 
@@ -33,6 +46,10 @@ impl Registrar<'_> {
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.add(IntGauge::new(name, help)?)
+    }
+
+    pub(super) fn maybe(&self, name: &str, help: &str) -> Result<MaybeGauge, prometheus::Error> {
+        self.gauges(name, help, &[]).map(MaybeGauge)
     }
 
     pub(super) fn gauges(

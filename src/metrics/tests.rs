@@ -37,6 +37,27 @@ fn an_hour_is_overdue_once_it_has_ended() {
 }
 
 #[test]
+fn only_who_leads_counts_as_the_leader() {
+    let metrics = Metrics::new().unwrap();
+    let show = |leads: bool, failure: Option<&str>| {
+        // A replica may think of itself as the leader and not be confirmed.
+        let node = NodeMetrics {
+            node_id: 1,
+            leader: Some(1),
+            leads,
+            failure: failure.map(str::to_owned),
+            ..NodeMetrics::default()
+        };
+        let (state, store) = (LedgerState::default(), StoreMetrics::default());
+        let text = metrics.render(Millis(0), &state, &node, &store).unwrap();
+        ["cdr_raft_is_leader ", "cdr_node_poisoned "].map(|name| line(&text, name))
+    };
+    assert_eq!(show(true, None), ["cdr_raft_is_leader 1", "cdr_node_poisoned 0"]);
+    assert_eq!(show(false, None), ["cdr_raft_is_leader 0", "cdr_node_poisoned 0"]);
+    assert_eq!(show(false, Some("it was shut down")), ["cdr_raft_is_leader 0", "cdr_node_poisoned 1"]);
+}
+
+#[test]
 fn an_unpriced_record_ages() {
     let metrics = Metrics::new().unwrap();
     let show = |store: &StoreMetrics| {
@@ -99,7 +120,11 @@ fn counters_of_alerts_are_there_from_the_start_and_count() {
     for name in ["cdr_streams_lost_total 0", "cdr_missing_sequences_total 0", "cdr_node_restricted 0"] {
         line(&before, name);
     }
-    assert_eq!(line(&before, "cdr_bucket_seal_overdue"), "cdr_bucket_seal_overdue 0");
+    // What a replica without a ledger does not have is no 0, nor of 1970.
+    for name in ["cdr_bucket_seal_overdue", "cdr_last_recorded_at_ms"] {
+        assert!(!before.contains(name), "{before}");
+    }
+    assert_eq!(line(&before, "cdr_rows "), "cdr_rows 0");
     metrics.batch_read(10, 2, 1);
     metrics.ingested(7, 1);
     metrics.stream_lost("S");

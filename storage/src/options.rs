@@ -19,7 +19,7 @@ pub struct StoreOptions {
     pub block_bytes: usize,
     /// Rows of a page at most.
     pub page_rows: usize,
-    /// Free disk space below which no write is begun, in bytes.
+    /// Free disk space below which no command is applied, in bytes.
     pub min_free_bytes: u64,
     /// Rows that one query call looks at most, before it answers with a cursor to go on.
     pub query_scan_rows: usize,

@@ -71,6 +71,21 @@ impl Three {
         }
     }
 
+    /// A figure of `/metrics` without labels.
+    fn figure(&self, at: usize, name: &str) -> Option<f64> {
+        let text = self.get(at, "/metrics").text;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map(|value| value.parse().unwrap())
+    }
+
+    fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !holds() {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn stop(&self, at: usize) {
         self.runtime.block_on(self.replicas[at].node.shutdown());
     }
@@ -134,6 +149,35 @@ fn a_leader_that_lost_its_quorum_confirms_nothing() {
         std::thread::sleep(Duration::from_millis(100));
     }
     is_a_stale_answer(&three.get(leader, "/v1/cdr/keys?consistency=stale"), leader);
+    // It neither names itself nor counts as the leader.
+    let answer = three.get(leader, "/v1/cdr/keys");
+    assert_eq!(answer.body["error"]["details"]["leader"], json!(null), "{answer:?}");
+    let ready = three.get(leader, "/health/ready");
+    assert_eq!((ready.status, &ready.body["checks"]["quorum"]["status"]), (503, &json!("down")), "{ready:?}");
+    assert_eq!((&ready.body["role"], &ready.body["leader"]), (&json!("Unconfirmed"), &json!(null)));
+    assert_eq!(ready.body["openHour"], json!(null), "it has no ledger, and none of 1970");
+    assert_eq!(three.figure(leader, "cdr_raft_is_leader"), Some(0.0));
+    assert_eq!(three.figure(leader, "cdr_node_poisoned"), Some(0.0));
+    assert_eq!(three.figure(leader, "cdr_bucket_seal_overdue"), None, "no hour is told without a ledger");
+    assert_eq!(three.figure(leader, "cdr_last_recorded_at_ms"), None);
+}
+
+#[test]
+fn a_stopped_leader_says_that_it_has_stopped() {
+    let three = Three::start();
+    let leader = three.leader();
+    let leads = || three.figure(leader, "cdr_raft_is_leader");
+    three.until("it leads", || leads() == Some(1.0));
+    three.stop(leader);
+    assert_eq!((leads(), three.figure(leader, "cdr_node_poisoned")), (Some(0.0), Some(1.0)));
+    let ready = three.get(leader, "/health/ready");
+    assert_eq!(
+        (ready.status, &ready.body["role"], &ready.body["leader"]),
+        (503, &json!("Shutdown"), &json!(null))
+    );
+    assert_eq!(ready.body["checks"]["storage"]["status"], "down", "{ready:?}");
+    let others = || (0..3).filter(|at| *at != leader).filter_map(|at| three.figure(at, "cdr_raft_is_leader"));
+    three.until("another one leads", || others().sum::<f64>() == 1.0);
 }
 
 #[test]

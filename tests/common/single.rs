@@ -28,7 +28,6 @@ impl Single {
         let dir = dir.display();
         let text = format!(
             "[cluster]\nid = \"test\"\nnode_id = 1\nlisten = \"127.0.0.1:{0}\"\ninitialize = true\n\
-             election_max_ms = 60000\n\
              [cluster.peers]\n1 = \"127.0.0.1:{0}\"\n\
              [storage]\ndata_dir = \"{dir}/node\"\ndedup_filter_mb = 8\n\
              [ingest]\nbus = \"local\"\nreplicas = 1\n\
@@ -43,6 +42,29 @@ impl Single {
         );
         std::fs::write(single.configuration(), text).unwrap();
         single
+    }
+
+    /// One by the sample configuration that is shipped, `config/single.toml`, with other paths and ports only.
+    pub fn as_shipped(dir: &Path, jwks: &Path) -> Self {
+        let single = Self { process: None, dir: dir.to_owned(), ports: free_ports(3) };
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/single.toml");
+        let text = std::fs::read_to_string(sample).unwrap();
+        let text = text
+            .replace("run/single", dir.to_str().unwrap())
+            .replace("run/dev/jwks.json", jwks.to_str().unwrap())
+            .replace("127.0.0.1:7018", &format!("127.0.0.1:{}", single.ports[0]))
+            .replace("127.0.0.1:3018", &format!("127.0.0.1:{}", single.ports[1]));
+        std::fs::write(single.configuration(), text).unwrap();
+        let key = ["genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"];
+        let made = Command::new("openssl").args(key).arg(dir.join("events.pem")).status();
+        assert!(made.unwrap().success());
+        single
+    }
+
+    /// A figure of `/metrics` without labels, while it answers.
+    pub fn figure(&self, name: &str) -> Option<f64> {
+        let text = ureq::get(&self.url("/metrics")).call().ok()?.into_body().read_to_string().ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// The configuration's file, which ends with the section `[api]`.

@@ -197,8 +197,6 @@ async fn a_job_without_its_price_list_holds_up_no_other() {
     let dir = tempfile::TempDir::new().unwrap();
     let mut config = configuration(&house, dir.path());
     config.pricing.breaker_open_ms = 200;
-    // Alone and idle, it has nobody to renew its lease with.
-    config.cluster.election_max_ms = 60_000;
     let yesterday = Millis(Clock::system().now().0 - 86_400_000).0;
     let v1 = table("v1", yesterday, vec![line("0.384")]);
     let v2 = table("v2", yesterday + 1, vec![line("0.4")]);

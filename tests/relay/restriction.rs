@@ -7,7 +7,7 @@ use crate::outage::{connect, lines, publish, runtime};
 use crate::schemas::faults;
 use cdr_core::Millis;
 use cdr_mediation::bus::Bus;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,10 +25,15 @@ impl Disk {
 
     /// Leaves no more than a mebibyte free.
     fn fill(&self) {
+        self.leave(1 << 20);
+    }
+
+    /// Leaves so many bytes free.
+    fn leave(&self, free: u64) {
         let output = Command::new("df").args(["--output=used", "-B1"]).arg(&self.0).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let used: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
-        self.resize(&(used + (1 << 20)).to_string());
+        self.resize(&(used + free).to_string());
     }
 
     fn resize(&self, size: &str) {
@@ -189,4 +194,55 @@ fn a_full_disk_is_told_once_and_once_that_it_is_over() {
     assert!(occurred(&events[3]) >= started, "{events:?}");
     let wanted = Some(messages.len() as u64);
     wait_until("every row on every replica", 120, || (1..=3).all(|id| cluster.sms_rows(id) == wanted));
+}
+
+#[test]
+fn a_cluster_without_space_reads_on_and_says_why_it_takes_nothing() {
+    if !may_mount("restriction::a_cluster_without_space_reads_on_and_says_why_it_takes_nothing") {
+        return;
+    }
+    let (dir, nats, runtime) = (tempfile::tempdir().unwrap(), NatsServer::start(), runtime());
+    let url = nats.url();
+    let (disks, mut cluster) = start(dir.path(), &url);
+    let (first, messages) = lines(5_000, 41);
+    publish(&runtime, &url, &first);
+    let rows = |cluster: &Cluster, wanted: u64| (1..=3).all(|id| cluster.sms_rows(id) == Some(wanted));
+    wait_until("the first rows", 60, || rows(&cluster, messages.len() as u64));
+
+    // Less than the bound, and more than what is kept for the log's rest.
+    disks.iter().for_each(|disk| disk.leave(512 << 20));
+    wait_until("every replica's restriction", 60, || {
+        (1..=3).all(|id| cluster.metric(id, "cdr_node_restricted") == Some(1.0))
+    });
+    let leader = cluster.leader();
+    let void = json!({"type": "VOID", "voidReason": "DUPLICATE_DLR", "ticketId": "T"});
+    let record =
+        cluster.get_ok(1, "/v1/cdr/records?limit=1")["items"][0]["cdrId"].as_str().unwrap().to_owned();
+    let (more, later) = lines(2_000, 42);
+    publish(&runtime, &url, &more);
+    let log_ends = cluster.metric(leader, "cdr_raft_last_log_index");
+    for _ in 0..10 {
+        for id in 1..=3 {
+            let (status, body) = cluster.get(id, "/v1/cdr/records?limit=1");
+            assert_eq!(status, 200, "{body}");
+            assert_eq!(cluster.get(id, "/health/ready").0, 200);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    for id in 1..=3 {
+        let (status, body) = cluster.post(id, &format!("/v1/cdr/{record}/adjustments"), &void);
+        assert_eq!((status, &body["error"]["details"]["dependency"]), (503, &"storage".into()), "{body}");
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("no space for more commands") && message.contains("1024 MiB"), "{message}");
+    }
+    assert_eq!(cluster.leader(), leader, "nobody else has space, so it leads on");
+    assert_eq!(cluster.metric(leader, "cdr_raft_last_log_index"), log_ends, "nothing got into the log");
+
+    // A leader that dies meanwhile has a successor that reads.
+    cluster.kill(leader);
+    let next = leader_beside(&cluster, leader);
+    wait_until("reads under the next leader", 30, || cluster.get(next, "/v1/cdr/records?limit=1").0 == 200);
+    cluster.restart(leader);
+    disks.iter().for_each(|disk| disk.resize("8g"));
+    wait_until("every row", 120, || rows(&cluster, (messages.len() + later.len()) as u64));
 }

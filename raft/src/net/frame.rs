@@ -40,6 +40,7 @@ pub(crate) enum Kind {
     Failed = 13,
     Ask = 14,
     Refused = 15,
+    Room = 16,
 }
 
 impl Kind {
@@ -54,7 +55,7 @@ impl Kind {
     }
 
     fn from_byte(byte: u8) -> io::Result<Self> {
-        const ALL: [Kind; 15] = [
+        const ALL: [Kind; 16] = [
             Kind::Hello,
             Kind::Welcome,
             Kind::Append,
@@ -70,6 +71,7 @@ impl Kind {
             Kind::Failed,
             Kind::Ask,
             Kind::Refused,
+            Kind::Room,
         ];
         let found = ALL.into_iter().find(|kind| *kind as u8 == byte);
         found.ok_or_else(|| invalid(format!("frames of kind {byte} are not known")))

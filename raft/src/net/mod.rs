@@ -8,7 +8,7 @@
 //!
 //! | connection | carries |
 //! |---|---|
-//! | calls | votes, heartbeats, leader transfer; read index, clock; owners' questions: one question, one answer; kept and used again, each of the three kinds on connections of its own |
+//! | calls | votes, heartbeats, leader transfer; read index, clock, room; owners' questions: one question, one answer; kept and used again, each of the three kinds on connections of its own |
 //! | stream | entries from a leader, pipelined: answers come in order, without waiting |
 //! | snapshot | the files of a checkpoint, those that the receiver lacks |
 //!
@@ -35,6 +35,6 @@ pub(crate) use frame::Kind;
 pub(crate) use peers::{CallError, Peers};
 pub(crate) use refusals::Refusals;
 pub use server::{Answerer, Asker};
-pub(crate) use server::{ReadIndexAnswer, Server};
+pub(crate) use server::{ReadIndexAnswer, Room, Server};
 pub(crate) use tls::Security;
 pub use tls::{Credentials, CredentialsError};

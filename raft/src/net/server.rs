@@ -10,6 +10,7 @@ use super::snapshot::{Offer, receive_snapshot};
 use super::tls::{Secured, Security, Validity};
 use super::wire::Wire;
 use crate::codec;
+use crate::restriction::Restrictions;
 use crate::roster::{Introduction, Roster};
 use crate::state_machine::StateMachine;
 use crate::types::{Raft, TypeConfig};
@@ -52,6 +53,15 @@ pub(crate) enum ReadIndexAnswer {
     Unconfirmed(String),
 }
 
+/// What a replica tells a leader of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Room {
+    /// It would take commands if it led.
+    pub takes_commands: bool,
+    /// Its disk has space for more of them.
+    pub has_room: bool,
+}
+
 /// What the port serves.
 pub(crate) struct Server {
     pub cluster: String,
@@ -62,6 +72,7 @@ pub(crate) struct Server {
     pub peers: Arc<Peers>,
     pub security: Arc<Security>,
     pub refusals: Arc<Refusals>,
+    pub restrictions: Restrictions,
     pub receiving: Mutex<()>,
     /// Who answers questions that are not Raft's own.
     pub questions: OnceLock<Answerer>,
@@ -239,6 +250,7 @@ impl Server {
                     Kind::ReadIndex => reply(writer, self.read_index().await).await,
                     Kind::Ask => reply(writer, self.ask(peer.asker, codec::decode(body)?).await).await,
                     Kind::Clock => reply(writer, Ok::<_, io::Error>((self.clock)())).await,
+                    Kind::Room => reply(writer, Ok::<_, io::Error>(self.restrictions.room())).await,
                     kind => Err(invalid(format!("{kind:?} is not a question"))),
                 }
             }

@@ -77,20 +77,34 @@ impl Node {
 
     /// Gives leadership to the voter that has most of the log. Only the leader can.
     pub async fn step_down(&self) -> Result<(), AdminError> {
-        let to = {
-            let metrics = self.0.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
-            let others = metrics.replication.iter().flatten().filter(|(id, _)| voters.contains(id));
-            others
-                .filter(|(id, _)| **id != self.node_id())
-                .max_by_key(|(_, matched)| **matched)
-                .map(|(id, _)| *id)
-        };
-        match to {
+        match self.heir(|_| true) {
             Some(to) => self.transfer_leader(to).await,
             None => Err(self.not_leader()),
         }
+    }
+
+    /// Gives leadership to a voter that takes commands where this replica does not; false if none is known that would
+    /// take more of them. Only the leader can.
+    pub async fn hand_over(&self) -> Result<bool, AdminError> {
+        if self.stands_still() || !self.0.restrictions.is_own() {
+            return Ok(false);
+        }
+        match self.heir(|id| self.0.space.takes_commands(id)) {
+            Some(to) => self.transfer_leader(to).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Of the other voters that are `fit`, the one that has most of the log.
+    fn heir(&self, fit: impl Fn(u64) -> bool) -> Option<u64> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let others = metrics.replication.iter().flatten().filter(|(id, _)| voters.contains(id));
+        others
+            .filter(|(id, _)| **id != self.node_id() && fit(**id))
+            .max_by_key(|(_, matched)| **matched)
+            .map(|(id, _)| *id)
     }
 
     /// Gives leadership to `to`, a voter. Only the leader can. Returns when the transfer has begun.

@@ -20,7 +20,7 @@ impl Node {
     /// [`ReadError::Unavailable`] if no leader is known or it did not answer within `patience`.
     pub async fn ask_leader(&self, question: Vec<u8>, patience: Duration) -> Result<Vec<u8>, ReadError> {
         let unavailable = |reason: String| ReadError::Unavailable { reason };
-        let (leader, address) = self.leader().ok_or_else(|| unavailable("no leader is known".to_owned()))?;
+        let (leader, address) = self.elected().ok_or_else(|| unavailable("no leader is known".to_owned()))?;
         if leader == self.node_id() {
             let asker = Asker { node: leader, proved: true };
             return self.0.server.ask(asker, question).await.map_err(unavailable);

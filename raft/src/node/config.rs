@@ -50,6 +50,8 @@ pub struct NodeConfig {
     /// What this replica shows the others and whom it believes; without it, replicas talk in plain text, and on
     /// loopback addresses only.
     pub credentials: Option<Arc<Credentials>>,
+    /// Free space on the disk of `data_dir` below which commands are refused, in bytes; 0 for no bound.
+    pub min_free_bytes: u64,
     /// Sync the log before anything is acknowledged. Without it an acknowledged command survives the
     /// crash of a process, not that of a machine.
     pub fsync: bool,
@@ -83,6 +85,7 @@ impl NodeConfig {
             log_keep_entries: 2_000,
             clock,
             credentials: None,
+            min_free_bytes: 0,
             fsync: true,
         }
     }

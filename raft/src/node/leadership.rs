@@ -3,15 +3,20 @@
 //! openraft calls a node leader as soon as it is elected. Work may only begin when a quorum's lease stands
 //! (before that the node refuses to write) and when everything that earlier leaders committed is applied
 //! here, because workers read from the state what is to be done. Both are said by openraft; here they are
-//! looked at every few milliseconds, because a lease ends without any event.
+//! looked at every few milliseconds, because a lease ends without any event. A replica that is its cluster's
+//! only voter is a quorum by itself: nobody acknowledges it, and its lease stands as long as it leads.
+//!
+//! Health and figures say the same ([`Node::metrics`](super::Node::metrics)).
 //!
 //! Even so, what is said here is never a fence: a command carries the term in which it was proposed, and the
 //! log decides.
 
 use crate::failure::Failure;
-use crate::types::{LogId, Raft};
-use openraft::Instant;
+use crate::types::{LogId, Raft, TypeConfig};
+use futures::FutureExt;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
+use openraft::{Instant, RaftMetrics};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -47,6 +52,14 @@ pub(super) struct Sources {
     pub failure: Failure,
 }
 
+/// For how long no quorum has acknowledged this leader: not at all if it is one by itself, unknown if none ever did.
+pub(super) fn since_quorum(metrics: &RaftMetrics<TypeConfig>, node_id: u64) -> Option<Duration> {
+    if metrics.membership_config.membership().voter_ids().eq([node_id]) {
+        return Some(Duration::ZERO);
+    }
+    metrics.last_quorum_acked.map(|at| at.elapsed())
+}
+
 impl Sources {
     fn look(&self) -> Leadership {
         if let Some(reason) = self.failure.reason() {
@@ -55,11 +68,11 @@ impl Sources {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         if let Err(error) = &metrics.running_state {
-            return Leadership::Stopped { reason: error.to_string() };
+            return self.stopped(error);
         }
         let term = metrics.current_term;
         let own = metrics.state.is_leader();
-        let lease_stands = metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < self.lease);
+        let lease_stands = since_quorum(&metrics, self.node_id).is_some_and(|since| since < self.lease);
         let caught_up = self.applied.borrow().as_ref().is_some_and(|last| last.leader_id.term == term);
         if own && lease_stands && caught_up {
             return Leadership::Leader { term };
@@ -67,12 +80,26 @@ impl Sources {
         let leader = metrics.current_leader.filter(|leader| *leader != self.node_id);
         Leadership::Follower { leader, term }
     }
+
+    /// Raft has ended. Unless that was asked for, it is a failure like any other.
+    fn stopped(&self, error: &Fatal<TypeConfig>) -> Leadership {
+        if !matches!(error, Fatal::Stopped) {
+            self.failure.record(format!("Raft has stopped: {error}"));
+        }
+        Leadership::Stopped { reason: self.failure.reason().map_or_else(|| error.to_string(), str::to_owned) }
+    }
 }
 
 /// Says who leads until this replica has stopped; stops Raft if the replica failed.
 pub(super) async fn follow(sources: Sources, says: watch::Sender<Leadership>) {
+    let mut core = sources.raft.metrics();
     loop {
-        let now = sources.look();
+        let mut now = sources.look();
+        // Whoever writes the metrics went without a word.
+        if !matches!(now, Leadership::Stopped { .. }) && matches!(core.changed().now_or_never(), Some(Err(_)))
+        {
+            now = sources.stopped(&Fatal::Panicked);
+        }
         let stopped = matches!(now, Leadership::Stopped { .. });
         says.send_if_modified(|said| {
             let changed = *said != now;

@@ -1,21 +1,27 @@
 //! Numbers for the outside.
 
-use super::Node;
-use openraft::Instant;
+use super::{Leadership, Node, leadership};
 use openraft::async_runtime::watch::WatchReceiver;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
+
+/// State of a replica that was elected and does not lead.
+const UNCONFIRMED: &str = "Unconfirmed";
 
 /// Numbers for the outside. Indexes are those of the Raft log, 0 for none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeMetrics {
     /// This replica.
     pub node_id: u64,
-    /// `Leader`, `Follower`, `Candidate`, `Learner` or `Shutdown`.
+    /// `Leader`, `Follower`, `Candidate`, `Learner` or `Shutdown`; `Unconfirmed` where a replica was elected and no
+    /// quorum's lease stands, or not everything from before its term is applied: it does a leader's work not yet, or
+    /// no longer.
     pub state: String,
+    /// True exactly while this replica does a leader's work, as [`Leadership::Leader`] says.
+    pub leads: bool,
     /// The current term.
     pub term: u64,
-    /// The leader, if known.
+    /// The leader, if known; this replica only while it [`leads`](Self::leads).
     pub leader: Option<u64>,
     /// Last entry in the log.
     pub last_log_index: u64,
@@ -29,7 +35,7 @@ pub struct NodeMetrics {
     pub snapshot_index: u64,
     /// On the leader: entries that each other replica lacks.
     pub replication_lag: BTreeMap<u64, u64>,
-    /// On the leader: milliseconds since a quorum last acknowledged it.
+    /// On whom a quorum elected: milliseconds since one last acknowledged it.
     pub quorum_acked_ms_ago: Option<u64>,
     /// Voters, with their addresses in the membership.
     pub voters: BTreeMap<u64, String>,
@@ -65,9 +71,19 @@ pub struct NodeMetrics {
     pub failure: Option<String>,
 }
 
+impl NodeMetrics {
+    /// True if this replica was elected but does not do a leader's work.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.state == UNCONFIRMED
+    }
+}
+
 impl Node {
     /// The present numbers.
     pub fn metrics(&self) -> NodeMetrics {
+        let said = self.0.leadership.borrow().clone();
+        let leads = matches!(said, Leadership::Leader { .. });
+        let leader = self.leader().map(|(leader, _)| leader);
         let receiver = self.0.raft.metrics();
         let raft = receiver.borrow_watched();
         let index =
@@ -80,16 +96,25 @@ impl Node {
         let stats = self.0.log.stats();
         NodeMetrics {
             node_id: self.node_id(),
-            state: format!("{:?}", raft.state),
+            state: match said {
+                Leadership::Leader { .. } => "Leader".to_owned(),
+                Leadership::Stopped { .. } => "Shutdown".to_owned(),
+                Leadership::Follower { .. } if raft.state.is_leader() => UNCONFIRMED.to_owned(),
+                Leadership::Follower { .. } => format!("{:?}", raft.state),
+            },
+            leads,
             term: raft.current_term,
-            leader: raft.current_leader,
+            leader,
             last_log_index: last,
             committed_index: index(&raft.local_committed),
             applied_index: self.applied_index(),
             purged_index: index(&raft.purged),
             snapshot_index: index(&raft.snapshot),
-            replication_lag: raft.replication.iter().flatten().map(lag).collect(),
-            quorum_acked_ms_ago: raft.last_quorum_acked.map(|at| at.elapsed().as_millis() as u64),
+            replication_lag: raft.replication.iter().flatten().filter(|_| leads).map(lag).collect(),
+            quorum_acked_ms_ago: (raft.state.is_leader())
+                .then(|| leadership::since_quorum(&raft, self.node_id()))
+                .flatten()
+                .map(|since| since.as_millis() as u64),
             voters: membership.voter_ids().map(address).collect(),
             learners: membership.learner_ids().map(address).collect(),
             log_entries: self.0.log.entry_count(),

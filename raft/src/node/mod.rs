@@ -12,6 +12,7 @@
 //! | `leadership` | who leads, as workers have to see it |
 //! | `ask` | questions of the owners' own to the leader's |
 //! | `admin` | membership, leader transfer, restriction |
+//! | `space` | no commands without room for them |
 //! | `policy` | when to make a snapshot and purge the log |
 //! | `standstill` | what stops commands until a person decides |
 //! | `metrics` | numbers for the outside |
@@ -28,6 +29,7 @@ mod metrics;
 mod policy;
 mod propose;
 mod read;
+mod space;
 mod standstill;
 
 pub use config::NodeConfig;
@@ -69,9 +71,10 @@ struct Inner {
     security: Arc<Security>,
     failure: Failure,
     applied: watch::Receiver<Option<LogId>>,
-    leadership: watch::Receiver<Leadership>,
+    leadership: watch::Sender<Leadership>,
     in_flight: Semaphore,
     restrictions: Restrictions,
+    space: space::Others,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -129,14 +132,16 @@ impl Node {
             peers: Arc::clone(&peers),
             security: Arc::clone(&security),
             refusals,
+            restrictions: restrictions.clone(),
             receiving: tokio::sync::Mutex::new(()),
             questions: OnceLock::new(),
         });
-        let (says, leadership) = watch::channel(Leadership::Follower { leader: None, term: 0 });
+        let leadership = watch::Sender::new(Leadership::Follower { leader: None, term: 0 });
         let node = Self(Arc::new(Inner {
             applied: state_machine.applied(),
             in_flight: Semaphore::new(config.max_in_flight),
             restrictions,
+            space: space::Others::default(),
             tasks: Mutex::default(),
             config,
             address,
@@ -151,9 +156,10 @@ impl Node {
             leadership,
         }));
         node.spawn(Arc::clone(&node.0.server).serve(listener));
-        node.spawn(leadership::follow(node.leadership_sources(), says));
+        node.spawn(leadership::follow(node.leadership_sources(), node.0.leadership.clone()));
         node.spawn(policy::keep(node.policy_parts()));
         node.spawn(standstill::watch(node.standstill()));
+        node.spawn(space::watch(Arc::downgrade(&node.0)));
         Ok(node)
     }
 
@@ -204,8 +210,24 @@ impl Node {
         self.0.raft.metrics().borrow_watched().current_term
     }
 
-    /// The leader and its address, as far as this replica knows.
+    /// True while this replica leads, as [`leadership`](Self::leadership) says.
+    pub fn leads(&self) -> bool {
+        matches!(*self.0.leadership.borrow(), Leadership::Leader { .. })
+    }
+
+    /// The leader and its address, as far as this replica knows. It names itself only while it leads as
+    /// [`leadership`](Self::leadership) says, and nobody once it has stopped.
     pub fn leader(&self) -> Option<(u64, String)> {
+        let leads = match &*self.0.leadership.borrow() {
+            Leadership::Leader { .. } => true,
+            Leadership::Follower { .. } => false,
+            Leadership::Stopped { .. } => return None,
+        };
+        self.elected().filter(|(leader, _)| leads || *leader != self.node_id())
+    }
+
+    /// Whom a quorum elected last, as far as this replica knows; it may have lost its quorum since.
+    fn elected(&self) -> Option<(u64, String)> {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leader = metrics.current_leader?;
@@ -221,12 +243,18 @@ impl Node {
     /// Follows who leads. [`Leadership::Leader`] is said only while a quorum's lease stands and everything
     /// from before this term is applied here.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.0.leadership.clone()
+        self.0.leadership.subscribe()
     }
 
     /// Why this replica stopped, if it did.
     pub fn failure(&self) -> Option<String> {
-        self.0.failure.reason().map(str::to_owned)
+        if let Some(reason) = self.0.failure.reason() {
+            return Some(reason.to_owned());
+        }
+        match &*self.0.leadership.borrow() {
+            Leadership::Stopped { reason } => Some(reason.clone()),
+            _ => None,
+        }
     }
 
     /// Shows other certificates, and believes other authorities, from now on; connections that stand are made anew. If
@@ -283,6 +311,13 @@ impl Node {
             task.abort();
             let _ = task.await;
         }
+        self.0.leadership.send_if_modified(|said| {
+            let stops = !matches!(said, Leadership::Stopped { .. });
+            if stops {
+                *said = Leadership::Stopped { reason: "it was shut down".to_owned() };
+            }
+            stops
+        });
         if let Err(error) = self.0.log.close().await {
             tracing::warn!(%error, "the Raft log was not closed in order");
         }

@@ -36,14 +36,14 @@ impl Node {
             sleep(RETRY_EVERY).await;
         };
         let applied = self.wait_applied(index, deadline).await?;
-        match self.leader().and_then(|(leader, _)| self.0.roster.fork_from(leader, &mark)) {
+        match self.elected().and_then(|(leader, _)| self.0.roster.fork_from(leader, &mark)) {
             Some(reason) => Err(ReadError::Stopped { reason }),
             None => Ok(applied),
         }
     }
 
     async fn ask_read_index(&self) -> Result<(u64, Mark), Option<String>> {
-        let (leader, address) = self.leader().ok_or(None)?;
+        let (leader, address) = self.elected().ok_or(None)?;
         let answer = if leader == self.node_id() {
             self.0.server.read_index().await.map_err(Some)?
         } else {

@@ -1,0 +1,126 @@
+//! Whether there is room on the disks for more commands: who has none refuses them before they enter the log.
+//!
+//! What is in the log has to be applied, by every replica, or nothing can be read any more. So a replica that has less
+//! space than its bound takes no commands, long before there is none for those that it has; and a leader takes none while
+//! it knows that there is no quorum of replicas with room.
+
+use super::{Inner, Node};
+use crate::net::{Kind, Room};
+use crate::restriction::Cause;
+use futures::future::join_all;
+use openraft::async_runtime::watch::WatchReceiver;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError, Weak};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How often is looked at this replica's disk.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Looks in a row that have to find too little.
+const LOOKS: u32 = 3;
+
+/// Looks after which a leader asks the others.
+const ASK_EVERY: u32 = 5;
+
+/// How long another replica may take to tell whether it has room.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the others said last.
+#[derive(Debug, Default)]
+pub(super) struct Others(Mutex<BTreeMap<u64, Room>>);
+
+impl Others {
+    fn set(&self, rooms: BTreeMap<u64, Room>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rooms;
+    }
+
+    /// True if a replica said that it takes commands.
+    pub fn takes_commands(&self, node: u64) -> bool {
+        let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rooms.get(&node).is_some_and(|room| room.takes_commands)
+    }
+}
+
+/// Space that is free for this process in the file system of `dir`, in bytes.
+fn free_bytes(dir: &Path) -> std::io::Result<u64> {
+    let disk = rustix::fs::statvfs(dir)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Looks at the disks for as long as the node is there.
+pub(super) async fn watch(node: Weak<Inner>) {
+    let (mut looks, mut too_little) = (0_u32, 0);
+    while let Some(node) = node.upgrade().map(Node) {
+        node.look_at_disk(&mut too_little);
+        if looks.is_multiple_of(ASK_EVERY) {
+            node.look_at_quorum().await;
+        }
+        drop(node);
+        looks = looks.wrapping_add(1);
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+impl Node {
+    fn look_at_disk(&self, looks: &mut u32) {
+        let (dir, least) = (&self.0.config.data_dir, self.0.config.min_free_bytes);
+        let free = match free_bytes(dir) {
+            Ok(free) => free,
+            Err(error) => return tracing::warn!(%error, dir = %dir.display(), "free space is not known"),
+        };
+        // What is freed by and by does not lift it again and again.
+        let restricted = *looks >= LOOKS;
+        let enough = if restricted { least.saturating_add(least / 8) } else { least };
+        if free >= enough {
+            *looks = 0;
+            return self.0.restrictions.end(Cause::Space);
+        }
+        *looks = looks.saturating_add(1);
+        if *looks >= LOOKS {
+            let reason = format!(
+                "there is no space for more commands: less than {} MiB are free under {}; this lifts by itself",
+                least >> 20,
+                dir.display()
+            );
+            self.0.restrictions.begin(Cause::Space, &reason, *looks);
+        }
+    }
+
+    /// On the leader: whether a quorum has room.
+    async fn look_at_quorum(&self) {
+        if !self.leads() {
+            self.0.space.set(BTreeMap::new());
+            return self.0.restrictions.end(Cause::Quorum);
+        }
+        let asked = self.other_replicas().into_iter().map(|(node, address)| async move {
+            let room = self.0.peers.call::<_, Room>(node, &address, Kind::Room, &(), PATIENCE).await;
+            room.ok().map(|room| (node, room))
+        });
+        let rooms: BTreeMap<u64, Room> = join_all(asked).await.into_iter().flatten().collect();
+        let voters: Vec<u64> = {
+            let metrics = self.0.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.membership().voter_ids().collect()
+        };
+        // Its own disk is another cause.
+        let full: Vec<u64> = voters
+            .iter()
+            .copied()
+            .filter(|voter| rooms.get(voter).is_some_and(|room| !room.has_room))
+            .collect();
+        let with_room =
+            |voter: &&u64| rooms.get(voter).is_some_and(|room| room.has_room) || **voter == self.node_id();
+        let able = voters.iter().filter(with_room).count();
+        self.0.space.set(rooms);
+        if full.is_empty() || able * 2 > voters.len() {
+            return self.0.restrictions.end(Cause::Quorum);
+        }
+        let full = full.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let reason = format!(
+            "there is no quorum of replicas with space: nodes {full} are short of it; this lifts by itself"
+        );
+        self.0.restrictions.begin(Cause::Quorum, &reason, 0);
+    }
+}
