@@ -4,7 +4,7 @@ use crate::machine::{Machine, MachineCommand, MachineError};
 use crate::types::Reply;
 use cdr_core::history::{Comparison, Mark};
 use cdr_storage::{EntryRef, Store, StoreError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl From<StoreError> for MachineError {
     fn from(error: StoreError) -> Self {
@@ -64,6 +64,10 @@ impl Machine for Store {
 
     fn acknowledged_by(&self, node: u64) -> u64 {
         self.state().head.acknowledged_by(node)
+    }
+
+    fn check(&self, dir: &Path, files: &[PathBuf]) -> Result<(), MachineError> {
+        Ok(Self::check_tables(self, dir, files)?)
     }
 
     fn install(&self, from: &Path) -> Result<(), MachineError> {

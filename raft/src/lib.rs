@@ -35,6 +35,7 @@ mod roster;
 mod runtime;
 pub mod snapshot;
 pub mod state_machine;
+mod sums;
 pub mod types;
 
 pub use identity::{Incarnation, Member};

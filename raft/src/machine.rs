@@ -7,7 +7,7 @@
 use crate::types::Reply;
 use bytes::Bytes;
 use cdr_core::history::{Comparison, Mark};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A committed command and its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,11 @@ pub trait Machine: Send + Sync + 'static {
     /// Index of the last committed entry that the node is known to have had on disk, 0 if none.
     fn acknowledged_by(&self, node: u64) -> u64;
 
+    /// Reads `files` of the [`checkpoint`](Self::checkpoint) in `dir`, and refuses them if what they hold is damaged.
+    fn check(&self, dir: &Path, files: &[PathBuf]) -> Result<(), MachineError>;
+
     /// Replaces the whole state by the checkpoint in the directory `from`: after a crash in the middle
-    /// either the old or the new state is there. Never runs while commands are applied.
+    /// either the old or the new state is there. What is damaged is refused, and the old state stays. Never runs while
+    /// commands are applied.
     fn install(&self, from: &Path) -> Result<(), MachineError>;
 }

@@ -4,11 +4,18 @@
 //! it contains. The meta file is written last: a directory without one is the remainder of a crash and is
 //! removed at the next start. Only the newest snapshot is kept; an older one goes when its last reader
 //! is done with it.
+//!
+//! The meta file also has the [sum](crate::sums) of every file. When a snapshot is made, the machine checks the
+//! contents of those that the snapshot before did not have. A file that is found damaged then, or before it is sent,
+//! is the live store's file too: that stops this replica.
 
 use crate::codec;
+use crate::failure::Failure;
 use crate::machine::{Machine, MachineError};
+use crate::sums::{SummedFile, Sums};
 use crate::types::RaftMeta;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -21,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 struct MetaFile {
     id: u64,
     meta: RaftMeta,
+    sums: Sums,
 }
 
 /// A snapshot directory in use. It stays until nobody uses it any more.
@@ -31,19 +39,14 @@ pub struct SnapshotDir(Arc<Lease>);
 struct Lease {
     id: u64,
     path: PathBuf,
+    sums: Sums,
+    failure: Failure,
     obsolete: AtomicBool,
 }
 
 impl SnapshotDir {
-    fn kept(id: u64, path: PathBuf) -> Self {
-        Self(Arc::new(Lease { id, path, obsolete: AtomicBool::new(false) }))
-    }
-
-    /// A directory that is removed when it is no longer used.
-    pub(crate) fn temporary(id: u64, path: PathBuf) -> Self {
-        let dir = Self::kept(id, path);
-        dir.make_obsolete();
-        dir
+    fn new(id: u64, path: PathBuf, sums: Sums, failure: Failure, obsolete: bool) -> Self {
+        Self(Arc::new(Lease { id, path, sums, failure, obsolete: AtomicBool::new(obsolete) }))
     }
 
     /// Drawn at random when the snapshot was made: two snapshots with one id have the same files.
@@ -54,6 +57,26 @@ impl SnapshotDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0.path
+    }
+
+    /// Its files, as they were when it was made.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &SummedFile> {
+        self.0.sums.files()
+    }
+
+    /// Reads a file of this replica's own snapshot again. If it is not what it was, its disk can't be trusted: this
+    /// replica stops.
+    pub(crate) fn check(&self, file: &SummedFile) -> io::Result<()> {
+        if file.is_whole(self.path())? {
+            return Ok(());
+        }
+        let path = self.path().join(&file.path);
+        let reason = format!(
+            "{} is damaged on disk: its bytes are not those that were written; replace this replica's disk, and bring it back empty under a new node id",
+            path.display()
+        );
+        self.0.failure.record(&reason);
+        Err(io::Error::new(io::ErrorKind::InvalidData, reason))
     }
 
     fn make_obsolete(&self) {
@@ -102,12 +125,13 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SnapshotError {
 #[derive(Debug)]
 pub struct SnapshotStore {
     dir: PathBuf,
+    failure: Failure,
     current: Mutex<Option<(RaftMeta, SnapshotDir)>>,
 }
 
 impl SnapshotStore {
     /// Finds the newest snapshot in `dir` and removes everything else there.
-    pub fn open(dir: &Path) -> Result<Self, SnapshotError> {
+    pub fn open(dir: &Path, failure: Failure) -> Result<Self, SnapshotError> {
         std::fs::create_dir_all(dir).map_err(io_error(dir))?;
         let mut found: Vec<(RaftMeta, SnapshotDir)> = Vec::new();
         for entry in std::fs::read_dir(dir).map_err(io_error(dir))? {
@@ -117,7 +141,10 @@ impl SnapshotStore {
             {
                 let bytes = std::fs::read(&path).map_err(io_error(&path))?;
                 match codec::decode::<MetaFile>(&bytes) {
-                    Ok(file) => found.push((file.meta, SnapshotDir::kept(file.id, path.with_extension("")))),
+                    Ok(MetaFile { id, meta, sums }) => {
+                        let path = path.with_extension("");
+                        found.push((meta, SnapshotDir::new(id, path, sums, failure.clone(), false)));
+                    }
                     Err(error) => tracing::warn!(%error, path = %path.display(), "a snapshot is ignored"),
                 }
             }
@@ -126,7 +153,7 @@ impl SnapshotStore {
         let current = found.pop();
         let kept = current.as_ref().map(|(_, snapshot)| snapshot.path().to_owned());
         remove_others(dir, kept.as_deref())?;
-        Ok(Self { dir: dir.to_owned(), current: Mutex::new(current) })
+        Ok(Self { dir: dir.to_owned(), failure, current: Mutex::new(current) })
     }
 
     /// The newest snapshot.
@@ -136,6 +163,24 @@ impl SnapshotStore {
 
     /// Makes a snapshot of the present state. Blocks.
     pub fn build(&self, machine: &dyn Machine) -> Result<(RaftMeta, SnapshotDir), SnapshotError> {
+        let before = self.current().map(|(_, snapshot)| snapshot.0.sums.clone()).unwrap_or_default();
+        self.build_knowing(machine, &before)
+    }
+
+    /// Makes a snapshot of the state that `installed` brought, whose files were checked on their way.
+    pub(crate) fn build_from(
+        &self,
+        machine: &dyn Machine,
+        installed: &SnapshotDir,
+    ) -> Result<(RaftMeta, SnapshotDir), SnapshotError> {
+        self.build_knowing(machine, &installed.0.sums)
+    }
+
+    fn build_knowing(
+        &self,
+        machine: &dyn Machine,
+        before: &Sums,
+    ) -> Result<(RaftMeta, SnapshotDir), SnapshotError> {
         let id = random_id();
         let building = self.dir.join(format!("building-{id:016x}"));
         remove_directory(&building);
@@ -145,10 +190,13 @@ impl SnapshotStore {
             meta => codec::decode(meta).map_err(MachineError::new)?,
         };
         sync_tree(&building).map_err(io_error(&building))?;
+        let (sums, new) = Sums::take(&building, before).map_err(io_error(&building))?;
+        machine.check(&building, &new)?;
         let path = self.dir.join(format!("{:020}-{id:016x}", meta.applied_index()));
         std::fs::rename(&building, &path).map_err(io_error(&path))?;
-        self.write_meta(&path, &MetaFile { id, meta: meta.clone() })?;
-        let snapshot = SnapshotDir::kept(id, path);
+        let file = MetaFile { id, meta: meta.clone(), sums };
+        self.write_meta(&path, &file)?;
+        let snapshot = SnapshotDir::new(id, path, file.sums, self.failure.clone(), false);
         self.replace_current(meta.clone(), snapshot.clone());
         Ok((meta, snapshot))
     }
@@ -156,6 +204,26 @@ impl SnapshotStore {
     /// The directory into which the snapshot `id` of another replica is received.
     pub(crate) fn incoming(&self, id: u64) -> PathBuf {
         self.dir.join(format!("incoming-{id:016x}"))
+    }
+
+    /// The snapshot `id` of another replica, received whole: `files` are as offered. It is removed when it is no longer
+    /// used. A file that is not what was offered is removed at once.
+    pub(crate) fn received(&self, id: u64, files: &[SummedFile]) -> io::Result<SnapshotDir> {
+        let root = self.incoming(id);
+        let (sums, _) = Sums::take(&root, &Sums::default())?;
+        let offered: HashSet<&SummedFile> = files.iter().collect();
+        for found in sums.files() {
+            if !offered.contains(found) {
+                let path = root.join(&found.path);
+                std::fs::remove_file(&path)?;
+                let damaged = format!("{} was not received as it was offered", path.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, damaged));
+            }
+        }
+        if sums.files().count() != files.len() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "files of a snapshot are missing"));
+        }
+        Ok(SnapshotDir::new(id, root, sums, self.failure.clone(), true))
     }
 
     /// Removes what was received of any other snapshot than `id`.

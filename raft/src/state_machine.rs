@@ -68,7 +68,7 @@ impl StateMachine {
         snapshots_dir: &Path,
         failure: Failure,
     ) -> Result<Self, SnapshotError> {
-        let snapshots = SnapshotStore::open(snapshots_dir)?;
+        let snapshots = SnapshotStore::open(snapshots_dir, failure.clone())?;
         let meta = read_meta(&*machine)?;
         let applied = watch::Sender::new(meta.last_applied);
         let shared = Arc::new(Shared {
@@ -289,7 +289,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let installed = blocking(|| -> Result<RaftMeta, SnapshotError> {
             machine.install(snapshot.path())?;
             let installed = read_meta(&**machine)?;
-            self.0.snapshots.build(&**machine)?;
+            self.0.snapshots.build_from(&**machine, &snapshot)?;
             Ok(installed)
         })
         .map_err(|error| self.stop("a received snapshot cannot be installed", &error))?;

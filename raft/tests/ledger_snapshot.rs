@@ -16,7 +16,8 @@ use cdr_raft::{Leadership, Node, NodeConfig, ProposeError};
 use cdr_storage::{Depth, Store, StoreOptions};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -332,4 +333,88 @@ async fn a_replica_that_was_away_too_long_gets_a_whole_ledger_and_goes_on_with_i
     }
     assert_eq!(house.ingest(0).await, ROWS_PER_BATCH, "it knows what it never saw in its own log");
     house.converge().await;
+}
+
+/// Flips a bit in the first block of the largest table of a replica's snapshot, which is its store's table too.
+fn damage(dir: &Path) -> PathBuf {
+    let snapshots = std::fs::read_dir(dir.join("snapshots")).unwrap().map(|entry| entry.unwrap().path());
+    let snapshot = snapshots.filter(|path| path.is_dir()).max().unwrap();
+    let tables = std::fs::read_dir(snapshot).unwrap().map(|entry| entry.unwrap().path());
+    let tables = tables.filter(|path| path.extension().is_some_and(|extension| extension == "sst"));
+    let table = tables.max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
+    let file = std::fs::File::options().read(true).write(true).open(&table).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 10).unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 10).unwrap();
+    // A disk that flips it changes no time.
+    file.set_modified(modified).unwrap();
+    table
+}
+
+/// A flipped bit in a table is found before a snapshot of it is sent. That replica stops, and another one sends what is
+/// whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_damaged_snapshot_stops_its_owner_and_reaches_nobody() {
+    let mut house = House::start().await;
+    house.ingest(0).await;
+    house.converge().await;
+    let leader = house.leader().await.id;
+    let away = house.replicas.iter().position(|replica| replica.id != leader).unwrap();
+    let left_at = house.replicas[away].node().applied_index();
+    house.replicas[away].stop().await;
+    for batch in 1..=80 {
+        house.ingest(batch * ROWS_PER_BATCH).await;
+    }
+    let purged = |replica: &Replica| replica.node().metrics().purged_index > left_at + 1;
+    for replica in house.replicas.iter().filter(|replica| replica.running.is_some()) {
+        eventually("what the replica lacks is purged", || purged(replica).then_some(())).await;
+    }
+    let damaged = house.leader().await.id;
+    let table = damage(&house.dir.path().join(damaged.to_string()));
+
+    let (dir, peers) = (house.dir.path().to_owned(), house.peers.clone());
+    house.replicas[away].start(&dir, &peers).await;
+    let leadership = house.replicas[damaged as usize - 1].node().leadership();
+    let reason = eventually("its owner stops", || match &*leadership.borrow() {
+        Leadership::Stopped { reason } => Some(reason.clone()),
+        _ => None,
+    })
+    .await;
+    let name = table.file_name().unwrap().to_str().unwrap();
+    assert!(reason.contains(name) && reason.contains("damaged"), "{reason}");
+
+    let next = house.leader().await;
+    assert_ne!(next.id, damaged);
+    let index = next.node().applied_index();
+    let back = &house.replicas[away];
+    let what = format!("the replica is back: {:?}", back.node().metrics());
+    eventually(&what, || (back.node().applied_index() >= index).then_some(())).await;
+    house.now.0 += HOUR_MS;
+    house.propose(Command::Seal).await;
+    let sealed = house.leader().await.node().applied_index();
+    let back = &house.replicas[away];
+    eventually("the seal", || (back.node().applied_index() >= sealed).then_some(())).await;
+    assert_eq!(verify(back.store()), 81 * ROWS_PER_BATCH + 2);
+}
+
+/// A table that was damaged before a snapshot had it is found when the first one is made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_damaged_table_gets_into_no_snapshot() {
+    let mut house = House::start().await;
+    house.ingest(0).await;
+    house.converge().await;
+    let leader = house.leader().await;
+    let (node, store) = (leader.node().clone(), leader.store().clone());
+    store.flush().unwrap();
+    let ledger = house.dir.path().join(leader.id.to_string()).join("store/ledger-1");
+    let tables = std::fs::read_dir(ledger).unwrap().map(|entry| entry.unwrap().path());
+    let tables = tables.filter(|path| path.extension().is_some_and(|extension| extension == "sst"));
+    let table = tables.max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();
+    let file = std::fs::File::options().write(true).open(&table).unwrap();
+    file.write_all_at(&[0xff; 8], 10).unwrap();
+    node.trigger_snapshot().await.unwrap();
+    let reason = eventually("it stops", || node.failure()).await;
+    let name = table.file_name().unwrap().to_str().unwrap();
+    assert!(reason.contains("a snapshot cannot be made") && reason.contains(name), "{reason}");
 }

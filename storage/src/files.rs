@@ -7,6 +7,7 @@
 
 use crate::error::StoreError;
 use crate::schema::{DISK_FORMAT, unknown_format};
+use crate::tables;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,7 @@ pub(crate) fn open_current(root: &Path) -> Result<GenerationDir, StoreError> {
     for number in generations.into_iter().filter(|number| *number != current) {
         GenerationDir::new(root, number).remove()?;
     }
+    tables::remove_scratch(root)?;
     Ok(GenerationDir::new(root, current))
 }
 
@@ -98,8 +100,8 @@ pub(crate) fn switch(root: &Path, staged: &GenerationDir) -> Result<(), StoreErr
 }
 
 /// Table files never change, so they are shared; everything else is copied, and so are files of another file system.
-fn link_or_copy(source: &Path, target: &Path) -> Result<(), StoreError> {
-    let is_table = source.extension().is_some_and(|extension| extension == "sst");
+pub(crate) fn link_or_copy(source: &Path, target: &Path) -> Result<(), StoreError> {
+    let is_table = source.extension().is_some_and(|extension| extension == tables::TABLE);
     if !is_table || fs::hard_link(source, target).is_err() {
         fs::copy(source, target).map_err(|e| StoreError::io("copying", source, &e))?;
     }

@@ -44,6 +44,7 @@ mod seals;
 mod settled;
 mod settlement;
 mod store;
+mod tables;
 pub mod verify;
 
 pub use commit::EntryRef;

@@ -17,6 +17,7 @@ use crate::query::{RecordFilter, RecordPage, run_query};
 use crate::rows::RowReader;
 use crate::schema::{self, Db, column};
 use crate::seals::{self, StoredSeal};
+use crate::tables;
 use crate::verify::{self, Depth, HourReport, Pace, RangeReport};
 use cdr_core::command::Reply;
 use cdr_core::history::{Comparison, Mark};
@@ -97,7 +98,13 @@ impl Store {
         let started = Instant::now();
         let inner = &*self.0;
         let mut buffers = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.ready_to_write()?;
+        // Without a command, little is written, and that to memory: it finds room where commands don't, so that a new
+        // leader's first entry is applied, and reads go on.
+        if entries.iter().any(Option::is_some) {
+            inner.ready_to_write()?
+        } else {
+            inner.refuse_if_poisoned()?
+        }
         let generation = inner.generation();
         let mut write = Write::new(&generation, &inner.options, &inner.counters, &mut buffers);
         let replies = entries
@@ -145,6 +152,14 @@ impl Store {
         })
     }
 
+    /// Reads every block of the tables among `files`, which are of the checkpoint in `dir`.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] names the first that does not hold what was written; else what the system says.
+    pub fn check_tables(&self, dir: &Path, files: &[PathBuf]) -> Result<(), StoreError> {
+        tables::check(dir, files)
+    }
+
     /// Replaces everything by the checkpoint in the directory `from`, which stays as it is. Readers that are under
     /// way finish on the old content.
     ///
@@ -155,6 +170,10 @@ impl Store {
         let _writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let old = inner.generation();
         let staged = files::stage(&inner.root, &old.dir, from)?;
+        if let Err(error) = tables::of(&staged.path).and_then(|all| tables::check(&staged.path, &all)) {
+            staged.retire();
+            return Err(error);
+        }
         let new = Generation::open(staged, &inner.options)?;
         if let Some(cause) = &new.damage {
             new.dir.retire();

@@ -7,6 +7,7 @@ use cdr_core::command::{Envelope, Rejection, Reply};
 use cdr_core::history::{Comparison, Mark};
 use cdr_storage::{DISK_FORMAT, EntryRef, RecordFilter, Store, StoreError, StoreOptions};
 use std::fs;
+use std::path::Path;
 use support::{World, applied, apply_one, assert_same, catch_up, history, open, options};
 
 #[test]
@@ -91,6 +92,50 @@ fn a_damaged_checkpoint_is_not_installed() {
     assert!(Store::open(dir.path(), options()).is_ok(), "the leftover is removed at the next start");
 }
 
+/// Flips a bit of a file, in a copy of its own: it may be shared with the store that it is a checkpoint of.
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_in_any_table_of_a_checkpoint_is_found_and_not_installed() {
+    let (log, ledger) = history(6, 3, 6, 60);
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    catch_up(&store, &log);
+    store.flush().unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let copy = copies.path().join("copy");
+    store.checkpoint(&copy).unwrap();
+    let files: Vec<_> = fs::read_dir(&copy).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let tables: Vec<_> = files.iter().filter(|path| path.extension().is_some_and(|e| e == "sst")).collect();
+    assert!(tables.len() >= 4, "{files:?}");
+    store.check_tables(&copy, &files).unwrap();
+
+    let other = tempfile::tempdir().unwrap();
+    let follower = open(other.path());
+    catch_up(&follower, &log[..4]);
+    let before = follower.state().digest().unwrap();
+    for table in tables {
+        // The first block of its contents.
+        flip(table, 10);
+        for error in [store.check_tables(&copy, &files).unwrap_err(), follower.install(&copy).unwrap_err()] {
+            let name = table.file_name().unwrap().to_str().unwrap();
+            assert!(error.is_damage() && error.to_string().contains(name), "{error}");
+        }
+        assert_eq!(follower.state().digest().unwrap(), before);
+        let left: Vec<_> = fs::read_dir(other.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 3, "{left:?}");
+        flip(table, 10);
+    }
+    assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 1, "nothing is left of the checks");
+    follower.install(&copy).unwrap();
+    assert_same(&follower, &ledger);
+}
+
 #[test]
 fn an_unknown_format_is_refused() {
     let (log, _) = history(1, 1, 1, 5);
@@ -122,6 +167,9 @@ fn a_full_disk_refuses_before_anything_changes_and_is_no_poison() {
     }
     assert_eq!((store.raft_meta().unwrap(), store.poisoned()), (None, None));
     assert_eq!(store.metrics().refused_full, 3);
+    // An entry without a command, such as a new leader's first one, takes no space to speak of.
+    store.apply(&[None], &[0; 8]).unwrap();
+    assert_eq!((store.raft_meta().unwrap(), store.poisoned()), (Some(vec![0; 8]), None));
     drop(store);
     let store = open(dir.path());
     catch_up(&store, &log);

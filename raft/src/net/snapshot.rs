@@ -1,5 +1,7 @@
 //! A snapshot on the wire: an offer with the list of files, the answer which of them are lacking, then
-//! their contents in checked chunks, one file after the other.
+//! their contents in checked chunks, one file after the other. The sender reads a file once more before it sends it, and
+//! the receiver reads them all once they are on its disk: each must have the SHA-256 that it had when the snapshot was
+//! made.
 //!
 //! The receiver keeps the files that arrived complete. If the connection breaks, the same snapshot goes on
 //! where it stopped; its id, drawn at random when it was made, tells that it is the same. Files of other
@@ -10,6 +12,7 @@ use super::frame::{Kind, invalid, receive, send, send_raw};
 use crate::codec::{self, MAX_ENCODED_BYTES};
 use crate::runtime::blocking;
 use crate::snapshot::{SnapshotDir, SnapshotStore, sync_tree};
+use crate::sums::SummedFile;
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
 use openraft::raft::SnapshotResponse;
 use serde::{Deserialize, Serialize};
@@ -36,14 +39,7 @@ pub(super) struct Offer {
     pub vote: Vote,
     pub meta: SnapshotMeta,
     id: u64,
-    files: Vec<OfferedFile>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct OfferedFile {
-    /// Relative, with `/`.
-    path: String,
-    bytes: u64,
+    files: Vec<SummedFile>,
 }
 
 async fn in_time<T>(patience: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -57,8 +53,7 @@ pub(super) async fn send_snapshot<S: AsyncRead + AsyncWrite + Unpin>(
     snapshot: &Snapshot,
 ) -> io::Result<Result<SnapshotResponse<TypeConfig>, String>> {
     let root = snapshot.snapshot.path();
-    let mut files = Vec::new();
-    list_files(root, "", &mut files)?;
+    let files = snapshot.snapshot.files().cloned().collect();
     let offer = Offer { vote, meta: snapshot.meta.clone(), id: snapshot.snapshot.id(), files };
     in_time(PATIENCE, send(stream, Kind::SnapshotOffer, &offer)).await?;
     let lacking: Vec<u32> = match in_time(PATIENCE, answer(stream)).await? {
@@ -70,6 +65,7 @@ pub(super) async fn send_snapshot<S: AsyncRead + AsyncWrite + Unpin>(
             .files
             .get(number as usize)
             .ok_or_else(|| invalid("a file is wanted that was not offered"))?;
+        blocking(|| snapshot.snapshot.check(file))?;
         send_file(stream, &root.join(&file.path), file.bytes).await?;
     }
     in_time(INSTALL_PATIENCE, answer(stream)).await
@@ -84,21 +80,6 @@ async fn answer<S: AsyncRead + Unpin, A: serde::de::DeserializeOwned>(
         Kind::Failed => Ok(Err(codec::decode(&frame.body)?)),
         kind => Err(invalid(format!("{kind:?} instead of an answer"))),
     }
-}
-
-fn list_files(root: &Path, prefix: &str, files: &mut Vec<OfferedFile>) -> io::Result<()> {
-    for entry in std::fs::read_dir(root.join(prefix))? {
-        let entry = entry?;
-        let name = entry.file_name().into_string().map_err(|_| invalid("a file name is not UTF-8"))?;
-        let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-        let metadata = entry.metadata()?;
-        if metadata.is_dir() {
-            list_files(root, &path, files)?;
-        } else {
-            files.push(OfferedFile { path, bytes: metadata.len() });
-        }
-    }
-    Ok(())
 }
 
 async fn send_file<S: AsyncWrite + Unpin>(stream: &mut S, path: &Path, bytes: u64) -> io::Result<()> {
@@ -136,8 +117,10 @@ pub(super) async fn receive_snapshot<S: AsyncRead + AsyncWrite + Unpin>(
     for (_, path, bytes) in &lacking {
         receive_file(stream, path, *bytes).await?;
     }
-    blocking(|| sync_tree(&root))?;
-    Ok(SnapshotDir::temporary(offer.id, root))
+    blocking(|| {
+        sync_tree(&root)?;
+        store.received(offer.id, &offer.files)
+    })
 }
 
 /// A path below the snapshot's directory and nowhere else.

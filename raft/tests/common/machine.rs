@@ -4,7 +4,7 @@ use cdr_core::history::{Comparison, Mark, Marks};
 use cdr_raft::{Machine, MachineCommand, MachineError, Reply};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -73,7 +73,7 @@ impl TestMachine {
         *self.marks.lock().unwrap() = Marks::begin(self.state.lock().unwrap().mark());
     }
 
-    fn check(&self) -> Result<(), MachineError> {
+    fn usable(&self) -> Result<(), MachineError> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(MachineError::new("broken on purpose"));
         }
@@ -83,7 +83,7 @@ impl TestMachine {
 
 impl Machine for TestMachine {
     fn raft_meta(&self) -> Result<Option<Vec<u8>>, MachineError> {
-        self.check()?;
+        self.usable()?;
         Ok(self.state.lock().unwrap().meta.clone())
     }
 
@@ -92,7 +92,7 @@ impl Machine for TestMachine {
         entries: Vec<Option<MachineCommand>>,
         raft_meta: Vec<u8>,
     ) -> Result<Vec<Reply>, MachineError> {
-        self.check()?;
+        self.usable()?;
         let mut state = self.state.lock().unwrap();
         let mut replies = Vec::new();
         for entry in entries {
@@ -113,7 +113,7 @@ impl Machine for TestMachine {
     }
 
     fn flush(&self) -> Result<Option<Vec<u8>>, MachineError> {
-        self.check()?;
+        self.usable()?;
         let state = self.state();
         let meta = state.meta.clone();
         *self.flushed.lock().unwrap() = state;
@@ -121,7 +121,7 @@ impl Machine for TestMachine {
     }
 
     fn checkpoint(&self, into: &Path) -> Result<Vec<u8>, MachineError> {
-        self.check()?;
+        self.usable()?;
         self.flush()?;
         let state = self.state();
         let meta = state.meta.unwrap_or_default();
@@ -140,8 +140,13 @@ impl Machine for TestMachine {
         Ok(meta)
     }
 
+    fn check(&self, _: &Path, files: &[PathBuf]) -> Result<(), MachineError> {
+        self.usable()?;
+        files.iter().try_for_each(|file| std::fs::metadata(file).map(drop)).map_err(MachineError::new)
+    }
+
     fn install(&self, from: &Path) -> Result<(), MachineError> {
-        self.check()?;
+        self.usable()?;
         let read = |name: &str| std::fs::read(from.join(name)).map_err(MachineError::new);
         let mut state = State { meta: Some(read("meta")?), ..State::default() };
         state.digest = read("digest")?.try_into().map_err(|_| MachineError::new("digest"))?;
