@@ -109,6 +109,7 @@ fn sighup_reads_token_keys_and_the_log_filter_again() {
         "{began}"
     );
     assert!(!log.contains('\u{1b}'), "colour codes in a file: {log}");
+    wait_until("the ledger", 30, || replica.figure("cdr_rows").is_some_and(|rows| rows > 0.0));
     let changes = config_changes(&replica, &issuer.token("tester", &["cdr:read"], 600).unwrap());
 
     // The file's time stays, so that only the signal can make the difference.

@@ -214,6 +214,8 @@ fn a_cluster_without_space_reads_on_and_says_why_it_takes_nothing() {
     wait_until("every replica's restriction", 60, || {
         (1..=3).all(|id| cluster.metric(id, "cdr_node_restricted") == Some(1.0))
     });
+    // Who was restricted first may have handed over to one that was not yet.
+    std::thread::sleep(std::time::Duration::from_secs(3));
     let leader = cluster.leader();
     let void = json!({"type": "VOID", "voidReason": "DUPLICATE_DLR", "ticketId": "T"});
     let record =
