@@ -10,7 +10,7 @@ use crate::config::{self, Config};
 use crate::delivery::{CurrentChannels, DeliveryError};
 use crate::events::signing_key::SigningKey;
 use crate::export::{self, ExportFiles};
-use crate::ingest::{Ingest, IngestSettings, LastNamed};
+use crate::ingest::{Halt, Ingest, IngestSettings, LastNamed};
 use crate::key_files::KeyFileError;
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing, RecordedPricing, Sources};
@@ -440,6 +440,7 @@ fn leadership(
             pricing: pricing.clone(),
             metrics: metrics.clone(),
             last_named: LastNamed::default(),
+            halt: Halt::in_dir(&config.storage.data_dir),
         },
         desk,
         pricing,

@@ -166,3 +166,40 @@ fn a_state_without_its_log_or_a_log_without_its_state_does_not_start() {
         assert!(log.contains("never vote again") && log.contains("new node id"), "{log}");
     }
 }
+
+#[test]
+fn replicas_that_are_all_brought_back_from_copies_take_nothing_in_until_a_person_confirms() {
+    let dir = tempfile::tempdir().unwrap();
+    let nats = NatsServer::start();
+    let mut cluster = Cluster::start(dir.path(), &nats.url(), ClockOffset(0));
+    publish(&nats, 11, 30);
+    wait_until("the first receipts", 60, || (1..=3).all(|id| cluster.sms_rows(id) == Some(30)));
+    (1..=3).for_each(|id| cluster.kill(id));
+    let kept = dir.path().join("kept");
+    (1..=3).for_each(|id| copy(&cluster.data_dir(id), &kept.join(id.to_string())));
+    (1..=3).for_each(|id| cluster.restart(id));
+    publish(&nats, 12, 20);
+    wait_until("20 more", 60, || (1..=3).all(|id| cluster.sms_rows(id) == Some(50)));
+    // Acknowledgements follow the commit.
+    std::thread::sleep(Duration::from_secs(2));
+    (1..=3).for_each(|id| cluster.kill(id));
+    for id in 1..=3 {
+        std::fs::remove_dir_all(cluster.data_dir(id)).unwrap();
+        copy(&kept.join(id.to_string()), &cluster.data_dir(id));
+        cluster.restart(id);
+    }
+    let leader = cluster.leader();
+    let report = cluster.data_dir(leader).join("INGEST-HALTED");
+    wait_until("it says what is lost", 60, || report.exists());
+    let said = std::fs::read_to_string(&report).unwrap();
+    assert!(said.contains("acknowledged up to") && said.contains("older copies"), "{said}");
+    publish(&nats, 13, 10);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(cluster.sms_rows(leader), Some(30), "nothing is taken in");
+    assert!(cluster.log(leader).contains("SEV1"), "{}", cluster.tail(leader));
+
+    std::fs::remove_file(&report).unwrap();
+    wait_until("all that the stream still has", 120, || (1..=3).all(|id| cluster.sms_rows(id) == Some(60)));
+    let audit = cluster.get_ok(leader, "/v1/cdr/audit?limit=100").to_string();
+    assert!(audit.contains("INGEST_POSITION_CONFIRMED"), "{audit}");
+}

@@ -5,6 +5,7 @@
 //! epoch at the stream's first sequence, in which `messageId` alone decides what is a duplicate. So neither a
 //! rewind nor a recreation can swallow a record.
 
+use super::halt::Beyond;
 use crate::bus::{Bus, BusError, StreamInfo, Subscription};
 use cdr_core::Millis;
 use cdr_core::hash::sha256;
@@ -19,6 +20,8 @@ pub enum Plan {
         epoch: String,
         /// Its position.
         position: u64,
+        /// First sequence of the stream.
+        first_sequence: u64,
         /// Last sequence of the stream.
         last_sequence: u64,
     },
@@ -33,6 +36,8 @@ pub enum Plan {
 
 /// What connecting gave.
 pub enum Connection {
+    /// The bus has acknowledgements for messages that the ledger does not have (SEV1); nothing was changed.
+    Beyond(Beyond),
     /// Record this epoch first, then connect again.
     Open {
         /// The body of the `stream` row.
@@ -53,7 +58,8 @@ pub enum Connection {
     },
 }
 
-/// Opens the consumer behind the replicated position, if the stream is still the one that the position is of.
+/// Opens the consumer behind the replicated position, if the stream is still the one that the position is of, and if
+/// nothing was acknowledged that the ledger does not have, or `loss_is_confirmed`.
 ///
 /// # Errors
 /// [`BusError`] if the bus can't be asked.
@@ -62,11 +68,23 @@ pub async fn connect(
     stream: &str,
     durable: &str,
     state: &LedgerState,
+    loss_is_confirmed: impl FnOnce(&Beyond) -> bool,
 ) -> Result<Connection, BusError> {
-    let (epoch, position, last_sequence) = match plan(bus, stream, state).await? {
+    let (epoch, position, first_sequence, last_sequence) = match plan(bus, stream, state).await? {
         Plan::Open { record, is_loss } => return Ok(Connection::Open { record, is_loss }),
-        Plan::Resume { epoch, position, last_sequence } => (epoch, position, last_sequence),
+        Plan::Resume { epoch, position, first_sequence, last_sequence } => {
+            (epoch, position, first_sequence, last_sequence)
+        }
     };
+    // Opening removes the consumer, and the floor with it. Where messages were purged, the bus itself moves the floor up
+    // to the first one that is left.
+    let floor = bus.acknowledged_upto(stream, durable).await?.unwrap_or(0);
+    if floor > position && floor >= first_sequence {
+        let beyond = Beyond { epoch: epoch.clone(), position, acknowledged: floor };
+        if !loss_is_confirmed(&beyond) {
+            return Ok(Connection::Beyond(beyond));
+        }
+    }
     let subscription = bus.open(stream, durable, position + 1).await?;
     // A stream that was lost before the consumer was there would be read under the name and position of the one
     // before. Whatever happens to it from now on ends the subscription.
@@ -99,6 +117,7 @@ pub async fn plan(bus: &dyn Bus, stream: &str, state: &LedgerState) -> Result<Pl
         None => Plan::Resume {
             epoch: known.name.clone(),
             position: known.position,
+            first_sequence: info.first_sequence,
             last_sequence: info.last_sequence,
         },
     })

@@ -2,13 +2,15 @@
 //!
 //! The replicated position of each stream epoch is the truth. Every term opens the consumer anew behind it,
 //! reads in stream order, and proposes batches that continue it exactly; messages are acknowledged to the bus
-//! only after a quorum has their rows on disk. Stages: [`epoch`] compares the stream with the position,
+//! only after a quorum has their rows on disk. Stages: [`epoch`] compares the stream with the position, [`halt`] stops
+//! where the bus has acknowledged more than the ledger has,
 //! [`batch`] projects and accounts for every sequence, [`late`] finds receipts that correct a record, [`tail`] finds
 //! what was deleted unread at the stream's end, [`pump`] keeps several proposals in flight.
 
 mod batch;
 mod dead_letter;
 mod epoch;
+mod halt;
 mod ids;
 mod late;
 mod projection;
@@ -17,6 +19,7 @@ mod tail;
 
 pub use dead_letter::dead_letter_names;
 pub(crate) use dead_letter::{dead_letter, inbound_limit_bytes, put_away};
+pub use halt::Halt;
 pub use ids::IdSource;
 pub(crate) use projection::{Projector, event_times};
 pub use pump::{Ingest, IngestError, IngestSettings};

@@ -5,6 +5,7 @@
 use super::batch::{Batch, Batcher};
 use super::dead_letter::{dead_letter_names, inbound_limit_bytes, place, put_away};
 use super::epoch::{Connection, connect, created};
+use super::halt::{self, Beyond, Halt};
 use super::late::LateError;
 use super::projection::Projector;
 use super::tail::{LastNamed, gone_upto};
@@ -79,6 +80,16 @@ pub enum IngestError {
     /// Receipts could not be held against the ledger.
     #[error(transparent)]
     Late(#[from] LateError),
+    /// The bus has acknowledgements for messages that the ledger does not have.
+    #[error(
+        "SEV1: {reason}. Nothing is read until that is confirmed: remove the file {path} then, while this replica leads"
+    )]
+    Beyond {
+        /// What is lost.
+        reason: String,
+        /// The file whose removal confirms.
+        path: std::path::PathBuf,
+    },
     /// Something could not be encoded.
     #[error("a batch can't be made: {0}")]
     Batch(String),
@@ -97,6 +108,8 @@ pub struct Ingest {
     pub metrics: Arc<Metrics>,
     /// Where the stream ended when the bus was asked last.
     pub last_named: LastNamed,
+    /// What stops it until a person decides.
+    pub halt: Halt,
 }
 
 impl Ingest {
@@ -171,7 +184,24 @@ impl Ingest {
     ) -> Result<(String, u64, Box<dyn Subscription>), IngestError> {
         let IngestSettings { stream, durable, .. } = &self.settings;
         loop {
-            match connect(&*self.bus, stream, durable, &proposer.state()).await? {
+            let mut confirmed = Ok(None);
+            let confirm = |beyond: &Beyond| {
+                let answer = self.halt.is_confirmed(beyond);
+                let is_confirmed = matches!(answer, Ok(true));
+                confirmed = answer.map(|yes| yes.then(|| beyond.clone()));
+                is_confirmed
+            };
+            let connection = connect(&*self.bus, stream, durable, &proposer.state(), confirm).await?;
+            if let Some(beyond) = confirmed.map_err(|error| self.not_asked(&error))? {
+                halt::record(proposer, &beyond).await?;
+                self.halt.lower();
+                tracing::warn!(reason = halt::text(&beyond), "ingest goes on: a person has confirmed it");
+            }
+            match connection {
+                Connection::Beyond(beyond) => {
+                    let path = self.halt.path().to_owned();
+                    return Err(IngestError::Beyond { reason: halt::text(&beyond), path });
+                }
                 Connection::Reading { epoch, position, last_sequence, subscription } => {
                     self.last_named.note(&epoch, last_sequence);
                     return Ok((epoch, position, subscription));
@@ -183,6 +213,11 @@ impl Ingest {
                 }
             }
         }
+    }
+
+    fn not_asked(&self, error: &std::io::Error) -> IngestError {
+        let path = self.halt.path().display();
+        IngestError::Batch(format!("a lost position can't be reported in {path}: {error}"))
     }
 
     /// Counts as missing what the epoch that ends is known to have held and was never read.

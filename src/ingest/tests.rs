@@ -2,6 +2,7 @@
 
 use super::batch::{Batch, Batcher};
 use super::dead_letter::{dead_letter, put_away};
+use super::halt::Halt;
 use super::projection::Projector;
 use super::pump::{Ingest, IngestSettings};
 use super::tail::LastNamed;
@@ -234,7 +235,8 @@ async fn the_inbound_stream_takes_nothing_that_no_dead_letter_could_hold() {
     };
     let (pricing, metrics) = (Arc::new(TablePricing::default()), Arc::new(Metrics::new().unwrap()));
     let last_named = LastNamed::default();
-    Ingest { settings, bus: bus.clone(), pricing, metrics, last_named }.ensure_streams().await.unwrap();
+    let halt = Halt::in_dir(folder.path());
+    Ingest { settings, bus: bus.clone(), pricing, metrics, last_named, halt }.ensure_streams().await.unwrap();
     let limit = bus.max_payload_bytes() - 4_096;
     let send = |bytes: usize| {
         let (subject, payload) = (SUBJECT.to_owned(), vec![b'x'; bytes].into());

@@ -79,6 +79,19 @@ impl Bus for JetStream {
         self.breaks.guard("message", stream, streams::message(&self.context, stream, sequence)).boxed()
     }
 
+    fn acknowledged_upto<'a>(
+        &'a self,
+        stream: &'a str,
+        durable: &'a str,
+    ) -> BoxFuture<'a, Result<Option<u64>, BusError>> {
+        async move {
+            check_name(durable)?;
+            let asked = subscription::acknowledged_upto(self, stream, durable);
+            self.breaks.guard("acknowledgement floor", stream, asked).await
+        }
+        .boxed()
+    }
+
     fn open<'a>(
         &'a self,
         stream: &'a str,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::{self, MessagesError};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, ReplayPolicy};
-use async_nats::jetstream::stream::ConsumerErrorKind;
+use async_nats::jetstream::stream::{ConsumerErrorKind, ConsumerInfoErrorKind};
 use async_nats::jetstream::{ErrorCode, Message};
 use async_nats::{Client, RequestErrorKind, Subject};
 use bytes::Bytes;
@@ -33,6 +33,28 @@ const PULL_EXPIRES: Duration = Duration::from_secs(20);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// What an acknowledgement says.
 const ACK: Bytes = Bytes::from_static(b"+ACK");
+
+/// The acknowledgement floor of `durable`, if there is such a consumer.
+pub(super) async fn acknowledged_upto(
+    bus: &JetStream,
+    stream: &str,
+    durable: &str,
+) -> Result<Option<u64>, BusError> {
+    let handle = streams::get(&bus.context, stream).await?;
+    match handle.consumer_info(durable).await {
+        Ok(info) => Ok(Some(info.ack_floor.stream_sequence)),
+        Err(error) => match error.kind() {
+            ConsumerInfoErrorKind::NotFound => Ok(None),
+            ConsumerInfoErrorKind::JetStream(server)
+                if server.error_code() == ErrorCode::CONSUMER_NOT_FOUND =>
+            {
+                Ok(None)
+            }
+            ConsumerInfoErrorKind::JetStream(server) => Err(refused("ask for the consumer", stream, &server)),
+            _ => Err(unavailable("ask for the consumer", stream, &error)),
+        },
+    }
+}
 
 /// Opens `durable` at `start_sequence`; a consumer of that name is removed first.
 pub(super) async fn open(

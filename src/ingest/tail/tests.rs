@@ -3,7 +3,7 @@
 use super::*;
 use crate::bus::{JetStream, NatsOptions, Outgoing};
 use crate::clock::Clock;
-use crate::ingest::{Ingest, IngestSettings};
+use crate::ingest::{Halt, Ingest, IngestSettings};
 use crate::metrics::Metrics;
 use crate::pricing::TablePricing;
 use crate::test_nats::NatsServer;
@@ -38,6 +38,7 @@ impl Reading {
             pricing: Arc::new(TablePricing::default()),
             metrics: Arc::new(Metrics::new().unwrap()),
             last_named: LastNamed::default(),
+            halt: Halt::in_dir(&std::env::temp_dir().join("cdr-no-halt")),
         };
         ingest.ensure_streams().await.unwrap();
         Self { node: TestNode::begin(Clock::replay(Hour(493_525).start())).await, bus, ingest }

@@ -1,0 +1,123 @@
+//! What stops ingest until a person decides: the bus says that more was acknowledged than the ledger has.
+//!
+//! Messages are acknowledged after a quorum has them, so a ledger whose position lies behind the bus's acknowledgement floor
+//! has lost records: all replicas were brought back from older copies, or a new ledger was begun where another one had
+//! read. Reading on would take in again what is still in the stream and hide that the rest is gone. After a restore that
+//! is what has to happen, once; so a person confirms it, by removing a file.
+
+use crate::proposer::{ProposalError, Proposer};
+use cdr_core::audit::AuditRecord;
+use cdr_core::row::SystemKind;
+use serde_json::{Map, json};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The file in a replica's data directory that says why ingest is halted.
+const FILE: &str = "INGEST-HALTED";
+
+/// Kind of the audit entry that says that a person confirmed it.
+const CONFIRMED: &str = "INGEST_POSITION_CONFIRMED";
+
+/// Acknowledged messages that the ledger does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beyond {
+    /// Stream epoch.
+    pub epoch: String,
+    /// Its position in the ledger.
+    pub position: u64,
+    /// Sequence up to which the bus has acknowledgements.
+    pub acknowledged: u64,
+}
+
+/// Whether ingest is halted on this replica. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Halt(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    /// The file was written, by this process or by one before.
+    raised: AtomicBool,
+}
+
+impl Halt {
+    /// Keeps its file in `dir`.
+    pub fn in_dir(dir: &Path) -> Self {
+        let path = dir.join(FILE);
+        let raised = AtomicBool::new(path.exists());
+        Self(Arc::new(Inner { path, raised }))
+    }
+
+    /// The file whose removal confirms.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// True if a person has confirmed that ingest shall go on although messages are lost; otherwise asks for it.
+    pub(super) fn is_confirmed(&self, beyond: &Beyond) -> io::Result<bool> {
+        if self.0.raised.load(Ordering::Acquire) {
+            return Ok(!self.0.path.exists());
+        }
+        let mut file = File::create(&self.0.path)?;
+        writeln!(file, "{}", text(beyond))?;
+        file.sync_all()?;
+        self.0.raised.store(true, Ordering::Release);
+        Ok(false)
+    }
+
+    /// Forgets a confirmation that was used.
+    pub(super) fn lower(&self) {
+        self.0.raised.store(false, Ordering::Release);
+    }
+}
+
+/// What is wrong.
+pub(super) fn text(beyond: &Beyond) -> String {
+    let Beyond { epoch, position, acknowledged } = beyond;
+    format!(
+        "stream {epoch} is acknowledged up to {acknowledged}, but the ledger has it up to {position} only: acknowledged \
+         records are lost. If all replicas were restored from older copies, find out which copies are newest first"
+    )
+}
+
+/// Records that a person confirmed it.
+pub(super) async fn record(proposer: &Proposer, beyond: &Beyond) -> Result<(), ProposalError> {
+    let details = [
+        ("acknowledged", json!(beyond.acknowledged)),
+        ("nodeId", json!(proposer.node().node_id())),
+        ("position", json!(beyond.position)),
+        ("stream", json!(beyond.epoch)),
+    ];
+    let body = AuditRecord {
+        actor_user_id: Some(format!("system:node-{}", proposer.node().node_id())),
+        details: Map::from_iter(details.map(|(name, value)| (name.to_owned(), value))),
+        entry_type: CONFIRMED.to_owned(),
+        reason: Some(text(beyond)),
+        ..AuditRecord::default()
+    };
+    proposer.append_rows("ingest", vec![(SystemKind::Audit, cdr_core::canonical::to_jcs(&body))]).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ingest_goes_on_once_the_file_is_removed_and_not_before_a_person_could_see_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let beyond = Beyond { epoch: "S".to_owned(), position: 3, acknowledged: 9 };
+        let halt = Halt::in_dir(dir.path());
+        assert!(!halt.is_confirmed(&beyond).unwrap());
+        assert!(std::fs::read_to_string(halt.path()).unwrap().contains("up to 9"));
+        let again = Halt::in_dir(dir.path());
+        assert!(!again.is_confirmed(&beyond).unwrap(), "a restart confirms nothing");
+        std::fs::remove_file(again.path()).unwrap();
+        assert!(again.is_confirmed(&beyond).unwrap() && halt.is_confirmed(&beyond).unwrap());
+        again.lower();
+        assert!(!again.is_confirmed(&beyond).unwrap(), "the next time a person is asked again");
+    }
+}
