@@ -101,9 +101,9 @@ impl Store {
         // Without a command, little is written, and that to memory: it finds room where commands don't, so that a new
         // leader's first entry is applied, and reads go on.
         if entries.iter().any(Option::is_some) {
-            inner.ready_to_write()?
+            inner.ready_to_write()?;
         } else {
-            inner.refuse_if_poisoned()?
+            inner.refuse_if_poisoned()?;
         }
         let generation = inner.generation();
         let mut write = Write::new(&generation, &inner.options, &inner.counters, &mut buffers);

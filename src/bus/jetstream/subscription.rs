@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::{self, MessagesError};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, ReplayPolicy};
-use async_nats::jetstream::stream::{ConsumerErrorKind, ConsumerInfoErrorKind};
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
+use async_nats::jetstream::stream::ConsumerErrorKind;
 use async_nats::jetstream::{ErrorCode, Message};
 use async_nats::{Client, RequestErrorKind, Subject};
 use bytes::Bytes;

@@ -88,7 +88,9 @@ fn add_reply(hash: &mut Sha256, reply: &Reply) {
         Reply::Reconciled => (10, vec![]),
     };
     hash.update([number]);
-    figures.iter().for_each(|figure| hash.update(figure.to_be_bytes()));
+    for figure in figures {
+        hash.update(figure.to_be_bytes());
+    }
 }
 
 /// Numbers are never reused.
@@ -128,7 +130,9 @@ fn add_stream(hash: &mut Sha256, stream: &Stream) {
         stream.dead_lettered,
         stream.missing,
     ];
-    figures.iter().for_each(|figure| hash.update(figure.to_be_bytes()));
+    for figure in figures {
+        hash.update(figure.to_be_bytes());
+    }
 }
 
 /// What comparing another replica's mark with one's own says.

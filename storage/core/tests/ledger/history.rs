@@ -70,7 +70,9 @@ fn changed_streams(before: &LedgerState, after: &LedgerState) -> Vec<u8> {
 
 fn figures(number: u8, figures: &[u64]) -> Vec<u8> {
     let mut bytes = vec![number];
-    figures.iter().for_each(|figure| bytes.extend(figure.to_be_bytes()));
+    for figure in figures {
+        bytes.extend(figure.to_be_bytes());
+    }
     bytes
 }
 
