@@ -5,7 +5,8 @@
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::Hour;
 use cdr_core::command::{Command, Reply};
-use std::time::Duration;
+use cdr_core::history::Mark;
+use std::time::{Duration, Instant};
 
 /// A replay clock jumps: look at it this often at least.
 const LONGEST_SLEEP: Duration = Duration::from_millis(200);
@@ -13,12 +14,39 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(200);
 /// Pause after a refusal, which only a person can mend.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
-/// Proposes a seal whenever the open hour is over.
+/// So long nothing was applied before the last acknowledgements get into the ledger by a command of their own.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Which command was applied last, and whether it is time for one more that carries what voters acknowledged of it. Each
+/// command carries what was acknowledged of those before it, so behind the last one somebody has to say it; otherwise an
+/// older copy of a replica that lacks only the last entries would not be noticed.
+struct Acknowledgements {
+    seen: Mark,
+    since: Instant,
+    carried: Mark,
+}
+
+impl Acknowledgements {
+    fn new(applied: Mark) -> Self {
+        Self { seen: applied, since: Instant::now(), carried: Mark::default() }
+    }
+
+    fn are_due(&mut self, applied: Mark) -> bool {
+        if applied != self.seen {
+            (self.seen, self.since) = (applied, Instant::now());
+        }
+        applied != self.carried && self.since.elapsed() >= QUIET
+    }
+}
+
+/// Proposes a seal whenever the open hour is over, and when acknowledgements are due: it is the one command that changes
+/// nothing where nothing is to be sealed.
 ///
 /// # Errors
 /// [`ProposalError`]; the caller tries again.
 pub async fn run(proposer: &Proposer) -> Result<(), ProposalError> {
     let mut told = proposer.state().head.open_hour;
+    let mut acknowledgements = Acknowledgements::new(proposer.state().head.applied);
     loop {
         let open = proposer.state().head.open_hour;
         if let Some((from, to)) = closed(told, open) {
@@ -38,6 +66,10 @@ pub async fn run(proposer: &Proposer) -> Result<(), ProposalError> {
             }
             continue;
         }
+        if acknowledgements.are_due(proposer.state().head.applied) {
+            proposer.propose(Command::Seal).await?;
+            acknowledgements.carried = proposer.state().head.applied;
+        }
         let left = Duration::from_millis((end.0 - now.0).max(1) as u64);
         tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
     }
@@ -51,6 +83,22 @@ fn closed(before: Hour, open: Hour) -> Option<(Hour, Hour)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn acknowledgements_are_due_once_behind_the_last_command() {
+        let mark = |index| Mark { index, history: [0; 32] };
+        let mut acknowledgements = Acknowledgements::new(mark(5));
+        assert!(!acknowledgements.are_due(mark(5)), "not yet quiet");
+        acknowledgements.since -= QUIET;
+        assert!(acknowledgements.are_due(mark(5)));
+        assert!(!acknowledgements.are_due(mark(6)), "more came");
+        acknowledgements.since -= QUIET;
+        assert!(acknowledgements.are_due(mark(6)));
+        acknowledgements.carried = mark(7);
+        assert!(!acknowledgements.are_due(mark(7)));
+        acknowledgements.since -= QUIET;
+        assert!(!acknowledgements.are_due(mark(7)), "what carried them needs no other one");
+    }
 
     #[test]
     fn the_hours_that_were_sealed_are_named() {
