@@ -200,7 +200,9 @@ fn says_what_a_check_lacks(dev: &Dev, name: &str, dir: &Path) {
         let mut events: Vec<TraceEvent> = reader.by_ref().map(Result::unwrap).collect();
         change(&mut head, &mut events);
         let mut writer = TraceWriter::new(dir).unwrap();
-        events.iter().for_each(|event| writer.push(event).unwrap());
+        for event in &events {
+            writer.push(event).unwrap();
+        }
         writer.finish(&head, &mut std::fs::File::create(&trace).unwrap()).unwrap();
     };
     rewrite(&|_, events| events[0].row_hash = [0xab; 32]);

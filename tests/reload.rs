@@ -182,7 +182,6 @@ fn a_node_whose_configuration_contradicts_the_ledger_stops() {
     let mut replica = Single::new(dir.path(), issuer.jwks_path());
     let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("tap-schemas");
     replica.edit(|text| {
-        let text = text.replace("election_max_ms = 60000", "election_max_ms = 2000");
         let export =
             format!("[export]\nschema_dir = \"{}\"\nschema_variant = \"atra-tap-v2\"\n", schemas.display());
         format!("{text}{export}{}", price_list("0.5"))

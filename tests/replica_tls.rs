@@ -61,12 +61,12 @@ impl Door {
         std::fs::create_dir_all(&own).unwrap();
         let files = ClientFiles::write(&own, &self.clients, &self.servers.issue("cdr-mediation"));
         let keys = format!(
-            "[api]\nmtls_listen = \"127.0.0.1:{}\"\nmtls_cert_file = {:?}\nmtls_key_file = {:?}\n\
-             mtls_client_ca_file = {:?}\n",
+            "[api]\nmtls_listen = \"127.0.0.1:{}\"\nmtls_cert_file = \"{}\"\nmtls_key_file = \"{}\"\n\
+             mtls_client_ca_file = \"{}\"\n",
             self.ports[id - 1],
-            files.cert,
-            files.key,
-            files.ca
+            files.cert.display(),
+            files.key.display(),
+            files.ca.display()
         );
         let client = "[[api.clients]]\nname = \"inspector\"\nscopes = [\"cdr:write\"]\n";
         format!("{}{client}", text.replacen("[api]\n", &keys, 1))
@@ -139,10 +139,11 @@ fn replicas_talk_over_tls_with_certificates_that_are_exchanged_at_sighup() {
     let refused = |id: usize, reason: &str| {
         cluster.metric(id, &format!("cdr_raft_refused_total{{reason=\"{reason}\"}}")).unwrap_or(-1.0)
     };
-    assert_eq!(refused(leader, "noise"), 0.0);
+    let refused = |id: usize, reason: &str| refused(id, reason) as i64;
+    assert_eq!(refused(leader, "noise"), 0);
     let mut stranger = TcpStream::connect(("127.0.0.1", raft_port(&cluster, leader))).unwrap();
     stranger.write_all(b"CDRRAFT\n and so on, in plain text").unwrap();
-    wait_until("it is refused", 10, || refused(leader, "noise") == 1.0);
+    wait_until("it is refused", 10, || refused(leader, "noise") == 1);
 
     // New certificates of another authority: first everybody believes both, then shows the new ones.
     let other = dir.path().join("other");

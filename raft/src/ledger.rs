@@ -2,6 +2,7 @@
 
 use crate::machine::{Machine, MachineCommand, MachineError};
 use crate::types::Reply;
+use cdr_core::command::Acknowledged;
 use cdr_core::history::{Comparison, Mark};
 use cdr_storage::{EntryRef, Store, StoreError};
 use std::path::{Path, PathBuf};
@@ -62,8 +63,8 @@ impl Machine for Store {
         Self::compare(self, theirs)
     }
 
-    fn acknowledged_by(&self, node: u64) -> u64 {
-        self.state().head.acknowledged_by(node)
+    fn acknowledged(&self) -> Vec<Acknowledged> {
+        self.state().head.acknowledged.clone()
     }
 
     fn check(&self, dir: &Path, files: &[PathBuf]) -> Result<(), MachineError> {

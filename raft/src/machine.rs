@@ -6,6 +6,7 @@
 
 use crate::types::Reply;
 use bytes::Bytes;
+use cdr_core::command::Acknowledged;
 use cdr_core::history::{Comparison, Mark};
 use std::path::{Path, PathBuf};
 
@@ -81,8 +82,8 @@ pub trait Machine: Send + Sync + 'static {
     /// Compares another replica's mark with the history of this one.
     fn compare(&self, theirs: &Mark) -> Comparison;
 
-    /// Index of the last committed entry that the node is known to have had on disk, 0 if none.
-    fn acknowledged_by(&self, node: u64) -> u64;
+    /// The last committed entry that each node is known to have had on disk.
+    fn acknowledged(&self) -> Vec<Acknowledged>;
 
     /// Reads `files` of the [`checkpoint`](Self::checkpoint) in `dir`, and refuses them if what they hold is damaged.
     fn check(&self, dir: &Path, files: &[PathBuf]) -> Result<(), MachineError>;

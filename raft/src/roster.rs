@@ -11,12 +11,14 @@ use crate::identity::Incarnation;
 use crate::log::LogStore;
 use crate::state_machine::StateMachine;
 use crate::types::{Membership, Raft};
+use cdr_core::command::Acknowledged;
 use cdr_core::history::{Comparison, Mark};
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What a replica says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +57,7 @@ pub enum Grounds {
 }
 
 impl Grounds {
-    /// Name in metrics.
+    /// Name in health and in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Retired => "retired",
@@ -95,6 +97,18 @@ pub struct Alarm {
     pub reason: String,
 }
 
+/// An alarm that was not renewed for so long is over: replicas meet again and again. What was said of lost commits stands
+/// until a person decides.
+const ALARM_STANDS: Duration = Duration::from_secs(300);
+
+/// What an alarm is about, and which replica found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct AlarmKey {
+    node: u64,
+    grounds: Grounds,
+    by: u64,
+}
+
 /// Who this replica is, and who may talk to it.
 pub(crate) struct Roster {
     node: u64,
@@ -104,7 +118,7 @@ pub(crate) struct Roster {
     state_machine: StateMachine,
     failure: Failure,
     raft: OnceLock<Raft>,
-    alarms: Mutex<BTreeMap<(u64, Grounds), String>>,
+    alarms: Mutex<BTreeMap<AlarmKey, (String, Instant)>>,
 }
 
 impl Roster {
@@ -153,6 +167,11 @@ impl Roster {
         }
     }
 
+    /// True if the membership in force names the node.
+    pub(crate) fn is_member(&self, node: u64) -> bool {
+        self.known_incarnation(node).is_some()
+    }
+
     /// The data directory that the membership in force has for a node.
     fn known_incarnation(&self, node: u64) -> Option<Incarnation> {
         self.with_membership(|membership| membership.get_node(&node).map(|member| member.incarnation))
@@ -171,17 +190,23 @@ impl Roster {
         }
     }
 
-    /// Why this replica has nothing to do with one that introduces itself so, if so.
-    pub(crate) fn objection(&self, other: &Introduction) -> Option<Refusal> {
+    /// What the replicas are known to have on disk. To be taken before another one says where its log ends: what it
+    /// acknowledges after that says nothing against it.
+    pub(crate) fn acknowledged(&self) -> Vec<Acknowledged> {
+        self.state_machine.acknowledged()
+    }
+
+    /// Why this replica has nothing to do with one that introduces itself so, if so; `acknowledged` is from before it did.
+    pub(crate) fn objection(&self, other: &Introduction, acknowledged: &[Acknowledged]) -> Option<Refusal> {
         if let Some(refusal) = self.unwell() {
             return Some(refusal);
         }
         let found = self
             .no_member(other.node, other.incarnation)
             .or_else(|| self.known_as_another(other))
-            .or_else(|| self.older_copy(other))
+            .or_else(|| older_copy(other, acknowledged))
             .or_else(|| self.other_history(other))?;
-        self.alarm(&found);
+        self.alarm(other.node, &found);
         Some(found)
     }
 
@@ -227,20 +252,6 @@ impl Roster {
         Some(Refusal { node: self.node, grounds: Grounds::Incarnation, reason })
     }
 
-    fn older_copy(&self, other: &Introduction) -> Option<Refusal> {
-        let acknowledged = self.state_machine.acknowledged_by(other.node);
-        (other.log_end < acknowledged).then(|| Refusal {
-            node: other.node,
-            grounds: Grounds::OlderCopy,
-            reason: format!(
-                "SEV1: the log of node {} ends at entry {}, but it had acknowledged entries up to {acknowledged}: its \
-                 data directory is an older copy and never votes again. Remove it, and add the replica under an id \
-                 that was never used",
-                other.node, other.log_end
-            ),
-        })
-    }
-
     fn other_history(&self, other: &Introduction) -> Option<Refusal> {
         let reason = self.fork_from(other.node, &other.mark)?;
         Some(Refusal { node: other.node, grounds: Grounds::Fork, reason })
@@ -254,33 +265,51 @@ impl Roster {
              entries has to be found out before anything else: keep the data directories of all replicas",
             self.node
         );
-        let leads =
-            self.raft.get().is_some_and(|raft| raft.metrics().borrow_watched().current_leader == Some(node));
-        if leads {
+        if self.is_led_by(node) {
             self.failure.record(reason.clone());
         }
         Some(reason)
     }
 
-    /// Another replica refused this one, or says what keeps it from answering.
-    pub(crate) fn refused(&self, refusal: &Refusal) {
-        self.alarm(refusal);
+    /// True if this replica follows that one.
+    fn is_led_by(&self, node: u64) -> bool {
+        self.raft.get().is_some_and(|raft| raft.metrics().borrow_watched().current_leader == Some(node))
+    }
+
+    /// Node `node` would have entries here replaced that are committed. If it leads, this replica stops, and the leader
+    /// hears of it at the next handshake; from anybody else it is noise.
+    pub(crate) fn would_replace_committed(&self, node: u64, what: &str) {
+        if self.is_led_by(node) {
+            self.failure.record_lost_commits(format!(
+                "SEV1 fork: the leader, node {node}, would have committed entries of this replica replaced: {what}. Which \
+                 of the two lost entries has to be found out before anything else: keep the data directories of all \
+                 replicas"
+            ));
+        }
+    }
+
+    /// Node `by` refused this one, or says what keeps it from answering. It is believed about itself and about this
+    /// replica, of lost commits about itself alone.
+    pub(crate) fn refused(&self, by: u64, refusal: &Refusal) {
+        let about_itself = refusal.node == by;
+        if about_itself || (refusal.node == self.node && refusal.grounds != Grounds::LostCommits) {
+            self.alarm(by, refusal);
+        }
     }
 
     /// Node `node` was met and nothing is wrong with it, nor with this one in its eyes.
     pub(crate) fn met(&self, node: u64) {
-        // What was said of lost commits stands until a person decides.
-        self.alarms().retain(|(about, grounds), _| {
-            *grounds == Grounds::LostCommits || (*about != node && *about != self.node)
-        });
+        self.alarms()
+            .retain(|key, _| key.grounds == Grounds::LostCommits || (key.node != node && key.by != node));
     }
 
-    fn alarm(&self, refusal: &Refusal) {
+    fn alarm(&self, by: u64, refusal: &Refusal) {
         let Refusal { node, grounds, reason } = refusal;
         if *grounds == Grounds::Misdirected {
             return;
         }
-        let before = self.alarms().insert((*node, *grounds), reason.clone());
+        let key = AlarmKey { node: *node, grounds: *grounds, by };
+        let before = self.alarms().insert(key, (reason.clone(), Instant::now()));
         if before.is_none() {
             tracing::error!(
                 severity = "SEV1",
@@ -292,32 +321,34 @@ impl Roster {
         }
     }
 
-    fn alarms(&self) -> MutexGuard<'_, BTreeMap<(u64, Grounds), String>> {
-        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
+    fn alarms(&self) -> MutexGuard<'_, BTreeMap<AlarmKey, (String, Instant)>> {
+        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        alarms.retain(|key, (_, at)| key.grounds == Grounds::LostCommits || at.elapsed() < ALARM_STANDS);
+        alarms
     }
 
     /// What a person has to look at.
     pub(crate) fn open_alarms(&self) -> Vec<Alarm> {
-        let alarm = |((node, grounds), reason): (&(u64, Grounds), &String)| Alarm {
-            grounds: *grounds,
-            node: *node,
-            reason: reason.clone(),
-        };
-        self.alarms().iter().map(alarm).collect()
+        let mut open: Vec<Alarm> = Vec::new();
+        for (key, (reason, _)) in self.alarms().iter() {
+            if !open.iter().any(|alarm| alarm.node == key.node && alarm.grounds == key.grounds) {
+                open.push(Alarm { grounds: key.grounds, node: key.node, reason: reason.clone() });
+            }
+        }
+        open
     }
 
     /// What another replica says of committed entries that this cluster's leader lost.
     pub(crate) fn lost_commits(&self) -> Option<String> {
         let alarms = self.alarms();
-        alarms
-            .iter()
-            .find(|((_, grounds), _)| *grounds == Grounds::LostCommits)
-            .map(|(_, reason)| reason.clone())
+        let found =
+            alarms.iter().find(|(key, _)| key.grounds == Grounds::LostCommits && key.node != self.node);
+        found.map(|(_, (reason, _))| reason.clone())
     }
 
     /// A person has decided about lost commits.
     pub(crate) fn forget_lost_commits(&self) {
-        self.alarms().retain(|(_, grounds), _| *grounds != Grounds::LostCommits);
+        self.alarms().retain(|key, _| key.grounds != Grounds::LostCommits);
     }
 }
 
@@ -328,6 +359,20 @@ impl std::fmt::Debug for Roster {
             .field("incarnation", &self.incarnation)
             .finish_non_exhaustive()
     }
+}
+
+fn older_copy(other: &Introduction, acknowledged: &[Acknowledged]) -> Option<Refusal> {
+    let (node, end) = (other.node, other.log_end);
+    let acknowledged = acknowledged.iter().find(|known| known.node == node).map_or(0, |known| known.index);
+    (end < acknowledged).then(|| Refusal {
+        node,
+        grounds: Grounds::OlderCopy,
+        reason: format!(
+            "SEV1: the log of node {node} ends at entry {end}, but it had acknowledged entries up to {acknowledged}: its \
+             data directory is an older copy and never votes again. Remove it, and add the replica under an id that was \
+             never used"
+        ),
+    })
 }
 
 fn stranger(node: u64, known: Incarnation, found: Incarnation) -> String {
@@ -362,9 +407,9 @@ pub(crate) mod tests {
     #[test]
     fn a_replica_that_another_one_knows_as_somebody_else_is_told_what_to_do() {
         let (one, two) = (roster(1), roster(2));
-        assert_eq!(one.objection(&two.introduction(1)), None);
+        assert_eq!(one.objection(&two.introduction(1), &[]), None);
         let knows_other = Introduction { knows_other_as: Some(two.incarnation()), ..two.introduction(1) };
-        let refusal = one.objection(&knows_other).unwrap();
+        let refusal = one.objection(&knows_other, &[]).unwrap();
         assert_eq!(refusal.grounds, Grounds::Incarnation);
         assert!(
             refusal.reason.contains("knows node 1") && refusal.reason.contains("never used"),
@@ -376,17 +421,29 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_is_acknowledged_after_an_introduction_says_nothing_against_it() {
+        let (one, two) = (roster(1), roster(2));
+        let introduction = Introduction { log_end: 100, ..two.introduction(1) };
+        let acknowledged = |index| [Acknowledged { node: 2, index }];
+        assert_eq!(one.objection(&introduction, &acknowledged(100)), None);
+        let refusal = one.objection(&introduction, &acknowledged(101)).unwrap();
+        assert_eq!((refusal.node, refusal.grounds), (2, Grounds::OlderCopy));
+    }
+
+    #[test]
     fn what_is_said_of_lost_commits_stands_until_a_person_decides() {
         let one = roster(1);
         let refusal = Refusal { node: 2, grounds: Grounds::LostCommits, reason: "r".to_owned() };
-        one.refused(&refusal);
+        one.refused(2, &refusal);
+        one.refused(3, &Refusal { node: 4, ..refusal.clone() });
         one.met(2);
         assert_eq!(one.lost_commits().as_deref(), Some("r"));
+        assert_eq!(one.open_alarms().len(), 1, "nobody is believed about a third");
         one.forget_lost_commits();
         assert_eq!(one.lost_commits(), None);
 
         one.failure.record_lost_commits("entries");
-        let refusal = one.objection(&roster(3).introduction(1)).unwrap();
+        let refusal = one.objection(&roster(3).introduction(1), &[]).unwrap();
         assert_eq!(refusal.grounds, Grounds::LostCommits);
         assert!(one.standing_objection(&roster(3).introduction(1)).is_some());
     }

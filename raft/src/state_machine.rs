@@ -11,6 +11,7 @@ use crate::restriction::{Cause, Restrictions};
 use crate::runtime::blocking;
 use crate::snapshot::{SnapshotDir, SnapshotError, SnapshotStore};
 use crate::types::{Entry, LogId, RaftMeta, Reply, SnapshotMeta, StoredMembership, TypeConfig, entry_bytes};
+use cdr_core::command::Acknowledged;
 use cdr_core::history::{Comparison, Mark};
 use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry;
@@ -133,9 +134,9 @@ impl StateMachine {
         self.0.machine.compare(theirs)
     }
 
-    /// Index of the last committed entry that the node is known to have had on disk, 0 if none.
-    pub(crate) fn acknowledged_by(&self, node: u64) -> u64 {
-        self.0.machine.acknowledged_by(node)
+    /// The last committed entry that each node is known to have had on disk.
+    pub(crate) fn acknowledged(&self) -> Vec<Acknowledged> {
+        self.0.machine.acknowledged()
     }
 
     fn meta(&self) -> RaftMeta {

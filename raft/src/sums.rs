@@ -93,7 +93,10 @@ fn list(root: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
     for entry in std::fs::read_dir(root.join(prefix))? {
         let entry = entry?;
         let name = entry.file_name().into_string().map_err(|name| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("the file name {name:?} is not UTF-8"))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the file name {} is not UTF-8", name.display()),
+            )
         })?;
         let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         if entry.file_type()?.is_dir() { list(root, &path, files)? } else { files.push(path) }

@@ -59,7 +59,7 @@ pub enum Connection {
 }
 
 /// Opens the consumer behind the replicated position, if the stream is still the one that the position is of, and if
-/// nothing was acknowledged that the ledger does not have, or `loss_is_confirmed`.
+/// nothing was acknowledged that the ledger does not have but what a person has `accepted`.
 ///
 /// # Errors
 /// [`BusError`] if the bus can't be asked.
@@ -68,7 +68,7 @@ pub async fn connect(
     stream: &str,
     durable: &str,
     state: &LedgerState,
-    loss_is_confirmed: impl FnOnce(&Beyond) -> bool,
+    accepted: Option<&Beyond>,
 ) -> Result<Connection, BusError> {
     let (epoch, position, first_sequence, last_sequence) = match plan(bus, stream, state).await? {
         Plan::Open { record, is_loss } => return Ok(Connection::Open { record, is_loss }),
@@ -81,7 +81,7 @@ pub async fn connect(
     let floor = bus.acknowledged_upto(stream, durable).await?.unwrap_or(0);
     if floor > position && floor >= first_sequence {
         let beyond = Beyond { epoch: epoch.clone(), position, acknowledged: floor };
-        if !loss_is_confirmed(&beyond) {
+        if accepted != Some(&beyond) {
             return Ok(Connection::Beyond(beyond));
         }
     }

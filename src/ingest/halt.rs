@@ -12,8 +12,7 @@ use serde_json::{Map, json};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The file in a replica's data directory that says why ingest is halted.
 const FILE: &str = "INGEST-HALTED";
@@ -39,16 +38,14 @@ pub struct Halt(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    /// The file was written, by this process or by one before.
-    raised: AtomicBool,
+    /// What the file asks for.
+    asked: Mutex<Option<Beyond>>,
 }
 
 impl Halt {
     /// Keeps its file in `dir`.
     pub fn in_dir(dir: &Path) -> Self {
-        let path = dir.join(FILE);
-        let raised = AtomicBool::new(path.exists());
-        Self(Arc::new(Inner { path, raised }))
+        Self(Arc::new(Inner { path: dir.join(FILE), asked: Mutex::default() }))
     }
 
     /// The file whose removal confirms.
@@ -56,21 +53,29 @@ impl Halt {
         &self.0.path
     }
 
-    /// True if a person has confirmed that ingest shall go on although messages are lost; otherwise asks for it.
+    /// True if a person has confirmed that ingest shall go on although just this is lost; otherwise asks for it. A start
+    /// of the process asks again.
     pub(super) fn is_confirmed(&self, beyond: &Beyond) -> io::Result<bool> {
-        if self.0.raised.load(Ordering::Acquire) {
-            return Ok(!self.0.path.exists());
+        let mut asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.as_ref() == Some(beyond) {
+            return self.0.path.try_exists().map(|exists| !exists);
         }
         let mut file = File::create(&self.0.path)?;
         writeln!(file, "{}", text(beyond))?;
         file.sync_all()?;
-        self.0.raised.store(true, Ordering::Release);
+        let path = self.0.path.display();
+        tracing::error!(
+            severity = "SEV1",
+            reason = text(beyond),
+            "nothing is taken in until a person confirms it: remove the file {path} then, while this replica leads"
+        );
+        *asked = Some(beyond.clone());
         Ok(false)
     }
 
     /// Forgets a confirmation that was used.
     pub(super) fn lower(&self) {
-        self.0.raised.store(false, Ordering::Release);
+        *self.0.asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -103,21 +108,40 @@ pub(super) async fn record(proposer: &Proposer, beyond: &Beyond) -> Result<(), P
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
+    fn beyond(acknowledged: u64) -> Beyond {
+        Beyond { epoch: "S".to_owned(), position: 3, acknowledged }
+    }
+
     #[test]
-    fn ingest_goes_on_once_the_file_is_removed_and_not_before_a_person_could_see_it() {
+    fn ingest_goes_on_once_the_file_is_removed_that_asked_for_it() {
         let dir = tempfile::tempdir().unwrap();
-        let beyond = Beyond { epoch: "S".to_owned(), position: 3, acknowledged: 9 };
         let halt = Halt::in_dir(dir.path());
-        assert!(!halt.is_confirmed(&beyond).unwrap());
+        assert!(!halt.is_confirmed(&beyond(9)).unwrap());
         assert!(std::fs::read_to_string(halt.path()).unwrap().contains("up to 9"));
+        assert!(!halt.is_confirmed(&beyond(9)).unwrap(), "nobody has removed it");
+        std::fs::remove_file(halt.path()).unwrap();
+        assert!(halt.is_confirmed(&beyond(9)).unwrap());
+        assert!(!halt.is_confirmed(&beyond(20)).unwrap(), "another loss is another question");
+        assert!(halt.path().exists());
+        std::fs::remove_file(halt.path()).unwrap();
+        halt.lower();
+        assert!(!halt.is_confirmed(&beyond(20)).unwrap(), "the next time a person is asked again");
+    }
+
+    #[test]
+    fn a_restart_confirms_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!Halt::in_dir(dir.path()).is_confirmed(&beyond(9)).unwrap());
         let again = Halt::in_dir(dir.path());
-        assert!(!again.is_confirmed(&beyond).unwrap(), "a restart confirms nothing");
+        assert!(!again.is_confirmed(&beyond(9)).unwrap());
         std::fs::remove_file(again.path()).unwrap();
-        assert!(again.is_confirmed(&beyond).unwrap() && halt.is_confirmed(&beyond).unwrap());
-        again.lower();
-        assert!(!again.is_confirmed(&beyond).unwrap(), "the next time a person is asked again");
+        assert!(
+            !Halt::in_dir(dir.path()).is_confirmed(&beyond(9)).unwrap(),
+            "it was removed while nothing ran"
+        );
     }
 }

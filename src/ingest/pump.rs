@@ -183,27 +183,22 @@ impl Ingest {
         proposer: &Proposer,
     ) -> Result<(String, u64, Box<dyn Subscription>), IngestError> {
         let IngestSettings { stream, durable, .. } = &self.settings;
+        let mut accepted: Option<Beyond> = None;
         loop {
-            let mut confirmed = Ok(None);
-            let confirm = |beyond: &Beyond| {
-                let answer = self.halt.is_confirmed(beyond);
-                let is_confirmed = matches!(answer, Ok(true));
-                confirmed = answer.map(|yes| yes.then(|| beyond.clone()));
-                is_confirmed
-            };
-            let connection = connect(&*self.bus, stream, durable, &proposer.state(), confirm).await?;
-            if let Some(beyond) = confirmed.map_err(|error| self.not_asked(&error))? {
-                halt::record(proposer, &beyond).await?;
-                self.halt.lower();
-                tracing::warn!(reason = halt::text(&beyond), "ingest goes on: a person has confirmed it");
-            }
-            match connection {
+            match connect(&*self.bus, stream, durable, &proposer.state(), accepted.as_ref()).await? {
                 Connection::Beyond(beyond) => {
-                    let path = self.halt.path().to_owned();
-                    return Err(IngestError::Beyond { reason: halt::text(&beyond), path });
+                    if !self.halt.is_confirmed(&beyond).map_err(|error| self.not_asked(&error))? {
+                        let path = self.halt.path().to_owned();
+                        return Err(IngestError::Beyond { reason: halt::text(&beyond), path });
+                    }
+                    // Recorded before the consumer is made anew: its floor is gone then.
+                    halt::record(proposer, &beyond).await?;
+                    tracing::warn!(reason = halt::text(&beyond), "ingest goes on: a person has confirmed it");
+                    accepted = Some(beyond);
                 }
                 Connection::Reading { epoch, position, last_sequence, subscription } => {
                     self.last_named.note(&epoch, last_sequence);
+                    self.halt.lower();
                     return Ok((epoch, position, subscription));
                 }
                 Connection::Open { record, is_loss } => {

@@ -6,6 +6,7 @@ use crate::proposer::{ProposalError, Proposer};
 use cdr_core::Hour;
 use cdr_core::command::{Command, Reply};
 use cdr_core::history::Mark;
+use cdr_raft::ProposeError;
 use std::time::{Duration, Instant};
 
 /// A replay clock jumps: look at it this often at least.
@@ -29,6 +30,13 @@ struct Acknowledgements {
 impl Acknowledgements {
     fn new(applied: Mark) -> Self {
         Self { seen: applied, since: Instant::now(), carried: Mark::default() }
+    }
+
+    /// One command was applied behind `before`. If the last one now is another one still, that one is due later.
+    fn carried(&mut self, before: Mark, after: Mark) {
+        if after.index == before.index + 1 {
+            (self.seen, self.carried) = (after, after);
+        }
     }
 
     fn are_due(&mut self, applied: Mark) -> bool {
@@ -67,12 +75,24 @@ pub async fn run(proposer: &Proposer) -> Result<(), ProposalError> {
             continue;
         }
         if acknowledgements.are_due(proposer.state().head.applied) {
-            proposer.propose(Command::Seal).await?;
-            acknowledgements.carried = proposer.state().head.applied;
+            carry(proposer, &mut acknowledgements).await?;
         }
         let left = Duration::from_millis((end.0 - now.0).max(1) as u64);
         tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
     }
+}
+
+/// Proposes a command that carries acknowledgements. A leader that takes no commands says so elsewhere.
+async fn carry(proposer: &Proposer, acknowledgements: &mut Acknowledgements) -> Result<(), ProposalError> {
+    let before = proposer.state().head.applied;
+    match proposer.propose(Command::Seal).await {
+        Ok(Reply::Sealed { .. }) => acknowledgements.carried(before, proposer.state().head.applied),
+        Ok(reply) => tracing::warn!(?reply, "acknowledgements could not be carried"),
+        Err(ProposalError::Raft(ProposeError::Restricted { .. })) => {}
+        Err(error) => return Err(error),
+    }
+    acknowledgements.since = Instant::now();
+    Ok(())
 }
 
 /// First and last hour that were sealed since `before` was the open one, whoever's proposal sealed them.
@@ -94,7 +114,10 @@ mod tests {
         assert!(!acknowledgements.are_due(mark(6)), "more came");
         acknowledgements.since -= QUIET;
         assert!(acknowledgements.are_due(mark(6)));
-        acknowledgements.carried = mark(7);
+        acknowledgements.carried(mark(6), mark(8));
+        acknowledgements.since -= QUIET;
+        assert!(acknowledgements.are_due(mark(8)), "another command came behind it");
+        acknowledgements.carried(mark(6), mark(7));
         assert!(!acknowledgements.are_due(mark(7)));
         acknowledgements.since -= QUIET;
         assert!(!acknowledgements.are_due(mark(7)), "what carried them needs no other one");

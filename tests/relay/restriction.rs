@@ -210,7 +210,9 @@ fn a_cluster_without_space_reads_on_and_says_why_it_takes_nothing() {
     wait_until("the first rows", 60, || rows(&cluster, messages.len() as u64));
 
     // Less than the bound, and more than what is kept for the log's rest.
-    disks.iter().for_each(|disk| disk.leave(512 << 20));
+    for disk in &disks {
+        disk.leave(512 << 20);
+    }
     wait_until("every replica's restriction", 60, || {
         (1..=3).all(|id| cluster.metric(id, "cdr_node_restricted") == Some(1.0))
     });
@@ -245,6 +247,8 @@ fn a_cluster_without_space_reads_on_and_says_why_it_takes_nothing() {
     let next = leader_beside(&cluster, leader);
     wait_until("reads under the next leader", 30, || cluster.get(next, "/v1/cdr/records?limit=1").0 == 200);
     cluster.restart(leader);
-    disks.iter().for_each(|disk| disk.resize("8g"));
+    for disk in &disks {
+        disk.resize("8g");
+    }
     wait_until("every row", 120, || rows(&cluster, (messages.len() + later.len()) as u64));
 }

@@ -138,9 +138,15 @@ fn continuous(request: &Append) -> Checked {
     Ok(())
 }
 
-/// What is committed here is not replaced: up to there, no entry can be of a later term than the last one committed.
+/// What is committed here is not replaced.
 fn not_forking(request: &Append, here: &Here) -> Checked {
-    let Some(committed) = &here.committed else { return Ok(()) };
+    replaces_committed(request, here).map_or(Ok(()), |what| refuse(Refusal::Fork, what))
+}
+
+/// What would be replaced of what is committed here: up to there, no entry can be of a later term than the last one
+/// committed.
+pub(super) fn replaces_committed(request: &Append, here: &Here) -> Option<String> {
+    let committed = here.committed.as_ref()?;
     let same_place = |id: &LogId| id.index() == committed.index() && id != committed;
     let too_late =
         |id: &LogId| id.index() < committed.index() && id.leader_id.term > committed.leader_id.term;
@@ -148,12 +154,8 @@ fn not_forking(request: &Append, here: &Here) -> Checked {
     // Without entries nothing is replaced, and Raft answers what does not match.
     let before = request.prev_log_id.iter().filter(|_| !request.entries.0.is_empty());
     let mut told = before.chain(request.entries.0.iter().map(|entry| &entry.log_id));
-    match told.find(forks) {
-        Some(id) => {
-            refuse(Refusal::Fork, format!("entry {id} would replace what is committed, up to {committed}"))
-        }
-        None => Ok(()),
-    }
+    let id = told.find(forks)?;
+    Some(format!("entry {id} would replace what is committed, up to {committed}"))
 }
 
 /// An append as it is read off the wire: [`AppendEntriesRequest`], with a bound on its entries. A blank entry takes a

@@ -41,7 +41,7 @@ pub(super) async fn introduce<S>(stream: &mut S, cluster: &str, roster: &Roster,
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let from = roster.introduction(to);
+    let (from, acknowledged) = (roster.introduction(to), roster.acknowledged());
     let hello = Hello { protocol: PROTOCOL, cluster: cluster.to_owned(), to, from };
     in_time(async {
         stream.write_all(MAGIC).await?;
@@ -53,7 +53,7 @@ where
                 if other.node != to {
                     return Err(invalid(format!("node {} answers in place of node {to}", other.node)));
                 }
-                if let Some(refusal) = roster.objection(&other) {
+                if let Some(refusal) = roster.objection(&other, &acknowledged) {
                     return Ok(Err(refusal));
                 }
                 roster.met(to);
@@ -61,7 +61,7 @@ where
             }
             Kind::Refused => {
                 let refusal: Refusal = codec::decode(&answer.body)?;
-                roster.refused(&refusal);
+                roster.refused(to, &refusal);
                 Ok(Err(refusal))
             }
             kind => Err(invalid(format!("{kind:?} instead of a welcome"))),
@@ -81,6 +81,7 @@ pub(super) async fn admit<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let acknowledged = roster.acknowledged();
     in_time(async {
         let mut magic = [0; MAGIC.len()];
         stream.read_exact(&mut magic).await?;
@@ -95,7 +96,7 @@ where
         let own = roster.introduction(hello.from.node);
         let misdirected =
             wrong_name(hello.from.node, proved).or_else(|| misdirected(&hello, cluster, own.node));
-        if let Some(refusal) = misdirected.or_else(|| roster.objection(&hello.from)) {
+        if let Some(refusal) = misdirected.or_else(|| roster.objection(&hello.from, &acknowledged)) {
             send(stream, Kind::Refused, &refusal).await?;
             return Ok(Err(refusal));
         }

@@ -415,7 +415,13 @@ impl Appends {
                 return None;
             }
         };
-        if let Err(refused) = claims::check_append(&append, self.node, &here(&self.raft)) {
+        let here = here(&self.raft);
+        if let Err(refused) = claims::check_append(&append, self.node, &here) {
+            if refused.why == Refusal::Fork
+                && let Some(what) = claims::replaces_committed(&append, &here)
+            {
+                self.roster.would_replace_committed(self.node, &what);
+            }
             self.refusals.note(refused.why, &format_args!("node {}", self.node), &refused.error);
             let _ = self.refused.set(refused.error.to_string());
             return None;

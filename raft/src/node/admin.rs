@@ -27,6 +27,25 @@ impl Node {
             return Ok(false);
         }
         self.0.roster.set_initializes();
+        let mut members = self.meet_founders().await?;
+        // While one was waited for, another may have been emptied: all of them have to be there at once.
+        loop {
+            let again = self.meet_founders().await?;
+            if again == members {
+                break;
+            }
+            members = again;
+        }
+        match self.0.raft.initialize(members).await {
+            Ok(()) => Ok(true),
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(false),
+            Err(RaftError::APIError(error)) => Err(AdminError::Refused(error.to_string())),
+            Err(RaftError::Fatal(error)) => Err(self.stopped(&error)),
+        }
+    }
+
+    /// Waits until every replica of the cluster that is to be begun has answered.
+    async fn meet_founders(&self) -> Result<BTreeMap<u64, Member>, AdminError> {
         let mut members = BTreeMap::new();
         for (id, address) in &self.0.config.peers {
             let incarnation = if *id == self.node_id() {
@@ -36,12 +55,7 @@ impl Node {
             };
             members.insert(*id, Member { address: address.clone(), incarnation });
         }
-        match self.0.raft.initialize(members).await {
-            Ok(()) => Ok(true),
-            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(false),
-            Err(RaftError::APIError(error)) => Err(AdminError::Refused(error.to_string())),
-            Err(RaftError::Fatal(error)) => Err(self.stopped(&error)),
-        }
+        Ok(members)
     }
 
     /// Waits until a replica of the cluster that is to be begun answers.
@@ -71,8 +85,15 @@ impl Node {
         let met = tokio::time::timeout(NEWCOMER_PATIENCE, meeting).await;
         let late = |_| AdminError::Refused(format!("node {id} at {address} does not answer"));
         let other = met.map_err(late)?.map_err(refused)?.other;
-        let known = self.0.roster.no_member(id, other.incarnation);
-        known.map_or(Ok(other.incarnation), |refusal| Err(AdminError::Refused(refusal.reason)))
+        if let Some(refusal) = self.0.roster.no_member(id, other.incarnation) {
+            return Err(AdminError::Refused(refusal.reason));
+        }
+        if other.is_formed && !self.0.roster.is_member(id) {
+            let why =
+                format!("node {id} has voted or has entries of its own: empty its data directory first");
+            return Err(AdminError::Refused(why));
+        }
+        Ok(other.incarnation)
     }
 
     /// Gives leadership to the voter that has most of the log. Only the leader can.

@@ -99,7 +99,7 @@ impl Node {
         let security = Arc::new(secure(&config, address)?);
         let failure = Failure::default();
         let Stores { log, state_machine, incarnation } =
-            blocking(|| open_stores(&config, machine, &failure))?;
+            blocking(|| open_stores(&config, &machine, &failure))?;
         let restrictions = Restrictions::new(Arc::clone(&config.clock));
         log.stats().tell(restrictions.clone());
         state_machine.tell(restrictions.clone());
@@ -349,12 +349,12 @@ struct Stores {
 
 fn open_stores(
     config: &NodeConfig,
-    machine: Arc<dyn Machine>,
+    machine: &Arc<dyn Machine>,
     failure: &Failure,
 ) -> Result<Stores, StartError> {
     let dir = config.data_dir.join("raft-log");
     let amnesia = |reason: String| LogError::Amnesia { dir: config.data_dir.clone(), reason };
-    let incarnation = match identity::establish(&*machine, incarnation_of(&dir)?) {
+    let incarnation = match identity::establish(&**machine, incarnation_of(&dir)?) {
         Ok(incarnation) => incarnation,
         Err(IdentityError::Amnesia(reason)) => return Err(amnesia(reason.to_owned()).into()),
         Err(error) => return Err(StartError::Identity(error)),
@@ -364,11 +364,11 @@ fn open_stores(
     options.incarnation = incarnation;
     let log = LogStore::open(&dir, options, failure.clone())?;
     let snapshots = config.data_dir.join("snapshots");
-    let state_machine = StateMachine::open(Arc::clone(&machine), &snapshots, failure.clone())?;
+    let state_machine = StateMachine::open(Arc::clone(machine), &snapshots, failure.clone())?;
     if let Some(reason) = missing_part(config.node_id, &log, &state_machine) {
         return Err(amnesia(reason).into());
     }
-    identity::confirm(&*machine, incarnation).map_err(|error| StartError::Identity(error.into()))?;
+    identity::confirm(&**machine, incarnation).map_err(|error| StartError::Identity(error.into()))?;
     log.know_committed(state_machine.last_applied());
     Ok(Stores { log, state_machine, incarnation })
 }
@@ -385,7 +385,8 @@ fn missing_part(node: u64, log: &LogStore, state_machine: &StateMachine) -> Opti
             "the state ends at entry {applied}, but the log begins at entry {first}: the state was removed"
         ));
     }
-    let acknowledged = state_machine.acknowledged_by(node);
+    let known = state_machine.acknowledged();
+    let acknowledged = known.iter().find(|known| known.node == node).map_or(0, |known| known.index);
     (last < acknowledged).then(|| {
         format!(
             "the log ends at entry {last}, but this replica had acknowledged entries up to {acknowledged}"

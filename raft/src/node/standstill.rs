@@ -30,7 +30,8 @@ impl Standstill {
         self.data_dir.join(FILE)
     }
 
-    fn begin(&self, reason: &str) {
+    /// Always true: it stands.
+    fn begin(&self, reason: &str) -> bool {
         let path = self.path();
         let path = path.display();
         let reason = format!(
@@ -38,6 +39,7 @@ impl Standstill {
         );
         tracing::error!(severity = "SEV1", %reason, "ingest and sealing stop");
         self.restrictions.begin(Cause::LostCommits, &reason, 0);
+        true
     }
 }
 
@@ -45,23 +47,27 @@ impl Standstill {
 pub(super) async fn watch(standstill: Standstill) {
     let path = standstill.path();
     let mut stands = false;
-    if let Ok(reason) = std::fs::read_to_string(&path) {
-        standstill.begin(reason.trim());
-        stands = true;
+    match std::fs::read_to_string(&path) {
+        Ok(reason) => stands = standstill.begin(reason.trim()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => stands = standstill.begin(&format!("{} can't be read: {error}", path.display())),
     }
     loop {
-        if stands && !path.exists() {
+        // What can't be looked at stands.
+        if stands && matches!(path.try_exists(), Ok(false)) {
             standstill.roster.forget_lost_commits();
             standstill.restrictions.end(Cause::LostCommits);
             tracing::warn!("the report of lost commits was removed: commands are taken again");
             stands = false;
         }
         if !stands && let Some(reason) = standstill.roster.lost_commits() {
-            standstill.begin(&reason);
-            if let Err(error) = blocking(|| write(&path, &reason)) {
-                tracing::error!(%error, path = %path.display(), "the report of lost commits can't be kept: a restart forgets it");
-            } else {
-                stands = true;
+            match blocking(|| write(&path, &reason)) {
+                Ok(()) => stands = standstill.begin(&reason),
+                Err(error) if !standstill.restrictions.holds(Cause::LostCommits) => {
+                    tracing::error!(%error, path = %path.display(), "a report of lost commits can't be kept yet");
+                    standstill.begin(&reason);
+                }
+                Err(_) => {}
             }
         }
         sleep(LOOK_EVERY).await;

@@ -1,5 +1,6 @@
 //! A state machine that remembers every command, in memory, and loses what it has not flushed.
 
+use cdr_core::command::Acknowledged;
 use cdr_core::history::{Comparison, Mark, Marks};
 use cdr_raft::{Machine, MachineCommand, MachineError, Reply};
 use sha2::{Digest, Sha256};
@@ -186,7 +187,8 @@ impl Machine for TestMachine {
         self.marks.lock().unwrap().compare(theirs)
     }
 
-    fn acknowledged_by(&self, node: u64) -> u64 {
-        self.acknowledged.lock().unwrap().get(&node).copied().unwrap_or(0)
+    fn acknowledged(&self) -> Vec<Acknowledged> {
+        let acknowledged = self.acknowledged.lock().unwrap();
+        acknowledged.iter().map(|(node, index)| Acknowledged { node: *node, index: *index }).collect()
     }
 }

@@ -114,7 +114,7 @@ impl Bus for Recreating {
 async fn connected(bus: &Recreating, ledger: &mut MemoryLedger) -> (String, u64, u64, Vec<bool>) {
     let mut losses = Vec::new();
     loop {
-        match connect(bus, "SMS", "reader", &ledger.state, |_| false).await.unwrap() {
+        match connect(bus, "SMS", "reader", &ledger.state, None).await.unwrap() {
             Connection::Beyond(beyond) => panic!("{beyond:?}"),
             Connection::Open { record, is_loss } => {
                 losses.push(is_loss);
