@@ -95,7 +95,12 @@ fn is_of(act: &Act, node: u64) -> bool {
     }
     match &act.wish {
         Wish::Configure(setting) => setting.node_id == node,
-        Wish::Note { details, .. } => details.get("nodeId").and_then(serde_json::Value::as_u64) == Some(node),
+        // Of itself alone: what the leader's workers find is not another replica's to tell.
+        Wish::Note { details, entry_type, .. } => {
+            part == format!("node-{node}")
+                && entry_type.starts_with("NODE_")
+                && details.get("nodeId").and_then(serde_json::Value::as_u64) == Some(node)
+        }
         _ => false,
     }
 }
@@ -356,6 +361,8 @@ mod tests {
                 ("system:node-3", told(3, RESTRICTED)),
                 ("system:node-2", told(3, LIFTED)),
                 ("anna", told(2, VERIFY_OK)),
+                ("system:node-2", told(2, VERIFY_OK)),
+                ("system:integrity", told(2, RESTRICTED)),
                 ("system:reload", void()),
                 ("atra", acknowledge()),
             ] {

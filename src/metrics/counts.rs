@@ -61,6 +61,13 @@ impl Metrics {
         self.integrity_checked_at.set(at.0 / 1_000);
     }
 
+    /// A check is due since then, and none is known to have ended: it is counted from there.
+    pub fn integrity_due(&self, since: Millis) {
+        if self.integrity_checked_at.get() == 0 {
+            self.integrity_checked_at.set(since.0 / 1_000);
+        }
+    }
+
     /// Work of the leader failed, and has failed each time for so long.
     pub fn worker_failed(&self, worker: &str, failing_for: Duration) {
         self.worker_failures.with_label_values(&[worker]).inc();

@@ -97,6 +97,7 @@ impl Integrity {
             self.metrics.integrity_checked(note.at);
             return Ok(());
         }
+        self.metrics.integrity_due(night.to.end());
         tracing::info!(night = %night.day, from = %night.from, to = %night.to, "verifying the last days");
         let mut found = Found::default();
         for (from, to) in night.steps() {
