@@ -126,7 +126,7 @@ fn set<'a>(sms: &mut Sms<'a>, name: &str, value: &'a Value) -> Result<(), FieldE
         "chargeType" => sms.charge_type = field.parsed("a known charge type", ChargeType::parse)?,
         "direction" => sms.direction = field.parsed("MO or MT", Direction::parse)?,
         "encoding" => sms.encoding = field.parsed("GSM7, UCS2 or GSM8_LATIN", Encoding::parse)?,
-        "eventTimeStamp" => sms.event_at = field.parsed(INSTANT, Millis::parse)?,
+        "eventTimeStamp" => sms.event_at = field.parsed(INSTANT, Millis::parse_any_case)?,
         "failureCode" => {
             sms.failure_code = field.optional_text(texts::FAILURE_CODE, texts::is_failure_code)?;
         }
@@ -142,7 +142,7 @@ fn set<'a>(sms: &mut Sms<'a>, name: &str, value: &'a Value) -> Result<(), FieldE
             sms.segment_count = count.ok_or_else(|| field.refused("an integer from 1 to 255"))?;
         }
         "serviceCenterAddress" => sms.service_center = field.text(E164, is_e164)?,
-        "submittedAt" => sms.submitted_at = field.optional(INSTANT, Millis::parse)?,
+        "submittedAt" => sms.submitted_at = field.optional(INSTANT, Millis::parse_any_case)?,
         "tapTariffClass" => {
             sms.tap_tariff_class = Some(field.text("four of A-Z and 0-9", is_tariff_class)?);
         }
@@ -321,7 +321,7 @@ mod tests {
                 .unwrap()
         };
         for edge in ["2026-04-13T13:00:00.123Z", "2026-04-20t14:00:00.123z"] {
-            assert_eq!(Some(after(json!({"eventTimeStamp": edge}))), Millis::parse(edge));
+            assert_eq!(Some(after(json!({"eventTimeStamp": edge}))), Millis::parse_any_case(edge));
         }
         let old = Sms { event_at: Millis(0), ..before() };
         let fields = json!({"segmentCount": 2});

@@ -141,7 +141,7 @@ fn span(input: &Input, depth: Depth) -> Result<(Hour, Hour), ApiError> {
         return Err(ApiError::invalid(name, format!("give {first} and {last}, or the other pair, not both")));
     }
     let from = input.required(first, BUCKET_HOUR, Hour::parse)?;
-    let to = input.required(last, BUCKET_HOUR, |text| Millis::parse(text).map(Millis::hour))?;
+    let to = input.required(last, BUCKET_HOUR, |text| Millis::parse_any_case(text).map(Millis::hour))?;
     if from > to {
         return Err(ApiError::invalid(last, format!("it is before {first}")));
     }

@@ -115,8 +115,9 @@ impl Filter {
     /// With the settlement days from and to which files are wanted; an instant stands for the day that it lies in.
     fn with_days(self, input: &Input, state: &LedgerState) -> Result<Self, ApiError> {
         let expected = "a day such as 2026-04-20, or an instant of RFC 3339";
-        let day =
-            |text: &str| Day::parse(text).or_else(|| Millis::parse(text).map(|at| local_day(state, at)));
+        let day = |text: &str| {
+            Day::parse(text).or_else(|| Millis::parse_any_case(text).map(|at| local_day(state, at)))
+        };
         let (from, to) = (input.parsed("from", expected, day)?, input.parsed("to", expected, day)?);
         if from.zip(to).is_some_and(|(from, to)| from > to) {
             return Err(ApiError::invalid("to", "it is before from"));

@@ -155,7 +155,7 @@ impl Input {
     /// # Errors
     /// 400 naming it.
     pub fn instant(&self, name: &str) -> Result<Option<Millis>, ApiError> {
-        self.parsed(name, INSTANT, Millis::parse)
+        self.parsed(name, INSTANT, Millis::parse_any_case)
     }
 }
 

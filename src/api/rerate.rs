@@ -211,7 +211,7 @@ impl Filter {
             let why = format!("unknown field; known here: {}", KNOWN.join(", "));
             return Err(ApiError::invalid(format!("filter.{name}"), why));
         }
-        let instant = |name| parsed(fields, name, "an instant of RFC 3339", Millis::parse);
+        let instant = |name| parsed(fields, name, "an instant of RFC 3339", Millis::parse_any_case);
         let from = instant("bucketHourFrom")?.map(|at| Hour(((at.0 + HOUR_MS - 1) / HOUR_MS) as u32));
         if from.is_some_and(|from| from.start().0 > MAX_MILLIS) {
             return Err(ApiError::invalid("filter.bucketHourFrom", "no bucket begins then or later"));

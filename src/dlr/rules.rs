@@ -57,8 +57,8 @@ pub(super) fn check(raw: RawDlr<'_>) -> Result<Parsed<'_>, Reason> {
         )?,
         segment_count: segment_count(&raw.segment_count)?,
         encoding: required("encoding", raw.encoding, "a known encoding", Encoding::parse)?,
-        submitted_at: optional("submittedAt", raw.submitted_at, INSTANT, Millis::parse)?,
-        final_at: required("finalAt", raw.final_at, INSTANT, Millis::parse)?,
+        submitted_at: optional("submittedAt", raw.submitted_at, INSTANT, Millis::parse_any_case)?,
+        final_at: required("finalAt", raw.final_at, INSTANT, Millis::parse_any_case)?,
         failure_code: optional_text(
             "failureCode",
             raw.failure_code,

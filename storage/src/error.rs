@@ -71,6 +71,16 @@ pub enum StoreError {
         /// Where the histories differ.
         difference: Difference,
     },
+    /// A checkpoint of another history would take the place of what is applied here.
+    #[error(
+        "SEV1 fork: the checkpoint has another history than this replica ({difference}), and would take the place of \
+         entries that are committed here; which of the two lost entries has to be found out before anything else: keep \
+         the data directories of all replicas"
+    )]
+    ForeignCheckpoint {
+        /// Where the histories differ.
+        difference: Difference,
+    },
     /// The disk is too full to begin a write; nothing was changed, and the same call may be repeated.
     #[error(
         "only {free_bytes} bytes are free under {path}, writes need {needed_bytes}: free space, then writes go on by themselves"

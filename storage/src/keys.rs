@@ -93,6 +93,8 @@ pub const META_SETTINGS: &[u8] = &[0x19];
 
 /// Key of how far settlement files are.
 pub const META_EXPORTS: &[u8] = &[0x1a];
+/// Where leaders began.
+pub const META_FENCES: &[u8] = &[0x1b];
 
 /// Tag of outbox entries.
 pub const TAG_OUTBOX: u8 = 0x30;

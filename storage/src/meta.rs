@@ -2,7 +2,8 @@
 
 use crate::error::{StoreError, database};
 use crate::keys::{
-    self, CF_META, META_CLUSTER, META_EXPORTS, META_HEAD, META_KEYS, META_RAFT, META_REGISTRY, META_SETTINGS,
+    self, CF_META, META_CLUSTER, META_EXPORTS, META_FENCES, META_HEAD, META_KEYS, META_RAFT, META_REGISTRY,
+    META_SETTINGS,
 };
 use crate::keys::{TAG_JOB, TAG_PARTITION, TAG_STREAM};
 use crate::schema::{Db, column};
@@ -27,6 +28,7 @@ pub(crate) struct Dirty {
     jobs: bool,
     settings: bool,
     exports: bool,
+    fences: bool,
 }
 
 impl Dirty {
@@ -38,6 +40,7 @@ impl Dirty {
         self.jobs |= changes.jobs;
         self.settings |= changes.settings;
         self.exports |= changes.exports;
+        self.fences |= changes.fences;
     }
 
     /// Puts the changed pieces of `state` into the batch and forgets them. `stored` is what the database has.
@@ -55,6 +58,9 @@ impl Dirty {
         }
         if dirty.exports {
             pieces.put(META_EXPORTS, "settlement files", &state.exports)?;
+        }
+        if dirty.fences {
+            pieces.put(META_FENCES, "fences", &state.fences)?;
         }
         if dirty.jobs {
             pieces.jobs(&stored.jobs, &state.jobs)?;
@@ -141,6 +147,7 @@ pub(crate) fn read_state(db: &Db) -> Result<LedgerState, StoreError> {
         keys: read(db, meta, META_KEYS)?.unwrap_or_default(),
         settings: read(db, meta, META_SETTINGS)?.unwrap_or_default(),
         exports: read(db, meta, META_EXPORTS)?.unwrap_or_default(),
+        fences: read(db, meta, META_FENCES)?.unwrap_or_default(),
         jobs: read_tagged::<Job>(db, meta, TAG_JOB)?.into_iter().collect(),
     })
 }

@@ -20,7 +20,7 @@ use crate::seals::{self, StoredSeal};
 use crate::tables;
 use crate::verify::{self, Depth, HourReport, Pace, RangeReport};
 use cdr_core::command::Reply;
-use cdr_core::history::{Comparison, Mark};
+use cdr_core::history::{self, Comparison, Difference, Mark};
 use cdr_core::merkle::InclusionProof;
 use cdr_core::{CdrId, Hash, Hour, LedgerState};
 use rocksdb::checkpoint::Checkpoint;
@@ -164,7 +164,8 @@ impl Store {
     /// way finish on the old content.
     ///
     /// # Errors
-    /// If the checkpoint can't be read, is damaged, or its files can't be written: the store goes on with the old content.
+    /// If the checkpoint can't be read, is damaged, is of another history than what was applied here, or its files can't be
+    /// written: the store goes on with the old content.
     pub fn install(&self, from: &Path) -> Result<(), StoreError> {
         let inner = &*self.0;
         let _writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,6 +179,10 @@ impl Store {
         if let Some(cause) = &new.damage {
             new.dir.retire();
             return Err(StoreError::Damaged { what: "the checkpoint".to_owned(), why: cause.clone() });
+        }
+        if let Some(difference) = fork_between(&old, &new) {
+            new.dir.retire();
+            return Err(StoreError::ForeignCheckpoint { difference });
         }
         files::switch(&inner.root, &new.dir)?;
         *inner.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
@@ -401,6 +406,12 @@ impl Store {
     pub fn poisoned(&self) -> Option<String> {
         self.0.poison.get().cloned()
     }
+}
+
+/// Where a checkpoint has another history than what it would take the place of.
+fn fork_between(old: &Generation, new: &Generation) -> Option<Difference> {
+    let (ours, theirs) = (old.committed().state, new.committed().state);
+    history::fork_by_fences(&ours.fences, ours.head.applied.index, &theirs.fences)
 }
 
 fn nothing_applied() -> StoreError {

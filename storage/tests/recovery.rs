@@ -319,3 +319,40 @@ fn a_command_of_a_leader_with_another_history_stops_the_replica_for_good() {
     let entry = EntryRef { index: 4, term: 1, bytes: &seal };
     assert!(matches!(store.apply(&[Some(entry)], b"m"), Err(StoreError::Forked { .. })));
 }
+
+#[test]
+fn a_checkpoint_of_another_history_is_not_installed() {
+    let mut world = World::new(5);
+    let beginning = world.beginning();
+    let (ours, dir) = (world.ingest(3, 0), tempfile::tempdir().unwrap());
+    let store = open(dir.path());
+    catch_up(&store, &beginning);
+    apply_one(&store, 3, &ours);
+
+    // A replica that never had that entry came to lead in its place.
+    let (elsewhere, mut led) = (tempfile::tempdir().unwrap(), World::new(5));
+    let other = open(elsewhere.path());
+    catch_up(&other, &beginning);
+    led.term = 2;
+    for (index, bytes) in [(3, led.fence()), (4, led.seal())] {
+        let entry = EntryRef { index, term: 2, bytes: &bytes };
+        other.apply(&[Some(entry)], &index.to_be_bytes()).unwrap();
+    }
+    let checkpoint = elsewhere.path().join("checkpoint");
+    other.flush().unwrap();
+    other.checkpoint(&checkpoint).unwrap();
+    let rows = store.state().head.row_count;
+    let error = store.install(&checkpoint).unwrap_err();
+    assert!(
+        matches!(&error, StoreError::ForeignCheckpoint { difference } if difference.theirs.index == 3),
+        "{error}"
+    );
+    assert_eq!((store.state().head.row_count, applied(&store)), (rows, 3), "it goes on with what it has");
+
+    // One that has not got there yet takes it.
+    let behind = tempfile::tempdir().unwrap();
+    let late = open(behind.path());
+    catch_up(&late, &beginning);
+    late.install(&checkpoint).unwrap();
+    assert_eq!(late.state().digest().unwrap(), other.state().digest().unwrap());
+}

@@ -79,7 +79,7 @@ impl<'p> Fields<'p> {
 
     /// A required instant.
     pub fn instant(&self, field: &'static str) -> Result<Millis, Reason> {
-        self.parsed(field, "an instant of RFC 3339", Millis::parse)
+        self.parsed(field, "an instant of RFC 3339", Millis::parse_any_case)
     }
 
     /// The trace that the message names, or `otherwise`.

@@ -233,9 +233,53 @@ impl Marks {
     }
 }
 
+/// Fences that a ledger remembers. There is one for each time that a replica began to lead.
+pub const FENCES_KEPT: usize = 1024;
+
+/// Where a ledger that is to take this one's place has another history, if it has. Every fork begins with somebody else's
+/// leading, so the marks of fences tell: up to the last entry that is `applied` here, both have the same ones.
+pub fn fork_by_fences(ours: &[Mark], applied: u64, theirs: &[Mark]) -> Option<Difference> {
+    let (Some(our_first), Some(their_first)) = (ours.first(), theirs.first()) else { return None };
+    let from = our_first.index.max(their_first.index);
+    let compared = |mark: &&Mark| (from..=applied).contains(&mark.index);
+    let (mut agreed, mut theirs) = (None, theirs.iter().filter(compared));
+    for mark in ours.iter().filter(compared) {
+        match theirs.next() {
+            Some(other) if other == mark => agreed = Some(mark.index),
+            Some(other) => {
+                let ours = (other.index == mark.index).then_some(mark.history);
+                return Some(Difference { agreed, theirs: *other, ours });
+            }
+            None => {
+                let theirs = Mark { index: mark.index, history: [0; 32] };
+                return Some(Difference { agreed, theirs, ours: Some(mark.history) });
+            }
+        }
+    }
+    theirs.next().map(|other| Difference { agreed, theirs: *other, ours: None })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_leader_at_or_before_what_is_applied_is_a_fork() {
+        let ours = [mark(1), mark(40)];
+        assert_eq!(fork_by_fences(&ours, 100, &[mark(1), mark(40), mark(101)]), None);
+        assert_eq!(fork_by_fences(&ours, 100, &[mark(1), mark(40)]), None);
+        let led_since = fork_by_fences(&ours, 100, &[mark(1), mark(40), mark(91)]).unwrap();
+        assert_eq!((led_since.agreed, led_since.theirs, led_since.ours), (Some(40), mark(91), None));
+        assert!(fork_by_fences(&ours, 100, &[mark(1), other(40)]).is_some());
+        assert!(fork_by_fences(&ours, 100, &[mark(1), mark(101)]).is_some(), "they lack one");
+    }
+
+    #[test]
+    fn fences_that_one_of_them_no_longer_remembers_say_nothing() {
+        assert_eq!(fork_by_fences(&[], 0, &[mark(1), mark(40)]), None);
+        assert_eq!(fork_by_fences(&[mark(1), mark(40)], 100, &[mark(40), mark(101)]), None);
+        assert_eq!(fork_by_fences(&[mark(40)], 100, &[mark(1), mark(40)]), None);
+    }
 
     fn mark(index: u64) -> Mark {
         Mark { index, history: [index as u8; 32] }

@@ -19,6 +19,7 @@ use crate::row::SYSTEM_OPERATOR;
 use crate::seal::verify_signature;
 use crate::state::{Cluster, LedgerState};
 use crate::time::Millis;
+use std::sync::Arc;
 
 /// The most hours that one command may seal: longer outages need a look at the clock first.
 pub const MAX_HOURS_AT_ONCE: u32 = 24 * 400;
@@ -72,6 +73,15 @@ pub fn apply_entry<'a>(
     let last_row = transition.rows.last().map(|row| &row.row_hash);
     let applied = history::Applied { index, term, reply: &transition.reply, last_row };
     let mark = history::next(state, &transition.state, &applied);
+    transition.state.fences = state.fences.clone();
+    if matches!(transition.reply, Reply::Fenced { .. }) {
+        let fences = Arc::make_mut(&mut transition.state.fences);
+        if fences.len() >= history::FENCES_KEPT {
+            fences.remove(0);
+        }
+        fences.push(mark);
+        transition.changes.fences = true;
+    }
     let head = &mut transition.state.head;
     head.applied = mark;
     head.acknowledged.clone_from(&state.head.acknowledged);

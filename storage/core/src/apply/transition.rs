@@ -66,6 +66,8 @@ pub struct Changes {
     pub settings: bool,
     /// How far settlement files are.
     pub exports: bool,
+    /// Where leaders began.
+    pub fences: bool,
 }
 
 impl Changes {

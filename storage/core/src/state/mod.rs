@@ -47,6 +47,8 @@ pub struct LedgerState {
     pub settings: Settings,
     /// Settlement files.
     pub exports: Exports,
+    /// The last fences, each with the history after it: where leaders began.
+    pub fences: Arc<Vec<Mark>>,
 }
 
 /// Scalars that change with every command.
