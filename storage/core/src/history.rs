@@ -260,6 +260,7 @@ pub fn fork_by_fences(ours: &[Mark], applied: u64, theirs: &[Mark]) -> Option<Di
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

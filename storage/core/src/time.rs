@@ -61,9 +61,10 @@ impl Millis {
     /// As [`parse`](Self::parse), with `t` and `z` as RFC 3339 allows them: for what others say. In the ledger itself
     /// nothing reads in two ways.
     pub fn parse_any_case(text: &str) -> Option<Self> {
-        match text.bytes().any(|b| b.is_ascii_lowercase()) {
-            true => Self::parse(&text.to_ascii_uppercase()),
-            false => Self::parse(text),
+        if text.bytes().any(|b| b.is_ascii_lowercase()) {
+            Self::parse(&text.to_ascii_uppercase())
+        } else {
+            Self::parse(text)
         }
     }
 
