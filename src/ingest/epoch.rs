@@ -79,7 +79,7 @@ pub async fn connect(
     // Opening removes the consumer, and the floor with it. Where messages were purged, the bus itself moves the floor up
     // to the first one that is left.
     let floor = bus.acknowledged_upto(stream, durable).await?.unwrap_or(0);
-    if floor > position && floor >= first_sequence {
+    if floor > position && floor >= first_sequence && !is_unread(state.latest_epoch(stream)) {
         let beyond = Beyond { epoch: epoch.clone(), position, acknowledged: floor };
         if accepted != Some(&beyond) {
             return Ok(Connection::Beyond(beyond));
@@ -91,6 +91,13 @@ pub async fn connect(
     Ok(match plan(bus, stream, state).await? {
         Plan::Open { record, is_loss } => Connection::Open { record, is_loss },
         Plan::Resume { .. } => Connection::Reading { epoch, position, last_sequence, subscription },
+    })
+}
+
+/// True for a later epoch of which nothing was read yet: a consumer that is there is of the epoch before.
+fn is_unread(epoch: Option<&Stream>) -> bool {
+    epoch.is_some_and(|known| {
+        known.digest == [0; 32] && stream_epoch(&known.name).is_some_and(|(_, number)| number > 1)
     })
 }
 

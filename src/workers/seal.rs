@@ -115,8 +115,9 @@ mod tests {
         acknowledgements.since -= QUIET;
         assert!(acknowledgements.are_due(mark(6)));
         acknowledgements.carried(mark(6), mark(8));
+        assert!(!acknowledgements.are_due(mark(8)), "more came");
         acknowledgements.since -= QUIET;
-        assert!(acknowledgements.are_due(mark(8)), "another command came behind it");
+        assert!(acknowledgements.are_due(mark(8)), "it came behind what was to carry it");
         acknowledgements.carried(mark(6), mark(7));
         assert!(!acknowledgements.are_due(mark(7)));
         acknowledgements.since -= QUIET;
