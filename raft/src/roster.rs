@@ -363,7 +363,7 @@ impl std::fmt::Debug for Roster {
 
 fn older_copy(other: &Introduction, acknowledged: &[Acknowledged]) -> Option<Refusal> {
     let (node, end) = (other.node, other.log_end);
-    let acknowledged = acknowledged.iter().find(|known| known.node == node).map_or(0, |known| known.index);
+    let acknowledged = Acknowledged::by(acknowledged, node);
     (end < acknowledged).then(|| Refusal {
         node,
         grounds: Grounds::OlderCopy,

@@ -48,6 +48,7 @@ use crate::roster::{Alarm, Roster};
 use crate::runtime::blocking;
 use crate::state_machine::StateMachine;
 use crate::types::{LogId, Raft};
+use cdr_core::command::Acknowledged;
 use openraft::async_runtime::watch::WatchReceiver;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -385,8 +386,7 @@ fn missing_part(node: u64, log: &LogStore, state_machine: &StateMachine) -> Opti
             "the state ends at entry {applied}, but the log begins at entry {first}: the state was removed"
         ));
     }
-    let known = state_machine.acknowledged();
-    let acknowledged = known.iter().find(|known| known.node == node).map_or(0, |known| known.index);
+    let acknowledged = Acknowledged::by(&state_machine.acknowledged(), node);
     (last < acknowledged).then(|| {
         format!(
             "the log ends at entry {last}, but this replica had acknowledged entries up to {acknowledged}"

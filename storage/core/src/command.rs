@@ -45,6 +45,13 @@ pub struct Acknowledged {
     pub index: u64,
 }
 
+impl Acknowledged {
+    /// Index of the last committed entry that the node is known to have on disk; 0 if none is.
+    pub fn by(known: &[Self], node: u64) -> u64 {
+        known.iter().find(|voter| voter.node == node).map_or(0, |voter| voter.index)
+    }
+}
+
 /// What can be asked of the log.
 #[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
 pub enum Command<'a> {

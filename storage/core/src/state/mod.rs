@@ -91,12 +91,6 @@ impl Head {
             }
         }
     }
-
-    /// Index of the last committed entry that the node is known to have on disk; 0 if none is.
-    pub fn acknowledged_by(&self, node: u64) -> u64 {
-        let found = self.acknowledged.binary_search_by_key(&node, |known| known.node);
-        found.map_or(0, |at| self.acknowledged[at].index)
-    }
 }
 
 /// Settings, fixed for a ledger's life (the generation rises by restore only).

@@ -151,7 +151,7 @@ fn what_voters_acknowledged_only_rises() {
         let acknowledged = voters.iter().map(|(node, index)| Acknowledged { node: *node, index: *index });
         let applied = log.ledger.state.head.applied;
         log.apply(TERM, Progress { applied, acknowledged: acknowledged.collect() }, Command::Seal).unwrap();
-        [1, 2, 3].map(|node| log.ledger.state.head.acknowledged_by(node))
+        [1, 2, 3].map(|node| Acknowledged::by(&log.ledger.state.head.acknowledged, node))
     };
     assert_eq!(acknowledge(&[(3, 5), (1, 7)]), [7, 0, 5]);
     assert_eq!(acknowledge(&[(1, 6), (2, 9)]), [7, 9, 5]);
