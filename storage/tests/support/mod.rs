@@ -19,8 +19,8 @@ use cdr_core::time::HOUR_MS;
 use cdr_core::{CdrId, Hour, LedgerState, Millis, Money, Uuid, View};
 use cdr_storage::{EntryRef, Store, StoreOptions};
 use ed25519_dalek::{Signer, SigningKey};
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 pub const CLUSTER: &str = "test";
 pub const START: Hour = Hour(494_000);
@@ -459,23 +459,48 @@ impl World {
 }
 
 /// The directory of a running store as a power loss would leave it, in a new place.
+///
+/// RocksDB removes and adds files in the background. A copy during which that happened is none that a power loss
+/// could leave (an old manifest beside tables that are gone), so it is made again.
 pub fn crashed_copy(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    copy_dir(dir, copy.path());
-    copy
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir(&target).unwrap();
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
+    for _ in 0..100 {
+        let copy = tempfile::tempdir().unwrap();
+        let before = listing(dir);
+        if copy_dir(dir, copy.path()).is_ok() && listing(dir) == before {
+            return copy;
         }
     }
+    panic!("{} did not stay the same for the length of one copy, a hundred times", dir.display());
+}
+
+/// Every file's path, with the length of those that say which tables there are.
+fn listing(dir: &Path) -> BTreeSet<(PathBuf, Option<u64>)> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            found.append(&mut listing(&path));
+        } else {
+            let is_manifest = entry.file_name().to_string_lossy().starts_with("MANIFEST-");
+            let length = is_manifest.then(|| entry.metadata().map_or(0, |data| data.len()));
+            found.insert((path, length));
+        }
+    }
+    found
+}
+
+fn copy_dir(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir(&target)?;
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Applies one entry, with its index as the Raft layer's metadata.
