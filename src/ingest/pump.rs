@@ -8,7 +8,7 @@ use super::epoch::{Connection, connect, created};
 use super::halt::{self, Beyond, Halt};
 use super::late::LateError;
 use super::projection::Projector;
-use super::tail::{LastNamed, gone_upto};
+use super::tail::{LastNamed, gone_upto, patience};
 use crate::bus::{AckHandle, Acker, Bus, BusError, StreamSpec, Subscription};
 use crate::metrics::Metrics;
 use crate::pricing::Pricing;
@@ -47,9 +47,7 @@ const DEAD_LETTER_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Dead letters of a repeated attempt are recognised this long.
 const DEDUP_WINDOW: Duration = Duration::from_secs(300);
 
-/// After so long without a message the end of the stream is looked at.
-const IDLE: Duration = Duration::from_secs(1);
-/// It is also looked at so often while messages come.
+/// The end of the stream is looked at so often while messages come.
 const LOOK_AT_END_EVERY: Duration = Duration::from_secs(5);
 
 /// Why ingest stopped; the caller starts it anew unless the term is over.
@@ -358,7 +356,7 @@ impl Reader {
     async fn run(mut self, batches: mpsc::Sender<Batch>) -> Result<(), IngestError> {
         let max = self.ingest.settings.batch_max;
         loop {
-            let deliveries = self.subscription.next_batch(max, IDLE).await?;
+            let deliveries = self.subscription.next_batch(max, self.patience()).await?;
             if deliveries.is_empty() || self.looked_at_end.elapsed() >= LOOK_AT_END_EVERY {
                 let gone = self.look_at_end(deliveries.is_empty()).await?;
                 self.hand_over(gone, &batches).await?;
@@ -375,6 +373,12 @@ impl Reader {
             let rest = self.batcher.take();
             self.hand_over(rest, &batches).await?;
         }
+    }
+
+    /// How long to wait for a message before the end of the stream is looked at. Hours that events close are not timed.
+    fn patience(&self) -> Duration {
+        let (clock, end) = (self.proposer.clock(), self.proposer.state().head.open_hour.end());
+        patience(if clock.follows_events() { i64::MAX } else { end.0 - clock.now().0 })
     }
 
     /// Asks the bus where the stream ends. If nothing came for a while though the stream went further then, what is

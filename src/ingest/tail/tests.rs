@@ -8,11 +8,11 @@ use crate::metrics::Metrics;
 use crate::pricing::TablePricing;
 use crate::test_nats::NatsServer;
 use crate::test_node::TestNode;
-use cdr_core::Hour;
+use cdr_core::command::Command;
+use cdr_core::seal::StreamStatement;
 use cdr_core::state::Stream;
+use cdr_core::{Hour, Millis};
 use std::time::Duration;
-
-const SUBJECT: &str = "sms.dlr.inbound";
 
 /// A leader that reads from a real stream while its reading is not interrupted.
 struct Reading {
@@ -23,10 +23,15 @@ struct Reading {
 
 impl Reading {
     async fn start(server: &NatsServer) -> Self {
+        Self::named(server, "S").await
+    }
+
+    /// One that reads a stream of this name.
+    async fn named(server: &NatsServer, stream: &str) -> Self {
         let bus = JetStream::connect(NatsOptions::new(server.url())).await.unwrap();
         let settings = IngestSettings {
-            subject: SUBJECT.to_owned(),
-            stream: "S".to_owned(),
+            subject: stream.to_owned() + ".dlr",
+            stream: stream.to_owned(),
             durable: "reader".to_owned(),
             batch_max: 500,
             in_flight: 8,
@@ -47,8 +52,17 @@ impl Reading {
     /// Publishes messages that become no records.
     async fn publish(&self, count: usize) {
         for _ in 0..count {
-            let (subject, payload) = (SUBJECT.to_owned(), r#"{"status":"ACCEPTED"}"#.into());
+            let (subject, payload) =
+                (self.ingest.settings.subject.clone(), r#"{"status":"ACCEPTED"}"#.into());
             self.bus.publish(Outgoing { subject, payload, ..Outgoing::default() }).await.unwrap();
+        }
+    }
+
+    /// Reads until something fails, again and again.
+    async fn read(&self) {
+        loop {
+            self.ingest.run(&self.node.proposer).await.unwrap_err();
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -63,15 +77,9 @@ impl Reading {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let reading = async {
-            loop {
-                self.ingest.run(&self.node.proposer).await.unwrap_err();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
         tokio::select! {
             stream = reached => stream,
-            () = reading => unreachable!(),
+            () = self.read() => unreachable!(),
             () = tokio::time::sleep(Duration::from_secs(30)) => panic!("{position} of {epoch}: {:?}", known()),
         }
     }
@@ -112,4 +120,70 @@ async fn what_a_stream_held_unread_when_it_was_made_anew_is_missing() {
     assert_eq!((anew.ignored, anew.missing), (1, 0));
     let old = reading.until("S", 8).await;
     assert_eq!((old.position, old.ignored, old.missing), (8, 3, 5));
+}
+
+/// Reads in the last second of the open hour a stream whose end was deleted, and proposes the seal when it is due; the
+/// statement of the seal. None if this machine was too slow to read before the hour was nearly over.
+async fn sealed_with(server: &NatsServer, stream: &str) -> Option<StreamStatement> {
+    let reading = Reading::named(server, stream).await;
+    reading.publish(4).await;
+    for sequence in 2..=4 {
+        reading.bus.delete_message(stream, sequence).await.unwrap();
+    }
+    let proposer = &reading.node.proposer;
+    let (clock, hour) = (proposer.clock(), proposer.state().head.open_hour);
+    let left_ms = || hour.end().0 - clock.now().0;
+    let position = || proposer.state().latest_epoch(stream).map_or(0, |known| known.position);
+    let sealed = async {
+        while position() < 1 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let in_time = left_ms() >= 500;
+        while left_ms() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        proposer.propose(Command::Seal).await.unwrap();
+        in_time
+    };
+    clock.observe(Millis(hour.end().0 - 1_000));
+    clock.release();
+    let in_time = tokio::select! {
+        in_time = sealed => in_time,
+        () = reading.read() => unreachable!(),
+    };
+    let seal = proposer.store().seal(hour).unwrap().unwrap().seal;
+    let statement = seal.completeness.into_iter().find(|statement| statement.stream == stream).unwrap();
+    in_time.then_some(statement)
+}
+
+/// Nothing comes for less than the second after which an idle stream's end is looked at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_unread_before_an_hour_ends_is_in_its_seal() {
+    let server = NatsServer::start();
+    for attempt in 0..10 {
+        if let Some(statement) = sealed_with(&server, &format!("S{attempt}")).await {
+            assert!(statement.adds_up(), "{statement:?}");
+            let counted = (statement.last_sequence, statement.received, statement.missing);
+            assert_eq!(counted, (4, 1, 3), "{statement:?}");
+            return;
+        }
+    }
+    panic!("this machine is too slow to read a message within half a second");
+}
+
+#[test]
+fn the_end_is_looked_at_in_quick_succession_before_the_hour_is_over() {
+    for (left_ms, wait_ms) in [
+        (i64::MAX, 1_000),
+        (3_600_000, 1_000),
+        (2_000, 1_000),
+        (1_700, 700),
+        (1_001, 100),
+        (1_000, 100),
+        (1, 100),
+        (0, 1_000),
+        (-5_000, 1_000),
+    ] {
+        assert_eq!(patience(left_ms), Duration::from_millis(wait_ms), "{left_ms}");
+    }
 }
