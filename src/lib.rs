@@ -55,6 +55,9 @@ pub mod publish;
 pub mod reloaded;
 pub mod replica;
 pub mod restriction;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod schema_bounds;
 pub mod signer;
 pub mod tap;
 #[cfg(test)]
@@ -63,6 +66,10 @@ mod test_nats;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod test_node;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, dead_code)]
+#[path = "../tests/events/schemas.rs"]
+mod test_schemas;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod test_settlement;

@@ -14,6 +14,7 @@ use super::records;
 use super::schemas::Schemas;
 use crate::acts::{Act, FileOfDay, Wish, file_of_day};
 use crate::auth::{SCOPE_ADMIN, SCOPE_REGULATOR_ACK};
+use crate::delivery::Reason;
 use crate::texts;
 use crate::zone;
 use axum::extract::State;
@@ -26,10 +27,6 @@ use cdr_core::{CdrId, Millis};
 use cdr_storage::Store;
 use jiff::civil::Time;
 use serde_json::{Value, json};
-
-/// Why the regulator refuses a file (event schemas, section 2.7); that no channel took it, only this service says.
-pub(super) const REJECTION_REASONS: &[&str] =
-    &["SCHEMA_MISMATCH", "INTEGRITY_MISMATCH", "SIGNATURE_INVALID", "SEQUENCE_OUT_OF_ORDER"];
 
 /// Puts a signed file up for delivery again, with its signature.
 pub(super) async fn redrop(
@@ -96,9 +93,9 @@ fn rejection_reason(body: &Object) -> Result<Option<String>, ApiError> {
         "VERIFIED" if reason.is_some() => Err(ApiError::invalid("rejectionReason", "only a refusal has one")),
         "VERIFIED" => Ok(None),
         "REJECTED" => reason
-            .filter(|reason| REJECTION_REASONS.contains(&reason.as_str()))
+            .filter(|reason| Reason::ALL.iter().any(|known| known.as_str() == reason))
             .map(Some)
-            .ok_or_else(|| ApiError::invalid("rejectionReason", one_of(REJECTION_REASONS))),
+            .ok_or_else(|| ApiError::invalid("rejectionReason", one_of(&Reason::ALL.map(Reason::as_str)))),
         _ => Err(ApiError::invalid("status", "VERIFIED or REJECTED is required")),
     }
 }

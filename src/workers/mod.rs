@@ -23,6 +23,8 @@ mod tariffs;
 mod turns;
 
 pub use consume::ConsumerSettings;
+#[cfg(test)]
+pub(crate) use consume::reads;
 pub use deliver::{Deliveries, sidecar};
 pub use export::Exports;
 pub use integrity::{Integrity, IntegrityError};

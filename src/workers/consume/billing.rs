@@ -63,7 +63,7 @@ impl Charges {
     }
 }
 
-fn read<'a>(fields: &'a Fields<'_>) -> Result<Bill<'a>, Reason> {
+pub(super) fn read<'a>(fields: &'a Fields<'_>) -> Result<Bill<'a>, Reason> {
     Ok(Bill {
         message_id: fields.message_id()?,
         operator_id: fields.operator_id()?,

@@ -55,7 +55,7 @@ impl Handler for Sink {
     }
 }
 
-fn read<'a>(fields: &'a Fields<'_>) -> Result<(Uuid, &'a str), Reason> {
+pub(super) fn read<'a>(fields: &'a Fields<'_>) -> Result<(Uuid, &'a str), Reason> {
     let id = fields.text("complianceEvaluationId", texts::NAME, texts::is_name)?;
     Ok((fields.message_id()?, id))
 }

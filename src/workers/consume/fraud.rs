@@ -21,7 +21,7 @@ const VOID_REASON: &str = "FRAUD_REVERSAL";
 /// Voids the effective row of the message, with a row of the audit log in the same command.
 pub(super) struct Reversal;
 
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     message_id: Uuid,
     ticket_id: &'a str,
     detected_at: Millis,
@@ -54,7 +54,7 @@ impl Handler for Reversal {
     }
 }
 
-fn read<'a>(fields: &'a Fields<'_>) -> Result<Asked<'a>, Reason> {
+pub(super) fn read<'a>(fields: &'a Fields<'_>) -> Result<Asked<'a>, Reason> {
     Ok(Asked {
         message_id: fields.message_id()?,
         ticket_id: fields.text("ticketId", texts::ID, texts::is_id)?,

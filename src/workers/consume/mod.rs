@@ -121,6 +121,21 @@ struct Message<'a> {
     payload: &'a [u8],
 }
 
+/// True if a message of `subject` can be read.
+#[cfg(test)]
+pub(crate) fn reads(subject: &str, payload: &[u8]) -> bool {
+    let Ok(fields) = fields::Fields::read(payload) else { return false };
+    match subject {
+        billing::SUBJECT => billing::read(&fields).is_ok(),
+        compliance::SUBJECT => compliance::read(&fields).is_ok(),
+        fraud::SUBJECT => fraud::read(&fields).is_ok(),
+        operators::SUBJECT => fields.operator_id().is_ok(),
+        priced::SUBJECT => priced::read(&fields).is_ok(),
+        status::SUBJECT => status::read(payload).is_ok(),
+        _ => false,
+    }
+}
+
 /// What becomes of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {

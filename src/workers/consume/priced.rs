@@ -49,7 +49,7 @@ impl Handler for Priced {
     }
 }
 
-fn read<'a>(fields: &'a Fields<'_>) -> Result<(Uuid, Charge<'a>), Reason> {
+pub(super) fn read<'a>(fields: &'a Fields<'_>) -> Result<(Uuid, Charge<'a>), Reason> {
     let charge = Charge {
         amount: fields.charge_amount()?,
         currency: fields.parsed("chargeCurrency", "AFN or USD", |text| is_currency(text).then_some(text))?,

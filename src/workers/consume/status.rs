@@ -93,9 +93,9 @@ impl Expired {
 }
 
 /// The message as a receipt, if it says EXPIRED; none if it says anything else.
-fn read(payload: &[u8]) -> Result<Option<Box<Dlr<'_>>>, Reason> {
+pub(super) fn read(payload: &[u8]) -> Result<Option<Box<Dlr<'_>>>, Reason> {
     let fields = Fields::read(payload)?;
-    if fields.parsed("status", "a state", Some)? != FinalState::Expired.as_str() {
+    if fields.text("status", "a state", |text| !text.is_empty())? != FinalState::Expired.as_str() {
         return Ok(None);
     }
     match parse(payload) {

@@ -40,10 +40,12 @@ impl Money {
         Self::from_micros(i64::try_from(micros.normalize()).ok()?)
     }
 
-    /// Parses a plain decimal number, rounding half-even to six fraction digits.
+    /// Parses a plain decimal number, `-?\d+(\.\d+)?`, rounding half-even to six fraction digits.
     pub fn parse(text: &str) -> Option<Self> {
         let plain = text.strip_prefix('-').unwrap_or(text);
-        if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        let (whole, fraction) = plain.split_once('.').unwrap_or((plain, "0"));
+        let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        if !is_number(whole) || !is_number(fraction) {
             return None;
         }
         Self::from_decimal(text.parse().ok()?)
@@ -114,7 +116,9 @@ mod tests {
         assert_eq!(Money::parse("999999999999.999999").unwrap().micros(), MAX_MICROS);
         assert_eq!(Money::parse("1000000000000"), None);
         assert_eq!(Money::parse("1e3"), None);
-        assert_eq!(Money::parse("+1"), None);
+        for text in ["+1", ".5", "5.", "-", "-.5", ".", "", "1.2.3", "--1", "1_000", "1,5", "٣"] {
+            assert_eq!(Money::parse(text), None, "{text}");
+        }
     }
 
     #[test]

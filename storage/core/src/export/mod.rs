@@ -45,6 +45,9 @@ pub enum ExportType {
 }
 
 impl ExportType {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Tap, Self::Rap];
+
     /// The text in rows, events and the API.
     pub const fn as_str(self) -> &'static str {
         match self {
