@@ -183,12 +183,10 @@ mod tests {
     use super::*;
     use crate::acts::SCHEMA_VARIANT;
     use crate::clock::Clock;
-    use crate::test_node::TestNode;
+    use crate::test_node::{TestNode, ledger_begun_at};
     use cdr_core::canonical::to_jcs;
-    use cdr_core::command::ClockKind;
     use cdr_core::row::SystemKind;
     use cdr_core::setting::SettingChange;
-    use cdr_core::state::Cluster;
     use cdr_core::tariff::TariffTable;
     use cdr_core::{Hour, Millis};
 
@@ -205,15 +203,7 @@ mod tests {
     }
 
     fn ledger() -> LedgerState {
-        let cluster = Cluster {
-            cluster_id: "test".to_owned(),
-            generation: 0,
-            zone: "Asia/Kabul".to_owned(),
-            clock: ClockKind::System,
-            dedup_horizon_hours: 168,
-            hash_key: [0; 16],
-        };
-        LedgerState::begin(cluster, 1, Millis(0))
+        ledger_begun_at(Millis(0))
     }
 
     #[test]

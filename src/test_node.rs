@@ -7,8 +7,8 @@ use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
     System, SystemKind,
 };
-use cdr_core::state::StreamRecord;
-use cdr_core::{CdrId, Hour, Millis, Uuid};
+use cdr_core::state::{Cluster, StreamRecord};
+use cdr_core::{CdrId, Hour, LedgerState, Millis, Uuid};
 use cdr_raft::{Leadership, Node, NodeConfig};
 use cdr_storage::{Store, StoreOptions};
 use std::collections::BTreeMap;
@@ -22,6 +22,19 @@ pub const CLUSTER: &str = "test";
 
 /// Operator of the records.
 pub const OPERATOR: &str = "AWCC";
+
+/// The state of a ledger that began at an instant, with nothing in it.
+pub fn ledger_begun_at(at: Millis) -> LedgerState {
+    let cluster = Cluster {
+        cluster_id: CLUSTER.to_owned(),
+        generation: 0,
+        zone: "Asia/Kabul".to_owned(),
+        clock: ClockKind::System,
+        dedup_horizon_hours: 168,
+        hash_key: [0; 16],
+    };
+    LedgerState::begin(cluster, 1, at)
+}
 
 /// The message of record `number`.
 pub fn message_id(number: u64) -> Uuid {

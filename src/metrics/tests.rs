@@ -1,21 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use cdr_core::command::ClockKind;
-use cdr_core::state::Cluster;
+use crate::test_node::ledger_begun_at as state;
 use std::time::Duration;
-
-fn state(now: Millis) -> LedgerState {
-    let cluster = Cluster {
-        cluster_id: "test".to_owned(),
-        generation: 0,
-        zone: "Asia/Kabul".to_owned(),
-        clock: ClockKind::System,
-        dedup_horizon_hours: 168,
-        hash_key: [0; 16],
-    };
-    LedgerState::begin(cluster, 1, now)
-}
 
 fn line(text: &str, name: &str) -> String {
     text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}")).to_owned()

@@ -296,19 +296,10 @@ impl Drop for StopOnDrop {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use cdr_core::command::ClockKind;
-    use cdr_core::state::Cluster;
+    use crate::test_node::ledger_begun_at;
 
     fn state(first: &str, open: &str) -> LedgerState {
-        let cluster = Cluster {
-            cluster_id: "test".to_owned(),
-            generation: 0,
-            zone: "Asia/Kabul".to_owned(),
-            clock: ClockKind::System,
-            dedup_horizon_hours: 168,
-            hash_key: [0; 16],
-        };
-        let mut state = LedgerState::begin(cluster, 1, Millis::parse(first).unwrap());
+        let mut state = ledger_begun_at(Millis::parse(first).unwrap());
         state.head.open_hour = Hour::parse(open).unwrap();
         state
     }
