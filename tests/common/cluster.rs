@@ -333,11 +333,18 @@ impl Cluster {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
-    /// GET that has to succeed.
+    /// GET that has to succeed. While nobody leads there is no answer; that is waited for.
     pub fn get_ok(&self, id: usize, path: &str) -> Value {
-        let (status, body) = self.get(id, path);
-        assert_eq!(status, 200, "GET {path}: {body}");
-        body
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let (status, body) = self.get(id, path);
+            if status == 503 && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+            assert_eq!(status, 200, "GET {path}: {body}");
+            return body;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The program.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_cdr-mediation");
@@ -66,6 +67,18 @@ impl Dev {
         let url = format!("http://127.0.0.1:{}{path}", self.api);
         let request = ureq::get(&url).header("Authorization", &format!("Bearer {}", token.trim()));
         request.call().ok()?.body_mut().read_json().ok()
+    }
+
+    /// What the first replica answers once it answers with success.
+    pub fn get_ok(&self, path: &str) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(answer) = self.get(path) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "GET {path}: no answer within 30 s");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Asks the first replica for something that must succeed.

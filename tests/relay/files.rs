@@ -1,9 +1,8 @@
 //! A settlement file and a record in quarantine, as workers and people would leave them.
 
 use crate::house::{House, TOLD};
-use cdr_core::canonical::to_jcs;
 use cdr_core::row::SystemKind;
-use serde_json::{Value, json};
+use serde_json::json;
 
 impl House {
     /// A file that is delivered, refused, found undeliverable, delivered again and accepted; a record that goes into
@@ -19,7 +18,8 @@ impl House {
             "senderRoamingPartner": "AFGAW", "series": "regulator", "settlementDay": "2026-04-19",
             "uptoBucket": hour,
         });
-        let file = self.row(SystemKind::Export, &opened, "exp_").await;
+        let mut rows = self.rows();
+        let file = rows.push(SystemKind::Export, &opened).with_prefix("exp_");
         let encoded = json!({
             "step": "ENCODED", "exportId": file, "byteSize": 812, "fileSha256": "0c".repeat(32),
             "quarantinedCount": 1, "recordsIncluded": 7, "totalCharge": "294", "traceSha256": "0d".repeat(32),
@@ -28,7 +28,7 @@ impl House {
             "step": "SIGNED", "exportId": file, "algorithm": "Ed25519", "keyId": "k", "signature": "AA==",
         });
         for body in [encoded, signed] {
-            self.row(SystemKind::Export, &body, "exp_").await;
+            rows.push(SystemKind::Export, &body);
         }
         let delivered = json!({
             "step": "ATTEMPTED", "exportId": file, "channel": "DIRECTORY", "outcome": "DELIVERED",
@@ -47,22 +47,16 @@ impl House {
         for body in
             [&delivered, &acked(Some("SCHEMA_MISMATCH")), &redropped, &exhausted, &delivered, &acked(None)]
         {
-            self.row(SystemKind::Delivery, body, "").await;
+            rows.push(SystemKind::Delivery, body);
         }
         let record = self.cdrs(|operator| operator == "AWCC")[0];
         let unfit = json!({
             "step": "QUARANTINED", "cdrId": record.to_string(), "encoderError": format!("{TOLD} is too long"),
             "exportId": file, "operatorId": "AWCC", "schemaVariant": "tap-a", "series": "regulator",
         });
-        let entry = self.row(SystemKind::Quarantine, &unfit, "qua_").await;
+        let entry = rows.push(SystemKind::Quarantine, &unfit).with_prefix("qua_");
         let resolved = json!({"step": "RESUBMITTED", "quarantineId": entry, "resolvedBy": "user-1"});
-        self.row(SystemKind::Quarantine, &resolved, "").await;
-    }
-
-    /// Appends a row; its id under a prefix.
-    async fn row(&self, kind: SystemKind, body: &Value, prefix: &str) -> String {
-        let (hour, sequence) = self.append(&self.proposer(), vec![(kind, to_jcs(body))]).await;
-        let stored = self.replica.store().row_at(hour, sequence).unwrap().unwrap();
-        stored.row().unwrap().frame.cdr_id.with_prefix(prefix)
+        rows.push(SystemKind::Quarantine, &resolved);
+        rows.append().await;
     }
 }

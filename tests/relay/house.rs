@@ -1,9 +1,8 @@
 //! One real replica on the local bus and a replay clock, with a history that has something of everything to tell.
 
 use crate::common::cluster::free_ports;
-use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
-use cdr_core::job::{JOB_PREFIX, JobCounts, JobRequest, JobStep, Place};
+use cdr_core::job::{JobCounts, JobRequest, JobStep, Place};
 use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, SystemKind};
 use cdr_core::{CdrId, Hour, Millis, Money};
 use cdr_mediation::acts::{Act, Desk, Origin, PATIENCE, Wish};
@@ -20,7 +19,7 @@ use cdr_mediation::proposer::Proposer;
 use cdr_mediation::publish::{PublishOptions, publish_file};
 use cdr_mediation::replica::{Replica, ReplicaParts};
 use cdr_mediation::signer::{DevKey, DevRoot, Voucher};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,6 +70,10 @@ impl House {
         let list = OPERATORS.map(|id| Operator { id: id.to_owned(), recording_entity: "4120101".to_owned() });
         config.operators.list = list.into();
         config.pricing = prices();
+        // Long after the hours of these tests: no files of their own come between those that they tell of.
+        (config.settlement.tap_start, config.settlement.tap_deadline) =
+            ("04:00".to_owned(), "05:00".to_owned());
+        config.settlement.rap_cut_off = "05:00".to_owned();
         let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
         let signer = DevKey::load_or_create(&dir.path().join("signer.key"), "seal").unwrap();
         let root = DevRoot::load_or_create(&dir.path().join("root.key")).unwrap();
@@ -91,7 +94,9 @@ impl House {
         .unwrap();
         let house = Self { replica, bus, key, issuer, clock, api_port: ports[1], root, dir };
         let store = house.replica.store().clone();
+        // What the leader records by itself is there before anything else is told.
         until("the inbound stream", || store.state().latest_epoch("SMS_DLR_INBOUND").is_some()).await;
+        until("the settings in force", || store.state().settings.get("settlement.tap_start").is_some()).await;
         house
     }
 
@@ -133,9 +138,7 @@ impl House {
         let open = desk.open(self.proposer());
         let fields = json!({ "calledPartyAddress": TOLD, "chargeAmount": "1.000000" });
         let note = json!({ "asked": format!("by {TOLD}"), "depth": "rows" });
-        let object = |value: serde_json::Value| -> Map<String, serde_json::Value> {
-            value.as_object().unwrap().clone()
-        };
+        let object = |value: Value| -> Map<String, Value> { value.as_object().unwrap().clone() };
         let note_of = |entry_type: &str| Wish::Note {
             entry_type: entry_type.to_owned(),
             bucket_hour: Some(Hour(493_500)),
@@ -179,18 +182,17 @@ impl House {
             trace_id: "trace-job".to_owned(),
             ..JobRequest::default()
         };
-        let first = self.append(&proposer, vec![job(&JobStep::Requested(request))]).await;
-        let row = self.replica.store().row_at(first.0, first.1).unwrap().unwrap();
-        let job_id = row.row().unwrap().frame.cdr_id.with_prefix(JOB_PREFIX);
+        let mut rows = self.rows();
+        let job_id = rows.job(request);
         let counts = JobCounts { adjusted: 3, unchanged: 1, ..JobCounts::default() };
         for (behind, upto) in [(None, 1), (Some(1), 2)] {
             let place = |cdr_sequence| Place { bucket_hour: Hour(493_000), cdr_sequence };
             let (behind, upto) = (behind.map(place), place(upto));
             let (job_id, sum_delta) = (job_id.clone(), "-0.000007".to_owned());
-            let step = JobStep::Progress { job_id, behind, upto, counts, sum_delta };
-            self.append(&proposer, vec![job(&step)]).await;
+            rows.step(&JobStep::Progress { job_id, behind, upto, counts, sum_delta });
         }
-        self.append(&proposer, vec![job(&JobStep::Finished { job_id })]).await;
+        rows.step(&JobStep::Finished { job_id });
+        rows.append().await;
         let next = DevKey::load_or_create(&self.dir.path().join("next.key"), "next").unwrap();
         let from = self.replica.store().state().head.open_hour.next();
         let record = self.root.vouch(&next, CLUSTER, from).unwrap();
@@ -198,72 +200,30 @@ impl House {
             "configKey": "export.variant", "previousValue": null, "newValue": "TAP_3_12_AF",
             "actorUserId": "user-1", "approverUserId": "user-2", "reason": format!("for {TOLD}"), "ticketId": "T-3",
         });
-        let rows = vec![(SystemKind::Key, to_jcs(&record)), (SystemKind::Config, to_jcs(&change))];
-        self.append(&proposer, rows).await;
+        let mut rows = self.rows();
+        rows.push(SystemKind::Key, &json!(record));
+        rows.push(SystemKind::Config, &change);
+        rows.append().await;
     }
 
     /// The replica takes no commands for a moment, for a reason that a person wrote.
     pub async fn restrict(&self) {
         let (node, store) = (self.replica.node(), self.replica.store());
-        let rows = store.state().head.row_count;
         node.restrict(&format!("for {TOLD}"));
+        // What was on its way before is committed by the time that nothing has come for a while.
+        let mut seen = (0, Instant::now());
+        until("that nothing is committed any more", || {
+            let rows = store.state().head.row_count;
+            if rows != seen.0 {
+                seen = (rows, Instant::now());
+            }
+            seen.1.elapsed() >= Duration::from_millis(500)
+        })
+        .await;
+        let rows = seen.0;
         // It leads alone: nobody can be told before it is over.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(store.state().head.row_count, rows);
         node.unrestrict();
         until("both changes in the ledger", || store.state().head.row_count >= rows + 2).await;
-    }
-
-    /// Asks for a bulk job that fails; its id.
-    pub async fn fail_a_job(&self) -> String {
-        let proposer = self.proposer();
-        let (hour, sequence) =
-            self.append(&proposer, vec![job(&JobStep::Requested(JobRequest::default()))]).await;
-        let row = self.replica.store().row_at(hour, sequence).unwrap().unwrap();
-        let job_id = row.row().unwrap().frame.cdr_id.with_prefix(JOB_PREFIX);
-        let why = "price list p-9 is not known".to_owned();
-        self.append(&proposer, vec![job(&JobStep::Failed { job_id: job_id.clone(), why })]).await;
-        job_id
-    }
-
-    /// What the API answers about a job.
-    pub async fn job(&self, job: &str) -> (u16, serde_json::Value) {
-        let token = self.issuer.token("tester", &["cdr:read"], 600).unwrap();
-        let url = format!("http://127.0.0.1:{}/v1/cdr/adjustments/jobs/{job}", self.api_port);
-        let ask = move || {
-            let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-            let mut answer =
-                agent.get(&url).header("Authorization", format!("Bearer {token}")).call().unwrap();
-            (answer.status().as_u16(), answer.body_mut().read_json().unwrap())
-        };
-        tokio::task::spawn_blocking(ask).await.unwrap()
-    }
-
-    /// Asks for `count` bulk jobs, and ends each at once.
-    pub async fn end_jobs(&self, count: usize) {
-        let proposer = self.proposer();
-        for first in (0..count).step_by(50) {
-            let several = 50.min(count - first);
-            let asked = vec![JobStep::Requested(JobRequest::default()); several];
-            let (hour, sequence) = self.append(&proposer, asked.iter().map(job).collect()).await;
-            let ended = (sequence..).take(several).map(|sequence| {
-                let row = self.replica.store().row_at(hour, sequence).unwrap().unwrap();
-                let job_id = row.row().unwrap().frame.cdr_id.with_prefix(JOB_PREFIX);
-                job(&JobStep::Finished { job_id })
-            });
-            self.append(&proposer, ended.collect()).await;
-        }
-    }
-
-    pub async fn append(
-        &self,
-        proposer: &Proposer,
-        rows: Vec<cdr_mediation::proposer::SystemRow>,
-    ) -> (Hour, u64) {
-        match proposer.append_rows("trace-work", rows).await.unwrap() {
-            Reply::Appended { bucket_hour, first_sequence } => (Hour(bucket_hour), first_sequence),
-            reply => panic!("{reply:?}"),
-        }
     }
 
     /// The price that an unpriced CDR gets when billing knows it.
@@ -303,6 +263,27 @@ impl House {
         self.all_published().await;
     }
 
+    /// Every message of the event streams, by stream, once there are as many events of each subject as `expected`.
+    pub async fn messages_once(
+        &self,
+        expected: &BTreeMap<&str, usize>,
+    ) -> BTreeMap<&'static str, Vec<StoredMessage>> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let all = self.messages().await;
+            let mut counts = BTreeMap::new();
+            for message in all.values().flatten() {
+                *counts.entry(message.subject.as_str()).or_insert(0) += 1;
+            }
+            let more = counts.iter().any(|(subject, count)| expected.get(subject) < Some(count));
+            if counts == *expected || more || Instant::now() >= deadline {
+                assert_eq!(counts, *expected);
+                return all;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Waits until the cursor is behind everything.
     pub async fn all_published(&self) {
         let store = self.replica.store();
@@ -336,10 +317,6 @@ impl House {
         }
         secrets
     }
-}
-
-fn job(step: &JobStep) -> cdr_mediation::proposer::SystemRow {
-    (SystemKind::Job, to_jcs(step))
 }
 
 fn prices() -> Pricing {

@@ -6,6 +6,7 @@ mod common;
 mod feed;
 mod files;
 mod house;
+mod jobs;
 mod outage;
 mod published;
 mod restriction;

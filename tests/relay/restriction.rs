@@ -10,7 +10,7 @@ use cdr_mediation::bus::Bus;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A file system of its own over a replica's directory, whose size can be changed; unmounted when dropped.
 struct Disk(PathBuf);
@@ -106,6 +106,24 @@ fn leader_beside(cluster: &Cluster, id: usize) -> usize {
     found.unwrap()
 }
 
+/// The leader and the end of its log, once both have been the same for three seconds: who was restricted first may have
+/// handed over to one that was not yet.
+fn settled(cluster: &Cluster) -> (usize, Option<f64>) {
+    let look = || {
+        let leader = cluster.leader();
+        (leader, cluster.metric(leader, "cdr_raft_last_log_index"))
+    };
+    let (mut seen, mut since) = (look(), Instant::now());
+    wait_until("a leader that nothing changes", 60, || {
+        let now = look();
+        if now != seen || now.1.is_none() {
+            (seen, since) = (now, Instant::now());
+        }
+        since.elapsed() >= Duration::from_secs(3)
+    });
+    seen
+}
+
 fn start(dir: &Path, url: &str) -> (Vec<Disk>, Cluster) {
     let disks = (1..=3).map(|id| Disk::mount(dir.join(format!("node-{id}")))).collect();
     (disks, Cluster::start_with_events(dir, url, ClockOffset(0)))
@@ -135,7 +153,7 @@ fn a_full_disk_is_told_once_and_once_that_it_is_over() {
     wait_until("the restriction", 60, || cluster.metric(full, "cdr_node_restricted") == Some(1.0));
     // It has handed leadership over; whoever has it dies while it may be telling.
     let next = leader_beside(&cluster, full);
-    assert!(cluster.log(full).contains("another one shall lead"), "{}", cluster.tail(full));
+    wait_until("that it says so", 20, || cluster.log(full).contains("another one shall lead"));
     cluster.kill(next);
     cluster.restart(next);
     leader_beside(&cluster, full);
@@ -147,7 +165,9 @@ fn a_full_disk_is_told_once_and_once_that_it_is_over() {
     });
     let known = now();
     assert_eq!(states(&told(&runtime, &url, restriction)), ["RESTRICTED"]);
-    assert_eq!(cluster.metric(full, "cdr_node_restricted"), Some(1.0));
+    wait_until("that it is still restricted", 20, || {
+        cluster.metric(full, "cdr_node_restricted") == Some(1.0)
+    });
 
     disk.resize("8g");
     wait_until("the end of it", 60, || cluster.metric(full, "cdr_node_restricted") == Some(0.0));
@@ -216,22 +236,19 @@ fn a_cluster_without_space_reads_on_and_says_why_it_takes_nothing() {
     wait_until("every replica's restriction", 60, || {
         (1..=3).all(|id| cluster.metric(id, "cdr_node_restricted") == Some(1.0))
     });
-    // Who was restricted first may have handed over to one that was not yet.
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    let leader = cluster.leader();
     let void = json!({"type": "VOID", "voidReason": "DUPLICATE_DLR", "ticketId": "T"});
     let record =
         cluster.get_ok(1, "/v1/cdr/records?limit=1")["items"][0]["cdrId"].as_str().unwrap().to_owned();
     let (more, later) = lines(2_000, 42);
     publish(&runtime, &url, &more);
-    let log_ends = cluster.metric(leader, "cdr_raft_last_log_index");
+    let (leader, log_ends) = settled(&cluster);
     for _ in 0..10 {
         for id in 1..=3 {
             let (status, body) = cluster.get(id, "/v1/cdr/records?limit=1");
             assert_eq!(status, 200, "{body}");
             assert_eq!(cluster.get(id, "/health/ready").0, 200);
         }
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(500));
     }
     for id in 1..=3 {
         let (status, body) = cluster.post(id, &format!("/v1/cdr/{record}/adjustments"), &void);
