@@ -46,7 +46,7 @@ fn three_failures_lead_to_the_fallback_which_takes_every_file_once() {
 }
 
 /// Keeps what the receiver holds: one parcel for each `Idempotency-Key`. Says how many there are.
-fn keep(uploads: &[Upload], dir: &Path) -> usize {
+pub fn keep(uploads: &[Upload], dir: &Path) -> usize {
     let parcels: BTreeMap<&str, &Upload> =
         uploads.iter().map(|upload| (upload.idempotency_key.as_str(), upload)).collect();
     for part in parcels.values().flat_map(|parcel| &parcel.parts) {

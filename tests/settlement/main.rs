@@ -14,7 +14,10 @@ mod parcels;
 #[path = "../delivery/receiver.rs"]
 mod receiver;
 mod receivers;
+mod refusal;
 mod rotation;
+#[path = "../events/schemas.rs"]
+mod schemas;
 #[path = "../delivery/small_disk.rs"]
 mod small_disk;
 #[path = "../hsm/softhsm.rs"]
