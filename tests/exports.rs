@@ -39,9 +39,23 @@ fn names(dir: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
+/// The settlement files, once there are so many of them and each is delivered.
+fn exports_once(dev: &Dev, count: usize) -> Vec<Value> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let exports = dev.exports();
+        let is_delivered = |export: &Value| export["deliveryStatus"] == "DELIVERED_DIRECTORY";
+        if exports.len() >= count && exports.iter().all(is_delivered) {
+            return exports;
+        }
+        assert!(Instant::now() < deadline, "{count} files are not delivered: {exports:#?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Every file of the day once, whole, signed, with its trace; all records of the ledger in them.
 fn check_files(dev: &Dev, records: u64) {
-    let exports = dev.exports();
+    let exports = exports_once(dev, OPERATORS);
     assert_eq!(exports.len(), OPERATORS, "{exports:#?}");
     let files: BTreeSet<String> =
         exports.iter().map(|export| export["filename"].as_str().unwrap().to_owned()).collect();
@@ -73,7 +87,7 @@ fn check_files(dev: &Dev, records: u64) {
 fn records(dev: &Dev) -> u64 {
     let (mut count, mut cursor) = (0, String::new());
     loop {
-        let page = dev.get(&format!("/v1/cdr/records?limit=500{cursor}")).unwrap();
+        let page = dev.get_ok(&format!("/v1/cdr/records?limit=500{cursor}"));
         let items = page["items"].as_array().unwrap();
         count += items.iter().filter(|item| item["adjustmentOf"].is_null()).count() as u64;
         match page["nextCursor"].as_str() {
@@ -112,7 +126,7 @@ fn a_day_ends_with_signed_files_that_a_regulator_can_check() {
 }
 
 fn any_replica_gives_the_same_bytes(dev: &Dev) {
-    for export in dev.exports() {
+    for export in exports_once(dev, OPERATORS) {
         let (id, name) = (export["exportId"].as_str().unwrap(), export["filename"].as_str().unwrap());
         for (part, suffix) in [("file", ""), ("trace", ".trace.json.zst")] {
             let delivered = std::fs::read(dev.drop_dir().join(format!("{name}{suffix}"))).unwrap();
@@ -165,7 +179,7 @@ fn says_what_a_check_lacks(dev: &Dev, name: &str, dir: &Path) {
             .unwrap();
     }
     let (keys, root) = (dir.join("keys.json"), dev.root_file());
-    std::fs::write(&keys, dev.get("/v1/cdr/keys").unwrap().to_string()).unwrap();
+    std::fs::write(&keys, dev.get_ok("/v1/cdr/keys").to_string()).unwrap();
     let (keys, root) = (keys.to_str().unwrap(), root.to_str().unwrap());
     let check = |arguments: &[&str]| {
         let output = verify_alone(&copy.join(name), arguments);
@@ -237,7 +251,7 @@ fn adjustments_are_returned_in_a_rap_file() {
     let (data, ports) = (dir.path().join("dev"), free_ports(2));
     let mut first = Dev::start(&data, Some(&day(dir.path(), 20)), ports);
     first.wait_until_serving();
-    let list = first.get("/v1/cdr/records?operatorId=AWCC&limit=3").unwrap();
+    let list = first.get_ok("/v1/cdr/records?operatorId=AWCC&limit=3");
     let ids: Vec<&str> =
         list["items"].as_array().unwrap().iter().map(|item| item["cdrId"].as_str().unwrap()).collect();
     for (id, act) in ids.iter().zip([
@@ -253,7 +267,7 @@ fn adjustments_are_returned_in_a_rap_file() {
     drop(first);
     let mut second = Dev::start(&data, Some(&day(dir.path(), 21)), ports);
     second.wait_until_serving();
-    let exports = second.exports();
+    let exports = exports_once(&second, 2 * OPERATORS + 1);
     let of = |kind: &str| exports.iter().filter(|export| export["exportType"] == kind).collect::<Vec<_>>();
     assert_eq!(of("TAP_3_12").len(), 2 * OPERATORS);
     let [rap] = of("RAP_1_5")[..] else { panic!("{exports:#?}") };
@@ -290,14 +304,5 @@ fn replicas_killed_at_any_step_deliver_every_file_once() {
         drop(started);
     }
     let last = Dev::start(&data, None, ports);
-    let all_delivered = || {
-        let exports = last.exports();
-        exports.len() == OPERATORS
-            && exports.iter().all(|export| export["deliveryStatus"] == "DELIVERED_DIRECTORY")
-    };
-    while !all_delivered() {
-        assert!(Instant::now() < deadline + Duration::from_secs(60), "{:#?}", last.exports());
-        std::thread::sleep(Duration::from_millis(100));
-    }
     check_files(&last, records(&last));
 }

@@ -220,7 +220,7 @@ async fn committed_entries_are_not_truncated_and_the_leader_stops() {
     let failure = eventually("it does not forget them", || cluster.node(1).failure()).await;
     assert!(failure.contains("SEV1 fork"), "{failure}");
     assert_eq!(cluster.replicas[&1].machine.len(), 21, "it has what was acknowledged");
-    let leader = if leads(&cluster, 2) { 2 } else { 3 };
+    let leader = cluster.leader().await;
     alarm(&cluster, leader, 1, Grounds::LostCommits).await;
     let stopped = || cluster.node(leader).restriction().filter(|why| why.contains("LOST-COMMITS"));
     eventually("the leader takes no commands", stopped).await;
