@@ -44,8 +44,11 @@ pub(super) fn holds(subject: &str, property: &str) -> Option<Holds> {
         (_, "cdrId" | "originalCdrId") => Holds::Values(ids("cdr_")),
         ("record.appended", "adjustmentOf") => or_null(ids("cdr_")),
         ("record.appended", "msisdnHashFrom") => or_null(hashes()),
-        (_, "bucketRoot" | "chainHash" | "prevChainHash" | "rowHash" | "chainHashPrev")
-        | (_, "msisdnHashTo" | "fileSha256") => Holds::Values(hashes()),
+        (
+            _,
+            "bucketRoot" | "chainHash" | "prevChainHash" | "rowHash" | "chainHashPrev" | "msisdnHashTo"
+            | "fileSha256",
+        ) => Holds::Values(hashes()),
         (_, "chargeableSumMinor" | "freeSumMinor" | "sumDeltaMinor") => Holds::Values(sums()),
         ("record.appended", "chargeAmount") => or_null(amounts()),
         ("record.repriced", "chargeAmount") => Holds::Values(amounts()),
@@ -53,9 +56,21 @@ pub(super) fn holds(subject: &str, property: &str) -> Option<Holds> {
         ("exported", "fileSequenceNumber") | (_, "retryCount") => {
             Holds::Values(vec![0.into(), u32::MAX.into()])
         }
-        (_, "recordCount" | "moCount" | "mtCount" | "broadcastCount" | "internationalMtCount" | "count")
-        | (_, "byteSize" | "rowCount" | "recordsIncluded" | "quarantinedCount")
-        | (_, "nodeId" | "consecutiveFailures") => Holds::Values(vec![0.into(), u64::MAX.into()]),
+        (
+            _,
+            "recordCount"
+            | "moCount"
+            | "mtCount"
+            | "broadcastCount"
+            | "internationalMtCount"
+            | "count"
+            | "byteSize"
+            | "rowCount"
+            | "recordsIncluded"
+            | "quarantinedCount"
+            | "nodeId"
+            | "consecutiveFailures",
+        ) => Holds::Values(vec![0.into(), u64::MAX.into()]),
         ("record.appended", "tapTariffClass") => Holds::Door(is_any_class, near("A042")),
         ("record.appended" | "record.repriced", "chargeCurrency") => currencies(),
         _ => return closed(event, property),
@@ -221,12 +236,23 @@ fn an_event() -> Event<'static> {
 
 fn states() -> Vec<Value> {
     // Another state has to be added below, too.
-    match RestrictionState::Restricted {
-        RestrictionState::Restricted | RestrictionState::Lifted => {}
-    }
-    [RestrictionState::Restricted, RestrictionState::Lifted]
+    let code = |state| match state {
+        RestrictionState::Restricted => "RESTRICTED",
+        RestrictionState::Lifted => "LIFTED",
+    };
+    let states = [RestrictionState::Restricted, RestrictionState::Lifted];
+    states
         .map(|state| field(&restricted(state), "state"))
-        .into()
+        .into_iter()
+        .zip(states.map(code))
+        .map(same)
+        .collect()
+}
+
+/// What is written is the code that is expected.
+fn same((written, code): (Value, &str)) -> Value {
+    assert_eq!(written, code);
+    written
 }
 
 fn verified() -> Value {
