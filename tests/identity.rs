@@ -4,31 +4,40 @@
 
 mod common;
 
-use cdr_mediation::bus::{JetStream, NatsOptions};
+use cdr_mediation::auth::dev::DevIssuer;
+use cdr_mediation::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsOptions};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
 use common::cluster::{ClockOffset, Cluster, wait_until};
 use common::nats::NatsServer;
+use common::single::Single;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// Publishes final receipts of a day that is over, each of a message of its own.
-fn publish(nats: &NatsServer, seed: u64, count: usize) {
+/// Final receipts of a day that is over, each of a message of its own, one a line.
+fn receipts(seed: u64, count: usize) -> Vec<u8> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let yesterday = cdr_core::Millis(now.as_millis() as i64 - 86_400_000).to_string()[..10].to_owned();
     let lines = Generator::new(GenerateOptions::new(&yesterday, count as u64 * 2, seed).unwrap());
-    let text: Vec<u8> = lines
+    lines
         .filter(|line| line.kind == LineKind::Final)
         .take(count)
         .flat_map(|line| [line.json.trim_ascii_end(), b"\n".as_slice()].concat())
-        .collect();
+        .collect()
+}
+
+async fn publish_to(bus: &dyn Bus, seed: u64, count: usize) {
+    publish_file(bus, &receipts(seed, count)[..], &PublishOptions::default(), |_| ()).await.unwrap();
+}
+
+fn publish(nats: &NatsServer, seed: u64, count: usize) {
     let url = nats.url();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async move {
         let bus = JetStream::connect(NatsOptions::new(url)).await.unwrap();
-        publish_file(&bus, &text[..], &PublishOptions::default(), |_| ()).await.unwrap()
+        publish_to(&bus, seed, count).await;
     });
 }
 
@@ -202,4 +211,45 @@ fn replicas_that_are_all_brought_back_from_copies_take_nothing_in_until_a_person
     wait_until("all that the stream still has", 120, || (1..=3).all(|id| cluster.sms_rows(id) == Some(60)));
     let audit = cluster.get_ok(leader, "/v1/cdr/audit?limit=100").to_string();
     assert!(audit.contains("INGEST_POSITION_CONFIRMED"), "{audit}");
+}
+
+#[tokio::test]
+async fn a_ledger_brought_back_from_a_copy_is_noticed_by_a_local_bus() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
+    let mut replica = Single::new(dir.path(), issuer.jwks_path());
+    let (data, kept) = (dir.path().join("node"), dir.path().join("kept"));
+    let (bus, report) = (data.join("bus"), data.join("INGEST-HALTED"));
+    let position = "cdr_stream_position{stream=\"SMS_DLR_INBOUND\"}";
+    let read = |replica: &Single, last: f64| {
+        wait_until("it reads them", 60, || replica.figure(position) == Some(last));
+        // Acknowledgements follow the commit.
+        std::thread::sleep(Duration::from_secs(1));
+    };
+    // The bus is the process's own: what it is to read is published while it does not run.
+    let local = || LocalBackend::open(&bus, LocalOptions::default()).unwrap();
+    replica.start();
+    wait_until("its streams", 60, || bus.join("SMS_DLR_INBOUND/stream.json").exists());
+    replica.stop();
+    publish_to(&local(), 21, 30).await;
+    replica.start();
+    read(&replica, 30.0);
+    replica.stop();
+    copy(&data, &kept);
+    publish_to(&local(), 22, 20).await;
+    replica.start();
+    read(&replica, 50.0);
+    replica.stop();
+    for part in ["raft-log", "store", "snapshots"] {
+        std::fs::remove_dir_all(data.join(part)).unwrap();
+        copy(&kept.join(part), &data.join(part));
+    }
+    assert!(!report.exists());
+    replica.start();
+    wait_until("it says what is lost", 60, || report.exists());
+    assert!(std::fs::read_to_string(&report).unwrap().contains("acknowledged up to 50"));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(replica.figure(position), Some(30.0), "nothing is taken in");
+    std::fs::remove_file(&report).unwrap();
+    wait_until("it goes on once a person confirmed", 60, || replica.figure(position) == Some(50.0));
 }

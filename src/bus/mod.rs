@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
@@ -210,18 +209,16 @@ pub trait Bus: Send + Sync + 'static {
         sequence: u64,
     ) -> BoxFuture<'a, Result<Option<StoredMessage>, BusError>>;
 
-    /// Sequence up to which the consumer `durable` has acknowledged everything; `None` if there is no such consumer, or if
-    /// this bus keeps no such floor.
+    /// Sequence up to which the consumer `durable` has acknowledged everything; `None` if there is no such consumer.
     fn acknowledged_upto<'a>(
         &'a self,
-        _stream: &'a str,
-        _durable: &'a str,
-    ) -> BoxFuture<'a, Result<Option<u64>, BusError>> {
-        std::future::ready(Ok(None)).boxed()
-    }
+        stream: &'a str,
+        durable: &'a str,
+    ) -> BoxFuture<'a, Result<Option<u64>, BusError>>;
 
     /// Opens the consumer `durable` anew at `start_sequence`, unfiltered and without a delivery limit. A consumer of
-    /// that name that exists already is removed, and its subscription fails with [`BusError::ConsumerLost`].
+    /// that name that exists already is removed, and its subscription fails with [`BusError::ConsumerLost`]; what lies
+    /// before `start_sequence` counts as acknowledged.
     fn open<'a>(
         &'a self,
         stream: &'a str,

@@ -77,6 +77,7 @@ async fn names_and_absences(bus: &dyn Bus) {
     assert!(missing(bus.stream_info("ABSENT").await.unwrap_err()));
     assert!(missing(bus.message("ABSENT", 1).await.unwrap_err()));
     assert!(missing(bus.open("ABSENT", "reader", 1).await.err().unwrap()));
+    assert!(missing(bus.acknowledged_upto("ABSENT", "reader").await.unwrap_err()));
     let unheard = bus.publish(message("absent.subject", "x")).await.unwrap_err();
     assert!(matches!(unheard, BusError::NoStreamForSubject { .. }), "{unheard}");
     for subject in ["", "a..b", "a.*", "a b"] {
@@ -107,9 +108,12 @@ async fn order_and_positions(bus: &dyn Bus) {
         assert_eq!(&*delivery.subject, "order.in");
         assert_eq!(delivery.ack.sequence(), delivery.sequence);
     }
-    acker.ack(&handles(&all[..2_000])).await.unwrap();
-    acker.ack(&[]).await.unwrap();
-    acker.ack(&handles(&all[2_000..])).await.unwrap();
+    let floor = bus.acknowledged_upto("ORDER", "nobody").await.unwrap();
+    assert_eq!(floor, None);
+    for part in [&all[..2_000], &[], &all[2_000..]] {
+        acker.ack(&handles(part)).await.unwrap();
+    }
+    assert_eq!(bus.acknowledged_upto("ORDER", "reader").await.unwrap(), Some(5_000));
     publish_numbers(bus, "order.in", 5_001, 10).await;
     let more = read(&mut *subscription, 10).await;
     assert_eq!(more[0].sequence, 5_001);
@@ -117,6 +121,7 @@ async fn order_and_positions(bus: &dyn Bus) {
     // The position is the reader's affair: acknowledged or not, the consumer begins where it is told.
     for start in [1, 4_001, 5_010] {
         let mut again = bus.open("ORDER", "reader", start).await.unwrap();
+        assert_eq!(bus.acknowledged_upto("ORDER", "reader").await.unwrap(), Some(start - 1));
         let count = (5_010 - start + 1) as usize;
         let deliveries = read(&mut *again, count).await;
         assert_eq!((deliveries[0].sequence, deliveries[count - 1].sequence), (start, 5_010));

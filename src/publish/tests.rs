@@ -115,6 +115,14 @@ impl Bus for Flaky {
         self.bus.message(stream, sequence)
     }
 
+    fn acknowledged_upto<'a>(
+        &'a self,
+        stream: &'a str,
+        durable: &'a str,
+    ) -> BoxFuture<'a, Result<Option<u64>, BusError>> {
+        self.bus.acknowledged_upto(stream, durable)
+    }
+
     fn open<'a>(
         &'a self,
         stream: &'a str,

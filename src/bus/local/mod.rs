@@ -4,10 +4,11 @@
 //! their bytes). One thread per stream owns the writing: it takes what has queued up, writes it, syncs once, and only
 //! then answers. Readers see synced messages only. A failed write stops the stream until the process starts anew.
 //! A folder must be open in one process at a time. What a work queue has done with stands in a file beside the segments
-//! (see [`acks`]).
+//! (see [`acks`]), and so does the acknowledgement floor of a consumer (see [`floor`]).
 
 mod acks;
 mod dedup;
+mod floor;
 mod queue;
 mod reading;
 mod segment;
@@ -189,6 +190,19 @@ impl Bus for LocalBackend {
         .boxed()
     }
 
+    fn acknowledged_upto<'a>(
+        &'a self,
+        stream: &'a str,
+        durable: &'a str,
+    ) -> BoxFuture<'a, Result<Option<u64>, BusError>> {
+        async move {
+            check_name(durable)?;
+            let (state, durable) = (self.stream(stream)?.state(), durable.to_owned());
+            reading::off_runtime(move || state.acknowledged_upto(&durable)).await
+        }
+        .boxed()
+    }
+
     fn open<'a>(
         &'a self,
         stream: &'a str,
@@ -198,8 +212,9 @@ impl Bus for LocalBackend {
         async move {
             check_name(durable)?;
             let stream = self.stream(stream)?;
-            let opened = LocalSubscription::new(&stream, durable, start_sequence);
-            Ok(Box::new(opened) as Box<dyn Subscription>)
+            let durable = durable.to_owned();
+            let open = move || LocalSubscription::open(&stream, &durable, start_sequence);
+            Ok(Box::new(reading::off_runtime(open).await?) as Box<dyn Subscription>)
         }
         .boxed()
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
+use super::floor::Floors;
 use super::queue::Queue;
 use super::reading::{Cursor, scan};
 use super::segment::{HEADER_BYTES, header};
@@ -62,6 +63,7 @@ pub(super) struct State {
     settings: Mutex<Settings>,
     segments: Mutex<Vec<Segment>>,
     consumers: Mutex<HashMap<String, u64>>,
+    floors: Floors,
     pub(super) ticks: watch::Sender<Tick>,
 }
 
@@ -135,6 +137,7 @@ impl LocalStream {
             settings: Mutex::new(settings),
             segments: Mutex::new(segments),
             consumers: Mutex::new(HashMap::new()),
+            floors: Floors::default(),
             ticks: watch::Sender::new(Tick { last_sequence, opened_consumers: 0, deleted: false }),
         });
         let writer = Writer::start(Arc::clone(&state), tail, options)?;
@@ -256,8 +259,9 @@ impl State {
         StreamInfo { created_ms: self.created_ms, first_sequence, last_sequence, messages }
     }
 
-    /// Makes the caller the one holder of consumer `durable`, and returns the token that says so.
-    pub(super) fn take_consumer(&self, durable: &str) -> u64 {
+    /// Makes the caller the one holder of consumer `durable`, which begins behind `floor`, and returns the token that says
+    /// so. Blocks on files.
+    pub(super) fn take_consumer(&self, durable: &str, floor: u64) -> Result<u64, BusError> {
         let mut consumers = self.consumers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut token = 0;
         self.ticks.send_modify(|tick| {
@@ -265,7 +269,19 @@ impl State {
             token = tick.opened_consumers;
         });
         consumers.insert(durable.to_owned(), token);
-        token
+        drop(consumers);
+        self.floors.begin(&self.directory, self.created_ms, durable, floor)?;
+        Ok(token)
+    }
+
+    /// Notes that the holder of consumer `durable` has acknowledged everything up to `upto`. Blocks on files.
+    pub(super) fn acknowledge(&self, durable: &str, token: u64, upto: u64) -> Result<(), BusError> {
+        self.floors.raise(self.created_ms, durable, upto, || self.check_consumer(durable, token))
+    }
+
+    /// Up to where consumer `durable` has acknowledged everything, if it was ever opened. Blocks on files.
+    pub(super) fn acknowledged_upto(&self, durable: &str) -> Result<Option<u64>, BusError> {
+        self.floors.of(&self.directory, self.created_ms, durable)
     }
 
     /// Fails if another has taken the consumer, or the stream is gone.

@@ -22,7 +22,7 @@ pub(super) struct LocalSubscription {
     next_sequence: u64,
 }
 
-/// Who holds the consumer; local deliveries need no bookkeeping, so acknowledging only checks that it still holds it.
+/// Who holds the consumer; of what was delivered, only the end of what is acknowledged is kept.
 struct Holder {
     state: Arc<State>,
     durable: String,
@@ -37,17 +37,24 @@ impl Holder {
 
 impl Acker for Holder {
     fn ack<'a>(&'a self, batch: &'a [AckHandle]) -> BoxFuture<'a, Result<(), BusError>> {
-        async move { if batch.is_empty() { Ok(()) } else { self.check() } }.boxed()
+        async move {
+            let Some(last) = batch.last() else { return Ok(()) };
+            let (state, durable) = (Arc::clone(&self.state), self.durable.clone());
+            let (token, upto) = (self.token, last.sequence());
+            off_runtime(move || state.acknowledge(&durable, token, upto)).await
+        }
+        .boxed()
     }
 }
 
 impl LocalSubscription {
-    pub(super) fn new(stream: &LocalStream, durable: &str, start_sequence: u64) -> Self {
-        let state = stream.state();
-        let token = state.take_consumer(durable);
+    /// Opens the consumer. Blocks on files.
+    pub(super) fn open(stream: &LocalStream, durable: &str, start_sequence: u64) -> Result<Self, BusError> {
+        let (state, next_sequence) = (stream.state(), start_sequence.max(1));
+        let token = state.take_consumer(durable, next_sequence - 1)?;
         let ticks = state.ticks.subscribe();
         let holder = Arc::new(Holder { state, durable: durable.to_owned(), token });
-        Self { holder, ticks, cursor: Cursor::default(), next_sequence: start_sequence.max(1) }
+        Ok(Self { holder, ticks, cursor: Cursor::default(), next_sequence })
     }
 
     async fn read(&mut self, max_messages: usize) -> Result<Vec<Delivery>, BusError> {

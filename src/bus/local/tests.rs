@@ -52,6 +52,43 @@ async fn everything_survives_a_new_start() {
     }
 }
 
+#[tokio::test]
+async fn acknowledgement_floors_survive_a_new_start_and_end_with_their_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let floor = |bus: LocalBackend| async move { bus.acknowledged_upto("A", "reader").await };
+    {
+        let bus = LocalBackend::open(folder.path(), SMALL).unwrap();
+        bus.ensure_stream(&spec("A", "a")).await.unwrap();
+        publish_numbers(&bus, "a", 1, 10).await;
+        assert_eq!(floor(bus.clone()).await.unwrap(), None);
+        let mut old = bus.open("A", "reader", 1).await.unwrap();
+        let deliveries = read(&mut *old, 10).await;
+        old.acker().ack(&handles(&deliveries[..7])).await.unwrap();
+        old.acker().ack(&handles(&deliveries[..3])).await.unwrap();
+        assert_eq!(floor(bus).await.unwrap(), Some(7), "it never falls");
+    }
+    let bus = LocalBackend::open(folder.path(), SMALL).unwrap();
+    assert_eq!(floor(bus.clone()).await.unwrap(), Some(7));
+    // Whoever lost the consumer moves its floor no more.
+    let mut lost = bus.open("A", "reader", 1).await.unwrap();
+    let deliveries = read(&mut *lost, 10).await;
+    drop(bus.open("A", "reader", 4).await.unwrap());
+    assert!(lost.acker().ack(&handles(&deliveries)).await.is_err());
+    assert_eq!(floor(bus.clone()).await.unwrap(), Some(3));
+    bus.delete_stream("A").unwrap();
+    bus.ensure_stream(&spec("A", "a")).await.unwrap();
+    assert_eq!(floor(bus.clone()).await.unwrap(), None, "another stream");
+
+    drop(bus.open("A", "reader", 4).await.unwrap());
+    drop(bus);
+    let file = folder.path().join("A/consumer-reader.floor");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[16] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let error = floor(LocalBackend::open(folder.path(), SMALL).unwrap()).await.unwrap_err();
+    assert!(matches!(error, BusError::Damaged { .. }), "{error}");
+}
+
 /// Cuts the last file at every length: what is whole stays, the rest goes, and the stream goes on.
 #[tokio::test]
 async fn a_torn_end_is_cut_off() {

@@ -63,6 +63,14 @@ impl Bus for Recreating {
         self.bus.message(stream, sequence)
     }
 
+    fn acknowledged_upto<'a>(
+        &'a self,
+        stream: &'a str,
+        durable: &'a str,
+    ) -> BoxFuture<'a, Result<Option<u64>, BusError>> {
+        self.bus.acknowledged_upto(stream, durable)
+    }
+
     fn open<'a>(
         &'a self,
         stream: &'a str,
@@ -140,4 +148,27 @@ async fn a_stream_made_anew_while_it_is_connected_to_is_a_new_epoch() {
     // Without a second look the consumer would begin at sequence 5 of another stream.
     bus.armed.store(true, Ordering::Relaxed);
     assert_eq!(connected(&bus, &mut ledger).await, ("SMS#2".to_owned(), 0, 1, vec![true]));
+}
+
+#[tokio::test]
+async fn a_ledger_behind_the_floor_of_a_local_bus_has_lost_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = Recreating::start(folder.path()).await;
+    let mut ledger = crate::ingest::tests::ledger("UTC");
+    connected(&bus, &mut ledger).await;
+    let mut reading = bus.open("SMS", "reader", 1).await.unwrap();
+    let deliveries = reading.next_batch(3, Duration::from_secs(5)).await.unwrap();
+    let handles: Vec<_> = deliveries.into_iter().map(|delivery| delivery.ack).collect();
+    reading.acker().ack(&handles).await.unwrap();
+
+    // The ledger is of a copy from before these three.
+    let Connection::Beyond(beyond) = connect(&bus, "SMS", "reader", &ledger.state, None).await.unwrap()
+    else {
+        panic!("it is read on")
+    };
+    assert_eq!(beyond, Beyond { epoch: "SMS".to_owned(), position: 0, acknowledged: 3 });
+    let accepted = connect(&bus, "SMS", "reader", &ledger.state, Some(&beyond)).await.unwrap();
+    assert!(matches!(accepted, Connection::Reading { position: 0, .. }));
+    // What a person accepted is settled: the floor begins anew at the ledger's position.
+    assert_eq!(connected(&bus, &mut ledger).await, ("SMS".to_owned(), 0, 1, vec![]));
 }
