@@ -4,8 +4,9 @@
 //! `cargo bench --bench replicated_append -- [--seconds 6] [--batches 1,100,500,1000] [--in-flight 1,8] [--dir DIR]
 //! [--plain]`
 //! prints a table: batch size, proposals in flight, CDR/s, commit latency p50/p95/p99, bytes that the three
-//! processes wrote to disk per CDR, and the largest resident size of a replica. With `--plain` the replicas talk in
-//! plain text: the difference is what TLS costs.
+//! processes wrote to disk per CDR, CPU time that they took per CDR, and the largest resident size of a replica. With
+//! `--plain` the replicas talk in plain text: the difference is what TLS costs, best seen in CPU time where others use
+//! the machine, too.
 
 mod common;
 
@@ -82,19 +83,21 @@ fn coordinate(seconds: f64, batches: &str, in_flights: &str, dir: &Path, plain: 
     };
     replicas[leader].ask("begin")?;
     println!(
-        "{:>6} {:>9} {:>10} {:>9} {:>9} {:>9} {:>11} {:>9}",
-        "batch", "in flight", "CDR/s", "p50 ms", "p95 ms", "p99 ms", "bytes/CDR", "RSS MiB"
+        "{:>6} {:>9} {:>10} {:>9} {:>9} {:>9} {:>11} {:>10} {:>9}",
+        "batch", "in flight", "CDR/s", "p50 ms", "p95 ms", "p99 ms", "bytes/CDR", "CPU us/CDR", "RSS MiB"
     );
     for batch in batches.split(',') {
         for in_flight in in_flights.split(',') {
-            let before = written(&replicas);
+            let (before, cpu_before) = (written(&replicas), cpu_us(&replicas)?);
             let line = replicas[leader].ask(&format!("run {batch} {in_flight} {seconds}"))?;
             let fields: Vec<&str> = line.split(' ').collect();
             let [rows, rate, p50, p95, p99] = fields[..] else { bail!("the leader answered {line:?}") };
-            let bytes = (written(&replicas) - before) as f64 / rows.parse::<f64>()?;
+            let rows: f64 = rows.parse()?;
+            let bytes = (written(&replicas) - before) as f64 / rows;
+            let cpu = (cpu_us(&replicas)? - cpu_before) as f64 / rows;
             let rss = replicas.iter().map(Replica::resident_mib).max().unwrap_or(0);
             println!(
-                "{batch:>6} {in_flight:>9} {rate:>10} {p50:>9} {p95:>9} {p99:>9} {bytes:>11.0} {rss:>9}"
+                "{batch:>6} {in_flight:>9} {rate:>10} {p50:>9} {p95:>9} {p99:>9} {bytes:>11.0} {cpu:>10.2} {rss:>9}"
             );
         }
     }
@@ -165,6 +168,15 @@ impl Replica {
         line.split_ascii_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
     }
 
+    /// CPU time that the process and the kernel on its behalf have used, in microseconds.
+    fn cpu_us(&self) -> anyhow::Result<u64> {
+        // Linux gives it in hundredths of a second, behind the name in parentheses.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, fields) = stat.rsplit_once(')').context("no name in the process's figures")?;
+        let ticks = fields.split_ascii_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        Ok(ticks.sum::<Result<u64, _>>()? * 10_000)
+    }
+
     fn resident_mib(&self) -> u64 {
         self.proc("status", "VmHWM:") >> 10
     }
@@ -179,6 +191,10 @@ impl Drop for Replica {
 
 fn written(replicas: &[Replica]) -> u64 {
     replicas.iter().map(|replica| replica.proc("io", "write_bytes:")).sum()
+}
+
+fn cpu_us(replicas: &[Replica]) -> anyhow::Result<u64> {
+    replicas.iter().map(Replica::cpu_us).sum()
 }
 
 fn now() -> Millis {

@@ -6,7 +6,7 @@
 //! meanwhile. Without credentials replicas speak in plain text, between addresses of this machine only.
 
 use super::refusals::{Refusal, Refused};
-use super::wire::{Metered, Wire};
+use super::wire::{Ciphertext, Metered, Wire, ciphertext};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
@@ -156,7 +156,7 @@ impl Security {
     pub(super) async fn accept(&self, tcp: TcpStream) -> Result<Secured, Refused> {
         let Some(in_use) = &self.tls else { return plain(tcp) };
         let (tls, exchanged) = in_hand(in_use);
-        let accepted = tls.acceptor.accept(Metered::new(tcp, UNPROVED_BYTES)).await;
+        let accepted = tls.acceptor.accept(ciphertext(tcp, UNPROVED_BYTES)).await;
         self.secured(&tls, exchanged, TlsStream::from(accepted?))
     }
 
@@ -166,7 +166,7 @@ impl Security {
         let (tls, exchanged) = in_hand(in_use);
         // The name is no host's: it is looked at below, and not sent.
         let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
-        let connected = tls.connector.connect(name, Metered::new(tcp, UNPROVED_BYTES)).await;
+        let connected = tls.connector.connect(name, ciphertext(tcp, UNPROVED_BYTES)).await;
         let secured = self.secured(&tls, exchanged, TlsStream::from(connected?))?;
         match secured.node {
             Some(node) if node == to => Ok(secured),
@@ -181,7 +181,7 @@ impl Security {
         &self,
         tls: &Tls,
         exchanged: watch::Receiver<Arc<Tls>>,
-        stream: TlsStream<Metered>,
+        stream: TlsStream<Ciphertext>,
     ) -> Result<Secured, Refused> {
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let shown = shown.ok_or_else(|| Refused::new(Refusal::NoCertificate, "no certificate is shown"))?;

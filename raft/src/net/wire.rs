@@ -1,11 +1,15 @@
 //! A connection's bytes, in plain text or secured, and how many of them are read before it is known whose they are.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
+
+/// What is read of a secured connection at once: TLS itself asks for 4 KiB at a time, and each would be a call of the
+/// operating system.
+const READ_BYTES: usize = 64 << 10;
 
 /// A TCP connection of which only so many bytes are read until somebody has proved who they are.
 #[derive(Debug)]
@@ -50,6 +54,19 @@ impl AsyncWrite for Metered {
         Pin::new(&mut self.tcp).poll_write(context, bytes)
     }
 
+    /// TLS has a buffer for each of its records of 16 KiB.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_flush(context)
     }
@@ -59,11 +76,19 @@ impl AsyncWrite for Metered {
     }
 }
 
+/// What TLS reads and writes.
+pub(super) type Ciphertext = BufReader<Metered>;
+
+/// The bytes of a connection that is to be secured.
+pub(super) fn ciphertext(tcp: TcpStream, unproved_bytes: usize) -> Ciphertext {
+    BufReader::with_capacity(READ_BYTES, Metered::new(tcp, unproved_bytes))
+}
+
 /// A connection between two replicas.
 #[derive(Debug)]
 pub(super) enum Wire {
     Plain(Metered),
-    Secured(Box<TlsStream<Metered>>),
+    Secured(Box<TlsStream<Ciphertext>>),
 }
 
 impl Wire {
@@ -71,7 +96,7 @@ impl Wire {
     pub(super) fn lift(&mut self) {
         match self {
             Self::Plain(metered) => metered.left = None,
-            Self::Secured(stream) => stream.get_mut().0.left = None,
+            Self::Secured(stream) => stream.get_mut().0.get_mut().left = None,
         }
     }
 }
