@@ -11,6 +11,7 @@
 //! | [`log`] | the Raft log in segment files, the vote, and the proof that nothing synced was lost |
 //! | [`net`] | frames, connections, the server, snapshots on the wire |
 //! | [`identity`], [`roster`] | data directories and their incarnations; who may take part |
+//! | [`lost_commits`] | what stops commands, whichever replica leads, until a person decides |
 //! | [`state_machine`], [`snapshot`] | the adapter from openraft to a [`Machine`], checkpoints on disk |
 //! | [`codec`] | the one place that knows the encoding of what is stored and sent |
 //!
@@ -24,9 +25,11 @@ extern crate self as cdr_raft;
 
 pub mod codec;
 pub mod failure;
+mod free_space;
 pub mod identity;
 mod ledger;
 pub mod log;
+mod lost_commits;
 pub mod machine;
 pub mod net;
 pub mod node;

@@ -3,12 +3,14 @@
 //! Both sides of a connection introduce themselves. A replica is refused if its id is spent, if its data directory is
 //! not the one that the membership names, if its log ends before what it had acknowledged, or if its history is another.
 //! Refused means: no vote, no entries, no answer, in either direction. What is refused, and why, is an alarm on both
-//! sides. A membership may change while a connection is open, so ids and incarnations are looked at again with each
-//! request.
+//! sides. A membership may change while a connection is open, and so may what is known of a replica, so ids, incarnations
+//! and the ends of logs are looked at again with what is said on it; a connection that does not stand up to that ends,
+//! and the next introduction says why.
 
 use crate::failure::Failure;
 use crate::identity::Incarnation;
 use crate::log::LogStore;
+use crate::lost_commits::{Report, Standstill};
 use crate::state_machine::StateMachine;
 use crate::types::{Membership, Raft};
 use cdr_core::command::Acknowledged;
@@ -17,7 +19,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a replica says of itself.
@@ -37,6 +39,8 @@ pub(crate) struct Introduction {
     pub is_formed: bool,
     /// It wants to begin the cluster.
     pub initializes: bool,
+    /// What it knows of committed entries that were lost.
+    pub lost_commits: Option<Report>,
 }
 
 /// Why a replica is refused.
@@ -97,8 +101,7 @@ pub struct Alarm {
     pub reason: String,
 }
 
-/// An alarm that was not renewed for so long is over: replicas meet again and again. What was said of lost commits stands
-/// until a person decides.
+/// An alarm that was not renewed for so long is over: replicas meet again and again.
 const ALARM_STANDS: Duration = Duration::from_secs(300);
 
 /// What an alarm is about, and which replica found it.
@@ -117,6 +120,7 @@ pub(crate) struct Roster {
     log: LogStore,
     state_machine: StateMachine,
     failure: Failure,
+    standstill: Arc<Standstill>,
     raft: OnceLock<Raft>,
     alarms: Mutex<BTreeMap<AlarmKey, (String, Instant)>>,
 }
@@ -128,6 +132,7 @@ impl Roster {
         log: LogStore,
         state_machine: StateMachine,
         failure: Failure,
+        standstill: Arc<Standstill>,
     ) -> Self {
         Self {
             node,
@@ -136,6 +141,7 @@ impl Roster {
             log,
             state_machine,
             failure,
+            standstill,
             raft: OnceLock::new(),
             alarms: Mutex::default(),
         }
@@ -187,6 +193,7 @@ impl Roster {
             mark: self.state_machine.mark(),
             is_formed: self.is_formed(),
             initializes: self.initializes.load(Ordering::Acquire),
+            lost_commits: self.standstill.shown(),
         }
     }
 
@@ -194,6 +201,11 @@ impl Roster {
     /// acknowledges after that says nothing against it.
     pub(crate) fn acknowledged(&self) -> Vec<Acknowledged> {
         self.state_machine.acknowledged()
+    }
+
+    /// The last committed entry that a node is known to have on disk.
+    pub(crate) fn acknowledged_by(&self, node: u64) -> u64 {
+        Acknowledged::by(&self.acknowledged(), node)
     }
 
     /// Why this replica has nothing to do with one that introduces itself so, if so; `acknowledged` is from before it did.
@@ -205,9 +217,13 @@ impl Roster {
             .no_member(other.node, other.incarnation)
             .or_else(|| self.known_as_another(other))
             .or_else(|| older_copy(other, acknowledged))
-            .or_else(|| self.other_history(other))?;
-        self.alarm(other.node, &found);
-        Some(found)
+            .or_else(|| self.other_history(other));
+        match (&found, &other.lost_commits) {
+            (Some(refusal), _) => self.alarm(other.node, refusal),
+            (None, Some(report)) if self.is_member(other.node) => self.standstill.hear(other.node, report),
+            (None, _) => {}
+        }
+        found
     }
 
     /// Why a replica with this id and data directory is not, or no longer, who the membership means.
@@ -237,7 +253,7 @@ impl Roster {
 
     /// This replica has nothing more to say but what happened to it.
     fn unwell(&self) -> Option<Refusal> {
-        let reason = format!("node {}: {}", self.node, self.failure.lost_commits()?);
+        let reason = self.failure.lost_commits()?.to_owned();
         Some(Refusal { node: self.node, grounds: Grounds::LostCommits, reason })
     }
 
@@ -276,31 +292,36 @@ impl Roster {
         self.raft.get().is_some_and(|raft| raft.metrics().borrow_watched().current_leader == Some(node))
     }
 
-    /// Node `node` would have entries here replaced that are committed. If it leads, this replica stops, and the leader
-    /// hears of it at the next handshake; from anybody else it is noise.
-    pub(crate) fn would_replace_committed(&self, node: u64, what: &str) {
+    /// Node `node` would have this replica forget committed entries. If it leads, this replica stops, and whoever meets
+    /// it hears of that; from anybody else it is noise.
+    pub(crate) fn refuse_to_forget(&self, node: u64, reason: &str) {
         if self.is_led_by(node) {
-            self.failure.record_lost_commits(format!(
-                "SEV1 fork: the leader, node {node}, would have committed entries of this replica replaced: {what}. Which \
-                 of the two lost entries has to be found out before anything else: keep the data directories of all \
-                 replicas"
-            ));
+            self.failure.record_lost_commits(reason);
         }
+    }
+
+    /// Changes when there is something to be shown in introductions that was not before.
+    pub(crate) fn news(&self) -> u64 {
+        self.standstill.taken_up()
     }
 
     /// Node `by` refused this one, or says what keeps it from answering. It is believed about itself and about this
     /// replica, of lost commits about itself alone.
     pub(crate) fn refused(&self, by: u64, refusal: &Refusal) {
         let about_itself = refusal.node == by;
-        if about_itself || (refusal.node == self.node && refusal.grounds != Grounds::LostCommits) {
+        if refusal.grounds == Grounds::LostCommits {
+            if about_itself {
+                let report = Report { witness: by, reason: refusal.reason.clone() };
+                self.standstill.hear(by, &report);
+            }
+        } else if about_itself || refusal.node == self.node {
             self.alarm(by, refusal);
         }
     }
 
     /// Node `node` was met and nothing is wrong with it, nor with this one in its eyes.
     pub(crate) fn met(&self, node: u64) {
-        self.alarms()
-            .retain(|key, _| key.grounds == Grounds::LostCommits || (key.node != node && key.by != node));
+        self.alarms().retain(|key, _| key.node != node && key.by != node);
     }
 
     fn alarm(&self, by: u64, refusal: &Refusal) {
@@ -323,32 +344,24 @@ impl Roster {
 
     fn alarms(&self) -> MutexGuard<'_, BTreeMap<AlarmKey, (String, Instant)>> {
         let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
-        alarms.retain(|key, (_, at)| key.grounds == Grounds::LostCommits || at.elapsed() < ALARM_STANDS);
+        alarms.retain(|_, (_, at)| at.elapsed() < ALARM_STANDS);
         alarms
     }
 
     /// What a person has to look at.
     pub(crate) fn open_alarms(&self) -> Vec<Alarm> {
-        let mut open: Vec<Alarm> = Vec::new();
+        let lost = self.standstill.held().map(|report| Alarm {
+            grounds: Grounds::LostCommits,
+            node: report.witness,
+            reason: self.standstill.what_to_do(&report),
+        });
+        let mut open: Vec<Alarm> = lost.into_iter().collect();
         for (key, (reason, _)) in self.alarms().iter() {
             if !open.iter().any(|alarm| alarm.node == key.node && alarm.grounds == key.grounds) {
                 open.push(Alarm { grounds: key.grounds, node: key.node, reason: reason.clone() });
             }
         }
         open
-    }
-
-    /// What another replica says of committed entries that this cluster's leader lost.
-    pub(crate) fn lost_commits(&self) -> Option<String> {
-        let alarms = self.alarms();
-        let found =
-            alarms.iter().find(|(key, _)| key.grounds == Grounds::LostCommits && key.node != self.node);
-        found.map(|(_, (reason, _))| reason.clone())
-    }
-
-    /// A person has decided about lost commits.
-    pub(crate) fn forget_lost_commits(&self) {
-        self.alarms().retain(|key, _| key.grounds != Grounds::LostCommits);
     }
 }
 
@@ -388,8 +401,8 @@ fn stranger(node: u64, known: Incarnation, found: Incarnation) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::log::LogOptions;
+    use crate::lost_commits::tests::standstill;
     use cdr_storage::{Store, StoreOptions};
-    use std::sync::Arc;
 
     /// A replica of cluster `c` that has nothing yet.
     pub(crate) fn roster(node: u64) -> Roster {
@@ -401,7 +414,8 @@ pub(crate) mod tests {
             LogStore::open(&dir.path().join("log"), LogOptions::new("c", node), failure.clone()).unwrap();
         let state_machine =
             StateMachine::open(store, &dir.path().join("snapshots"), failure.clone()).unwrap();
-        Roster::new(node, Incarnation::draw().unwrap(), log, state_machine, failure)
+        let standstill = Arc::new(standstill(node, dir.path()));
+        Roster::new(node, Incarnation::draw().unwrap(), log, state_machine, failure, standstill)
     }
 
     #[test]
@@ -431,16 +445,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_said_of_lost_commits_stands_until_a_person_decides() {
+    fn a_replica_is_believed_about_its_own_refusal_only() {
         let one = roster(1);
         let refusal = Refusal { node: 2, grounds: Grounds::LostCommits, reason: "r".to_owned() };
+        one.refused(3, &refusal);
+        assert!(one.open_alarms().is_empty(), "node 3 says it of node 2");
+        let heard = one.news();
         one.refused(2, &refusal);
-        one.refused(3, &Refusal { node: 4, ..refusal.clone() });
         one.met(2);
-        assert_eq!(one.lost_commits().as_deref(), Some("r"));
-        assert_eq!(one.open_alarms().len(), 1, "nobody is believed about a third");
-        one.forget_lost_commits();
-        assert_eq!(one.lost_commits(), None);
+        assert_eq!(one.open_alarms().iter().map(|alarm| alarm.node).collect::<Vec<_>>(), [2]);
+        assert_eq!(one.introduction(3).lost_commits.unwrap().witness, 2);
+        assert!(one.news() > heard, "connections from before have not shown it");
 
         one.failure.record_lost_commits("entries");
         let refusal = one.objection(&roster(3).introduction(1), &[]).unwrap();

@@ -156,6 +156,11 @@ impl SnapshotStore {
         Ok(Self { dir: dir.to_owned(), failure, current: Mutex::new(current) })
     }
 
+    /// Where they are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The newest snapshot.
     pub fn current(&self) -> Option<(RaftMeta, SnapshotDir)> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()

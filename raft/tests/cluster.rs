@@ -226,6 +226,42 @@ async fn a_replica_that_was_away_too_long_gets_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_snapshot_that_does_not_fit_is_refused_before_anything_is_written() {
+    fn snapshots(config: &mut NodeConfig) {
+        config.snapshot_every_entries = 50;
+        config.log_keep_entries = 2;
+    }
+    let mut cluster = Cluster::start(3, snapshots).await;
+    cluster.propose("before").await;
+    let leader = cluster.leader().await;
+    let away = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.stop(away).await;
+    for number in 0..200_u64 {
+        cluster.propose(vec![number as u8; 1000]).await;
+    }
+    let node = cluster.node(cluster.leader().await);
+    eventually("the log is purged", || (node.metrics().purged_index > 100).then_some(())).await;
+
+    // No disk has so much to spare.
+    cluster.adjust = |config| {
+        snapshots(config);
+        config.min_free_bytes = 1 << 60;
+    };
+    cluster.restart(away).await.unwrap();
+    let refused = || {
+        let counts = cluster.node(away).metrics().refused_peers;
+        counts.into_iter().find(|(reason, count)| *reason == "no_space" && *count >= 2)
+    };
+    eventually("it is refused, and offered again", refused).await;
+    let incoming = std::fs::read_dir(cluster.data_dir(away).join("snapshots")).unwrap().count();
+    assert_eq!((incoming, cluster.node(away).failure()), (0, None));
+    cluster.stop(away).await;
+    cluster.adjust = snapshots;
+    cluster.restart(away).await.unwrap();
+    cluster.converge(cluster.propose("back").await.index).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn leadership_is_handed_over() {
     let cluster = Cluster::start(3, usual).await;
     cluster.propose("one").await;

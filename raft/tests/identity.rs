@@ -5,7 +5,7 @@ mod common;
 
 use cdr_raft::{AdminError, Alarm, Grounds, Leadership, Machine, NodeConfig, ProposeError, StartError};
 use common::cluster::{Cluster, eventually};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 fn usual(_: &mut NodeConfig) {}
@@ -23,6 +23,18 @@ async fn alarm(cluster: &Cluster, at: u64, about: u64, grounds: Grounds) -> Alar
         cluster.node(at).alarms().into_iter().find(|alarm| alarm.node == about && alarm.grounds == grounds)
     })
     .await
+}
+
+fn report(cluster: &Cluster, id: u64) -> PathBuf {
+    cluster.data_dir(id).join("LOST-COMMITS")
+}
+
+async fn stands_still(cluster: &Cluster, id: u64) {
+    let why = || cluster.node(id).restriction().filter(|why| why.contains("LOST-COMMITS"));
+    eventually("it takes no commands", why).await;
+    assert!(report(cluster, id).exists());
+    let refused = cluster.node(id).propose("no".into()).await;
+    assert!(matches!(refused, Err(ProposeError::Restricted { .. })), "{refused:?}");
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -187,7 +199,51 @@ async fn an_older_copy_gets_no_vote_and_no_entries() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn committed_entries_are_not_truncated_and_the_leader_stops() {
+async fn an_older_copy_that_is_found_while_it_follows_gets_no_more_entries() {
+    let cluster = Cluster::start(3, usual).await;
+    cluster.converge(cluster.propose("all have this").await.index).await;
+    let leader = cluster.leader().await;
+    let older = (1..=3).find(|id| *id != leader).unwrap();
+    let end = cluster.node(older).metrics().last_log_index;
+    cluster.replicas[&leader].machine.acknowledged.lock().unwrap().insert(older, end + 100);
+    for number in 0..5_u64 {
+        cluster.propose(number.to_be_bytes().to_vec()).await;
+    }
+    alarm(&cluster, leader, older, Grounds::OlderCopy).await;
+    assert_eq!(cluster.node(older).metrics().last_log_index, end, "not one entry after it was known");
+    let counts = cluster.node(leader).metrics().refused_peers;
+    assert!(counts.iter().any(|(reason, count)| *reason == "older_copy" && *count > 0), "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_vote_of_an_older_copy_does_not_count_on_a_connection_that_stands() {
+    let mut cluster = Cluster::start(3, usual).await;
+    cluster.converge(cluster.propose("all have this").await.index).await;
+    let first = cluster.leader().await;
+    let (second, older) = (first % 3 + 1, (first + 1) % 3 + 1);
+    cluster.node(older).allow_election(false);
+    // The second leads for a while: its connections to the other two stand.
+    cluster.node(first).transfer_leader(second).await.unwrap();
+    eventually("the second leads", || leads(&cluster, second).then_some(())).await;
+    let index = cluster.propose("under the second").await.index;
+    cluster.converge(index).await;
+    cluster.node(second).transfer_leader(first).await.unwrap();
+    eventually("the first leads again", || leads(&cluster, first).then_some(())).await;
+    cluster.replicas[&second].machine.acknowledged.lock().unwrap().insert(older, index + 100);
+    cluster.stop(first).await;
+    alarm(&cluster, second, older, Grounds::OlderCopy).await;
+    tokio::time::sleep(ELECTIONS).await;
+    assert!(!leads(&cluster, second), "it has one vote, its own");
+    let term = cluster.node(second).term();
+
+    // Somebody else's is enough.
+    cluster.restart(first).await.unwrap();
+    cluster.propose("with a quorum").await;
+    assert!(cluster.node(second).term() >= term);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn committed_entries_are_not_truncated_and_no_leader_goes_on() {
     let mut cluster = Cluster::start(3, usual).await;
     cluster.converge(cluster.propose("all have this").await.index).await;
     cluster.stop(3).await;
@@ -221,20 +277,49 @@ async fn committed_entries_are_not_truncated_and_the_leader_stops() {
     assert!(failure.contains("SEV1 fork"), "{failure}");
     assert_eq!(cluster.replicas[&1].machine.len(), 21, "it has what was acknowledged");
     let leader = cluster.leader().await;
+    let third = 5 - leader;
     alarm(&cluster, leader, 1, Grounds::LostCommits).await;
-    let stopped = || cluster.node(leader).restriction().filter(|why| why.contains("LOST-COMMITS"));
-    eventually("the leader takes no commands", stopped).await;
-    let refused = cluster.node(leader).propose("no".into()).await;
-    assert!(matches!(refused, Err(ProposeError::Restricted { .. })), "{refused:?}");
+    stands_still(&cluster, leader).await;
 
-    // A restart does not forget it; a person's decision does.
+    // It may stop: the report goes along with leadership, and nothing is committed between.
     cluster.stop(1).await;
-    cluster.stop(leader).await;
-    cluster.restart(leader).await.unwrap();
-    eventually("it is still told", || cluster.node(leader).restriction()).await;
-    std::fs::remove_file(cluster.data_dir(leader).join("LOST-COMMITS")).unwrap();
-    let lifted = || cluster.node(leader).restriction().is_none().then_some(());
-    eventually("commands are taken again", lifted).await;
+    let before = cluster.replicas[&third].machine.len();
+    cluster.node(leader).transfer_leader(third).await.unwrap();
+    eventually("the third leads", || leads(&cluster, third).then_some(())).await;
+    let refused = cluster.node(third).propose("no".into()).await;
+    assert!(matches!(refused, Err(ProposeError::Restricted { .. })), "{refused:?}");
+    alarm(&cluster, third, 1, Grounds::LostCommits).await;
+
+    // No restart forgets it, and the one that refused says so again, whoever asks.
+    for id in [leader, third] {
+        cluster.stop(id).await;
+    }
+    for id in 1..=3 {
+        cluster.restart(id).await.unwrap();
+    }
+    let failure = cluster.node(1).failure().unwrap();
+    assert!(failure.contains("SEV1 fork"), "{failure}");
+    for id in [leader, third] {
+        stands_still(&cluster, id).await;
+    }
+    // As long as it runs, its report comes back to whoever leads.
+    let leading = cluster.leader().await;
+    std::fs::remove_file(report(&cluster, leading)).unwrap();
+    eventually("it comes back", || report(&cluster, leading).exists().then_some(())).await;
+    stands_still(&cluster, leading).await;
+
+    // A person's decision ends it: those entries are given up, and node 1 with them.
+    cluster.stop(1).await;
+    for id in [leader, third] {
+        let _ = std::fs::remove_file(report(&cluster, id));
+    }
+    for id in [leader, third] {
+        let lifted = || cluster.node(id).restriction().is_none().then_some(());
+        eventually("commands are taken again", lifted).await;
+    }
+    cluster.converge(cluster.propose("goes on").await.index).await;
+    assert_eq!(cluster.replicas[&third].machine.len(), before + 1);
+    assert!(!report(&cluster, leader).exists() && !report(&cluster, third).exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

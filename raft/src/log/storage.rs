@@ -2,6 +2,7 @@
 
 use super::store::LogStore;
 use super::writer::Operation;
+use crate::lost_commits::would_forget;
 use crate::runtime::blocking;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -16,11 +17,7 @@ impl LogStore {
     /// A leader that would have committed entries forgotten follows another history: serving on could only make that
     /// history look right.
     fn refuse_to_forget(&self, from: u64, committed: LogId) -> io::Error {
-        let reason = format!(
-            "SEV1 fork: the leader would have this replica forget entries from {from} on, but those up to \
-             {committed} are committed here; which of the two lost entries has to be found out before anything else: \
-             keep the data directories of all replicas"
-        );
+        let reason = would_forget(from, &committed);
         self.shared.failure.record_lost_commits(reason.clone());
         io::Error::other(reason)
     }

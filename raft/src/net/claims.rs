@@ -5,6 +5,7 @@
 //! no larger one can follow; and entries in the place of committed ones would make the replicas differ.
 
 use super::refusals::{Refusal, Refused};
+use crate::lost_commits::would_forget;
 use crate::types::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest,
@@ -29,6 +30,8 @@ pub(super) struct Here {
     pub is_empty: bool,
     /// The last entry that it knows to be committed.
     pub committed: Option<LogId>,
+    /// The last committed entry that the peer is known to have on disk.
+    pub acknowledged: u64,
 }
 
 type Checked = Result<(), Refused>;
@@ -41,7 +44,22 @@ fn refuse(why: Refusal, message: impl Into<String>) -> Checked {
 pub(super) fn check_vote(request: &VoteRequest<TypeConfig>, peer: u64, here: &Here) -> Checked {
     named(&request.vote, peer, "candidate")?;
     bounded(&request.vote, here)?;
-    within(request.last_log_id.as_ref(), &request.vote)
+    within(request.last_log_id.as_ref(), &request.vote)?;
+    complete(request.last_log_id.as_ref(), peer, here.acknowledged)
+}
+
+/// What `peer` has acknowledged is in its log, which ends with `last`. Whether it is an older copy is said when it
+/// introduces itself again: what it acknowledges meanwhile says nothing against it.
+pub(super) fn complete(last: Option<&LogId>, peer: u64, acknowledged: u64) -> Checked {
+    let end = last.map_or(0, LogId::index);
+    if end >= acknowledged {
+        return Ok(());
+    }
+    let message = format!(
+        "the log of node {peer} ends at entry {end}, but entries up to {acknowledged} were acknowledged: it has to \
+         introduce itself again"
+    );
+    refuse(Refusal::LogEnd, message)
 }
 
 /// Entries or a heartbeat come from `peer`.
@@ -138,15 +156,9 @@ fn continuous(request: &Append) -> Checked {
     Ok(())
 }
 
-/// What is committed here is not replaced.
+/// What is committed here is not replaced: up to there, no entry can be of a later term than the last one committed.
 fn not_forking(request: &Append, here: &Here) -> Checked {
-    replaces_committed(request, here).map_or(Ok(()), |what| refuse(Refusal::Fork, what))
-}
-
-/// What would be replaced of what is committed here: up to there, no entry can be of a later term than the last one
-/// committed.
-pub(super) fn replaces_committed(request: &Append, here: &Here) -> Option<String> {
-    let committed = here.committed.as_ref()?;
+    let Some(committed) = here.committed.as_ref() else { return Ok(()) };
     let same_place = |id: &LogId| id.index() == committed.index() && id != committed;
     let too_late =
         |id: &LogId| id.index() < committed.index() && id.leader_id.term > committed.leader_id.term;
@@ -154,8 +166,13 @@ pub(super) fn replaces_committed(request: &Append, here: &Here) -> Option<String
     // Without entries nothing is replaced, and Raft answers what does not match.
     let before = request.prev_log_id.iter().filter(|_| !request.entries.0.is_empty());
     let mut told = before.chain(request.entries.0.iter().map(|entry| &entry.log_id));
-    let id = told.find(forks)?;
-    Some(format!("entry {id} would replace what is committed, up to {committed}"))
+    match told.find(forks) {
+        None => Ok(()),
+        Some(id) => {
+            let refused = Refused::new(Refusal::Fork, would_forget(id.index(), committed));
+            Err(Refused { forgets: true, ..refused })
+        }
+    }
 }
 
 /// An append as it is read off the wire: [`AppendEntriesRequest`], with a bound on its entries. A blank entry takes a
@@ -232,7 +249,7 @@ mod tests {
     }
 
     fn here() -> Here {
-        Here { term: 5, is_empty: false, committed: Some(id(4, 10)) }
+        Here { term: 5, is_empty: false, committed: Some(id(4, 10)), acknowledged: 9 }
     }
 
     fn why(checked: Checked) -> Option<Refusal> {
@@ -254,8 +271,10 @@ mod tests {
         let ask = |term, node, last| VoteRequest::new(Vote::new(term, node), last);
         let check = |request, here: &Here| why(check_vote(&request, 2, here));
         assert_eq!(check(ask(6, 2, Some(id(5, 9))), &here()), None);
-        assert_eq!(check(ask(5 + TERMS_AHEAD, 2, None), &here()), None);
+        assert_eq!(check(ask(5 + TERMS_AHEAD, 2, Some(id(5, 9))), &here()), None);
         assert_eq!(check(ask(6, 3, None), &here()), Some(Refusal::Impostor));
+        assert_eq!(check(ask(6, 2, Some(id(5, 8))), &here()), Some(Refusal::LogEnd));
+        assert_eq!(check(ask(6, 2, None), &here()), Some(Refusal::LogEnd));
         for term in [6 + TERMS_AHEAD, u64::MAX - 1, u64::MAX] {
             assert_eq!(check(ask(term, 2, None), &here()), Some(Refusal::OutOfBounds), "{term}");
         }
@@ -270,14 +289,18 @@ mod tests {
     #[test]
     fn appends_come_from_the_leader_and_continue_what_is_committed() {
         let leader = Vote::new_committed(5, 1);
-        let check = |vote: Vote, prev, entries: &[LogId]| {
-            why(check_append(&read(&append(vote, prev, entries)), 1, &here()))
+        let checked = |vote: Vote, prev, entries: &[LogId]| {
+            check_append(&read(&append(vote, prev, entries)), 1, &here())
         };
+        let check = |vote: Vote, prev, entries: &[LogId]| why(checked(vote, prev, entries));
+        let forgets = |prev, entries: &[LogId]| checked(leader, prev, entries).unwrap_err().forgets;
         assert_eq!(check(leader, Some(id(4, 10)), &[id(5, 11), id(5, 12)]), None);
         assert_eq!(check(leader, Some(id(4, 9)), &[id(4, 10), id(5, 11)]), None, "what is there already");
         assert_eq!(check(leader, Some(id(3, 2)), &[]), None);
         let blanks: Vec<LogId> = (0..30).map(|index| id(5, index)).collect();
         assert_eq!(check(leader, None, &blanks), Some(Refusal::Fork));
+        assert!(forgets(None, &blanks) && forgets(Some(id(5, 10)), &[id(5, 11)]));
+        assert!(!forgets(Some(id(4, 10)), &[id(5, 12)]), "nothing is replaced behind a gap");
         assert_eq!(check(leader, Some(id(5, 10)), &[id(5, 11)]), Some(Refusal::Fork));
         assert_eq!(check(leader, Some(id(4, 10)), &[id(5, 12)]), Some(Refusal::Fork), "a gap");
         assert_eq!(check(leader, Some(id(4, 10)), &[id(3, 11)]), Some(Refusal::Fork), "an earlier term");

@@ -1,6 +1,6 @@
 //! openraft's way to the other replicas.
 
-use super::claims::{check_accepted, check_answer};
+use super::claims::{check_accepted, check_answer, complete};
 use super::frame::{Kind, receive, send};
 use super::peers::{CallError, Connection, Peers};
 use super::snapshot;
@@ -106,6 +106,24 @@ impl Client {
         self.peers.believed(self.node, check_answer(told, asked.leader_id.term))
     }
 
+    /// Does not count the vote of a replica whose log ends before what it had acknowledged.
+    async fn ask_for_vote(
+        &self,
+        kind: Kind,
+        request: VoteRequest<TypeConfig>,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let acknowledged = self.peers.roster().acknowledged_by(self.node);
+        let answer: VoteResponse<TypeConfig> = self.call(kind, &request, option).await?;
+        self.believe(&answer.vote, &request.vote)?;
+        let checked = complete(answer.last_log_id.as_ref(), self.node, acknowledged);
+        if checked.is_err() {
+            self.peers.meet_anew(self.node);
+        }
+        self.peers.believed(self.node, checked)?;
+        Ok(answer)
+    }
+
     /// Sends requests as they come and gives back the answers in the same order.
     async fn pipeline<S>(&self, requests: S) -> Result<BoxStream<'static, AppendAnswer>, RPCError<TypeConfig>>
     where
@@ -116,15 +134,15 @@ impl Client {
         let late = |_| CallError::Broken { node: self.node, source: io::ErrorKind::TimedOut.into() };
         let Connection { wire, validity, other } = connected.map_err(late)??;
         let (reader, writer) = tokio::io::split(wire);
-        let sent = Arc::new(Sent::default());
-        let sending = tokio::spawn(send_requests(requests, writer, Arc::clone(&sent)));
+        let sent = Sent { end: AtomicU64::new(other.log_end), ..Sent::default() };
+        let receiver = Receiver { node: self.node, peers: Arc::clone(&self.peers), sent };
+        let receiver = Arc::new(receiver);
+        let sending = tokio::spawn(send_requests(requests, writer, Arc::clone(&receiver)));
         let answers = Answers {
-            node: self.node,
-            peers: Arc::clone(&self.peers),
+            receiver,
             incarnation: other.incarnation,
             reader: BufReader::new(reader),
             validity,
-            sent,
             _sending: AbortOnDrop(sending),
         };
         Ok(Box::pin(stream::unfold(Some(answers), next_answer)))
@@ -139,13 +157,16 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn send_requests<S>(mut requests: S, mut writer: WriteHalf<Wire>, sent: Arc<Sent>) -> io::Result<()>
+async fn send_requests<S>(mut requests: S, mut writer: WriteHalf<Wire>, to: Arc<Receiver>) -> io::Result<()>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
 {
     send(&mut writer, Kind::OpenStream, &()).await?;
     while let Some(request) = requests.next().await {
-        sent.note(&request);
+        if to.check().is_err() {
+            break;
+        }
+        to.sent.note(&request);
         send(&mut writer, Kind::Append, &request).await?;
     }
     writer.shutdown().await
@@ -159,6 +180,25 @@ struct Sent {
     term: AtomicU64,
     /// Index of the last entry.
     last: AtomicU64,
+    /// The other one's log goes at least as far: so it introduced itself, and so far it has accepted what was sent.
+    end: AtomicU64,
+}
+
+/// A replica that is sent entries.
+struct Receiver {
+    node: u64,
+    peers: Arc<Peers>,
+    sent: Sent,
+}
+
+impl Receiver {
+    /// Neither sends entries to a replica that is known by now to have acknowledged more than it has, nor counts its
+    /// answers. What it acknowledges on this stream is noted here before anybody else knows of it.
+    fn check(&self) -> Result<(), CallError> {
+        let acknowledged = self.peers.roster().acknowledged_by(self.node);
+        let end = LogId::new_term_index(0, self.sent.end.load(Ordering::Acquire));
+        self.peers.believed(self.node, complete(Some(&end), self.node, acknowledged))
+    }
 }
 
 impl Sent {
@@ -172,18 +212,17 @@ impl Sent {
 }
 
 struct Answers {
-    node: u64,
-    peers: Arc<Peers>,
+    receiver: Arc<Receiver>,
     incarnation: Incarnation,
     reader: BufReader<ReadHalf<Wire>>,
     validity: Validity,
-    sent: Arc<Sent>,
     _sending: AbortOnDrop,
 }
 
 impl Answers {
     /// Waits for the next answer: without limit while nothing is asked, then `STREAM_PATIENCE`.
     async fn receive(&mut self) -> io::Result<super::frame::Frame> {
+        let under_way = &self.receiver.sent.under_way;
         let receiving = receive(&mut self.reader, ANSWER_BYTES);
         let ended = self.validity.ended();
         tokio::pin!(receiving, ended);
@@ -196,25 +235,31 @@ impl Answers {
             };
             match received {
                 Ok(frame) => {
-                    self.sent.under_way.fetch_sub(1, Ordering::AcqRel);
+                    under_way.fetch_sub(1, Ordering::AcqRel);
                     return frame;
                 }
                 Err(_) if asked_before => return Err(io::ErrorKind::TimedOut.into()),
-                Err(_) => asked_before = self.sent.under_way.load(Ordering::Acquire) > 0,
+                Err(_) => asked_before = under_way.load(Ordering::Acquire) > 0,
             }
         }
     }
 
-    /// Refuses an answer that says more than it can know.
+    /// Refuses an answer that says more than it can know, or that is not to be counted.
     fn check(&self, answer: &StreamAppendResult<TypeConfig>) -> Result<(), CallError> {
-        let (term, last) = (self.sent.term.load(Ordering::Acquire), self.sent.last.load(Ordering::Acquire));
-        self.peers.believed(self.node, check_accepted(answer, term, last))
+        let Receiver { node, peers, sent } = &*self.receiver;
+        let (term, last) = (sent.term.load(Ordering::Acquire), sent.last.load(Ordering::Acquire));
+        peers.believed(*node, check_accepted(answer, term, last))?;
+        self.receiver.check()?;
+        if let Ok(Some(accepted)) = answer {
+            sent.end.fetch_max(accepted.index(), Ordering::AcqRel);
+        }
+        Ok(())
     }
 }
 
 async fn next_answer(answers: Option<Answers>) -> Option<(AppendAnswer, Option<Answers>)> {
     let mut answers = answers?;
-    let node = answers.node;
+    let node = answers.receiver.node;
     let broken = |source: io::Error| -> AppendAnswer { Err(CallError::Broken { node, source }.into()) };
     let frame = match answers.receive().await {
         Ok(frame) => frame,
@@ -226,7 +271,7 @@ async fn next_answer(answers: Option<Answers>) -> Option<(AppendAnswer, Option<A
         return Some((Err(CallError::Failed { node, reason }.into()), None));
     }
     // Of somebody else by now: not counted.
-    if let Some(refusal) = answers.peers.roster().no_member(node, answers.incarnation) {
+    if let Some(refusal) = answers.receiver.peers.roster().no_member(node, answers.incarnation) {
         return Some((Err(CallError::Refused { refusal }.into()), None));
     }
     let answer = codec::decode::<StreamAppendResult<TypeConfig>>(&frame.body);
@@ -284,9 +329,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let answer: VoteResponse<TypeConfig> = self.call(Kind::Vote, &request, &option).await?;
-        self.believe(&answer.vote, &request.vote)?;
-        Ok(answer)
+        self.ask_for_vote(Kind::Vote, request, &option).await
     }
 
     async fn pre_vote(
@@ -294,9 +337,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let answer: VoteResponse<TypeConfig> = self.call(Kind::PreVote, &request, &option).await?;
-        self.believe(&answer.vote, &request.vote)?;
-        Ok(answer)
+        self.ask_for_vote(Kind::PreVote, request, &option).await
     }
 
     async fn transfer_leader(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Version of the protocol. Replicas of different versions refuse each other.
-const PROTOCOL: u16 = 2;
+const PROTOCOL: u16 = 3;
 
 /// First bytes of every connection.
 const MAGIC: &[u8; 8] = b"CDRRAFT\n";
@@ -29,7 +29,19 @@ struct Hello {
 }
 
 /// What came of an introduction.
-pub(super) type Met = Result<Introduction, Refusal>;
+pub(super) type Met = Result<Introduction, Declined>;
+
+/// An introduction that was refused.
+#[derive(Debug)]
+pub(super) struct Declined {
+    pub refusal: Refusal,
+    /// True if this replica refused, false if the other one did.
+    pub here: bool,
+}
+
+fn declined(refusal: Refusal, here: bool) -> Met {
+    Err(Declined { refusal, here })
+}
 
 async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no introduction in time");
@@ -54,7 +66,7 @@ where
                     return Err(invalid(format!("node {} answers in place of node {to}", other.node)));
                 }
                 if let Some(refusal) = roster.objection(&other, &acknowledged) {
-                    return Ok(Err(refusal));
+                    return Ok(declined(refusal, true));
                 }
                 roster.met(to);
                 Ok(Ok(other))
@@ -62,7 +74,7 @@ where
             Kind::Refused => {
                 let refusal: Refusal = codec::decode(&answer.body)?;
                 roster.refused(to, &refusal);
-                Ok(Err(refusal))
+                Ok(declined(refusal, false))
             }
             kind => Err(invalid(format!("{kind:?} instead of a welcome"))),
         }
@@ -98,7 +110,7 @@ where
             wrong_name(hello.from.node, proved).or_else(|| misdirected(&hello, cluster, own.node));
         if let Some(refusal) = misdirected.or_else(|| roster.objection(&hello.from, &acknowledged)) {
             send(stream, Kind::Refused, &refusal).await?;
-            return Ok(Err(refusal));
+            return Ok(declined(refusal, true));
         }
         send(stream, Kind::Welcome, &own).await?;
         roster.met(hello.from.node);
@@ -154,7 +166,7 @@ mod tests {
         {
             let (here, there) = meet(cluster, from, to).await;
             for met in [here, there] {
-                let refusal = met.unwrap().unwrap_err();
+                let refusal = met.unwrap().unwrap_err().refusal;
                 assert!(refusal.reason.contains(reason), "{refusal}");
             }
         }

@@ -1,7 +1,7 @@
 //! Where the other replicas are, and the connections to them.
 
 use super::frame::{Kind, receive, send};
-use super::handshake::{PATIENCE, introduce};
+use super::handshake::{Declined, PATIENCE, introduce};
 use super::places::Lane;
 use super::refusals::{Refusal, Refusals, Refused};
 use super::tls::{Secured, Security, Validity};
@@ -132,12 +132,18 @@ impl Peers {
         });
         self.note(node, address, connected.as_ref().err());
         match connected {
-            Ok(met) => met.map_err(|refusal| CallError::Refused { refusal }),
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(Declined { refusal, here })) => {
+                if here {
+                    self.refusals.note(refusal.grounds.into(), &format_args!("node {node}"), &refusal);
+                }
+                Err(CallError::Refused { refusal })
+            }
             Err(source) => Err(CallError::Unreachable { node, address: address.to_owned(), source }),
         }
     }
 
-    async fn open(&self, node: u64, address: &str) -> Result<Result<Connection, NoPart>, Refused> {
+    async fn open(&self, node: u64, address: &str) -> Result<Result<Connection, Declined>, Refused> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
         let late = |_| io::Error::from(io::ErrorKind::TimedOut);
@@ -220,6 +226,12 @@ impl Peers {
         if connections.len() < IDLE_CONNECTIONS {
             connections.push(connection);
         }
+    }
+
+    /// Uses no connection to a node again that stands.
+    pub(super) fn meet_anew(&self, node: u64) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(to, _), _| *to != node);
     }
 
     /// Counts an answer of `node` that is refused.

@@ -1,5 +1,6 @@
 //! Peers and messages that are refused: why, how often, and what the log says of it.
 
+use crate::roster::Grounds;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io;
@@ -30,19 +31,34 @@ pub(crate) enum Refusal {
     WrongName,
     /// Plain text, and not from this machine.
     PlainText,
-    /// Its hello is not accepted.
+    /// Its hello is of another version or cluster, or for somebody else.
     Hello,
+    /// Its id is spent.
+    Retired,
+    /// Its data directory is not the one that the membership names.
+    Incarnation,
+    /// Entries that it had acknowledged are missing.
+    OlderCopy,
+    /// It has another history.
+    History,
+    /// This replica had to forget committed entries and has stopped.
+    LostCommits,
     /// It speaks in another node's name.
     Impostor,
     /// Its term or its log positions are out of bounds.
     OutOfBounds,
     /// Its entries contradict what is committed, or one another.
     Fork,
+    /// Its snapshot is larger than the space for it.
+    NoSpace,
+    /// Its log ends before what it had acknowledged, as far as can be told while a connection stands: it has to introduce
+    /// itself again.
+    LogEnd,
 }
 
 impl Refusal {
     /// Every reason.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Late,
         Self::TooMuch,
         Self::Noise,
@@ -52,9 +68,16 @@ impl Refusal {
         Self::WrongName,
         Self::PlainText,
         Self::Hello,
+        Self::Retired,
+        Self::Incarnation,
+        Self::OlderCopy,
+        Self::History,
+        Self::LostCommits,
         Self::Impostor,
         Self::OutOfBounds,
         Self::Fork,
+        Self::NoSpace,
+        Self::LogEnd,
     ];
 
     /// The reason as metrics name it.
@@ -69,9 +92,16 @@ impl Refusal {
             Self::WrongName => "wrong_name",
             Self::PlainText => "plain_text",
             Self::Hello => "hello",
+            Self::Retired => "retired",
+            Self::Incarnation => "incarnation",
+            Self::OlderCopy => "older_copy",
+            Self::History => "history",
+            Self::LostCommits => "lost_commits",
             Self::Impostor => "impostor",
             Self::OutOfBounds => "out_of_bounds",
             Self::Fork => "fork",
+            Self::NoSpace => "no_space",
+            Self::LogEnd => "log_end",
         }
     }
 
@@ -104,17 +134,32 @@ impl Refusal {
 pub(super) struct Refused {
     pub why: Refusal,
     pub error: io::Error,
+    /// True if committed entries of this replica would have been replaced.
+    pub forgets: bool,
 }
 
 impl Refused {
     pub(super) fn new(why: Refusal, message: impl Into<String>) -> Self {
-        Self { why, error: super::frame::invalid(message) }
+        Self { why, error: super::frame::invalid(message), forgets: false }
+    }
+}
+
+impl From<Grounds> for Refusal {
+    fn from(grounds: Grounds) -> Self {
+        match grounds {
+            Grounds::Retired => Self::Retired,
+            Grounds::Incarnation => Self::Incarnation,
+            Grounds::OlderCopy => Self::OlderCopy,
+            Grounds::Fork => Self::History,
+            Grounds::LostCommits => Self::LostCommits,
+            Grounds::Misdirected => Self::Hello,
+        }
     }
 }
 
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
-        Self { why: Refusal::of(&error), error }
+        Self { why: Refusal::of(&error), error, forgets: false }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::claims::{self, Append, Here};
 use super::frame::{FRAME_WITHIN, Frame, Kind, invalid, receive_append, receive_as, send};
-use super::handshake::{PATIENCE, admit};
+use super::handshake::{Declined, PATIENCE, admit};
 use super::peers::Peers;
 use super::places::{Lane, Places, Seat};
 use super::refusals::{Refusal, Refusals, Refused};
-use super::snapshot::{Offer, receive_snapshot};
+use super::snapshot::{Offer, has_space, receive_snapshot};
 use super::tls::{Secured, Security, Validity};
 use super::wire::Wire;
 use crate::codec;
@@ -73,6 +73,8 @@ pub(crate) struct Server {
     pub security: Arc<Security>,
     pub refusals: Arc<Refusals>,
     pub restrictions: Restrictions,
+    /// Space on the disk that no snapshot may take, in bytes.
+    pub min_free_bytes: u64,
     pub receiving: Mutex<()>,
     /// Who answers questions that are not Raft's own.
     pub questions: OnceLock<Answerer>,
@@ -97,6 +99,19 @@ struct Peer {
     introduction: Introduction,
     /// Whose places the connection takes: none for those of unknown nodes.
     place: Option<u64>,
+    /// The news that it was shown.
+    news: u64,
+}
+
+impl Peer {
+    /// Ends a connection whose peer is no longer who the membership means, or on which this replica has nothing more
+    /// to say, or has something to show first: the next handshake does.
+    fn check(&self, roster: &Roster) -> io::Result<()> {
+        if let Some(refusal) = roster.standing_objection(&self.introduction) {
+            return Err(invalid(refusal.reason));
+        }
+        if roster.news() == self.news { Ok(()) } else { Err(invalid("there is something to be shown first")) }
+    }
 }
 
 impl Server {
@@ -143,17 +158,18 @@ impl Server {
 
     async fn admit(&self, tcp: TcpStream) -> Result<(Wire, Peer, Validity), Refused> {
         let Secured { mut wire, node: proved, validity } = self.security.accept(tcp).await?;
+        let news = self.roster.news();
         let met = admit(&mut wire, &self.cluster, &self.roster, proved).await?;
-        let introduction = met.map_err(|refusal| {
+        let introduction = met.map_err(|Declined { refusal, .. }| {
             let is_other = proved.is_some_and(|proved| proved != refusal.node);
-            let why = if is_other { Refusal::WrongName } else { Refusal::Hello };
+            let why = if is_other { Refusal::WrongName } else { refusal.grounds.into() };
             Refused::new(why, refusal.reason)
         })?;
         wire.lift();
         let node = introduction.node;
         let asker = Asker { node, proved: proved.is_some() };
         let place = Some(node).filter(|node| self.knows(*node));
-        Ok((wire, Peer { asker, introduction, place }, validity))
+        Ok((wire, Peer { asker, introduction, place, news }, validity))
     }
 
     /// True if the configuration or the membership names the node.
@@ -164,7 +180,7 @@ impl Server {
     }
 
     async fn serve_peer(&self, wire: Wire, peer: Peer, validity: Validity, seat: &Arc<Seat>) {
-        let node = peer.asker.node;
+        let (node, peer) = (peer.asker.node, Arc::new(peer));
         seat.proved(peer.place);
         tokio::select! {
             ended = self.answer_all(wire, &peer, seat) => {
@@ -176,14 +192,14 @@ impl Server {
         }
     }
 
-    async fn answer_all(&self, wire: Wire, peer: &Peer, seat: &Arc<Seat>) -> io::Result<()> {
+    async fn answer_all(&self, wire: Wire, peer: &Arc<Peer>, seat: &Arc<Seat>) -> io::Result<()> {
         let (reader, mut writer) = tokio::io::split(wire);
         let mut reader = BufReader::with_capacity(64 << 10, reader);
         let Some(mut frame) = next_frame(&mut reader, SILENT).await? else { return Ok(()) };
         let lane = Lane::of(frame.kind);
         let lane = lane.ok_or_else(|| invalid(format!("{:?} is not a question", frame.kind)))?;
         seat.choose(peer.place, lane);
-        self.check(peer)?;
+        peer.check(&self.roster)?;
         match lane {
             Lane::Entries => return self.answer_stream(reader, writer, peer, seat).await,
             Lane::Snapshots => {
@@ -198,16 +214,9 @@ impl Server {
             if Lane::of(next.kind) != Some(lane) {
                 return Err(invalid(format!("{:?} on a connection for {lane:?}", next.kind)));
             }
-            self.check(peer)?;
+            peer.check(&self.roster)?;
             frame = next;
         }
-    }
-
-    /// Ends a connection whose peer is no longer who the membership means, or on which this replica has nothing more
-    /// to say: the next handshake tells why.
-    fn check(&self, peer: &Peer) -> io::Result<()> {
-        let refusal = self.roster.standing_objection(&peer.introduction);
-        refusal.map_or(Ok(()), |refusal| Err(invalid(refusal.reason)))
     }
 
     /// Answers a question, unless it says what it must not: then the connection ends.
@@ -266,14 +275,19 @@ impl Server {
         check: impl FnOnce(&T, &Here) -> Result<(), Refused>,
     ) -> io::Result<T> {
         let message = codec::decode(body)?;
-        match check(&message, &here(&self.raft)) {
+        let here = here(&self.raft, self.roster.acknowledged_by(node));
+        match check(&message, &here) {
             Ok(()) => Ok(message),
             Err(refused) => {
-                self.refusals.note(refused.why, &format_args!("node {node}"), &refused.error);
+                self.refuse(node, &refused);
                 reply(writer, Err::<(), _>(&refused.error)).await?;
                 Err(refused.error)
             }
         }
+    }
+
+    fn refuse(&self, node: u64, refused: &Refused) {
+        refuse(&self.roster, &self.refusals, node, refused);
     }
 
     /// What this replica's owner answers.
@@ -300,7 +314,7 @@ impl Server {
         &self,
         reader: BufReader<ReadHalf<Wire>>,
         mut writer: WriteHalf<Wire>,
-        peer: &Peer,
+        peer: &Arc<Peer>,
         seat: &Arc<Seat>,
     ) -> io::Result<()> {
         let refused = Arc::new(OnceLock::new());
@@ -310,9 +324,8 @@ impl Server {
             reader,
             raft: self.raft.clone(),
             roster: Arc::clone(&self.roster),
-            introduction: peer.introduction.clone(),
             refusals: Arc::clone(&self.refusals),
-            node: peer.asker.node,
+            peer: Arc::clone(peer),
             seat: Arc::clone(seat),
             refused: Arc::clone(&refused),
             gone,
@@ -332,14 +345,18 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let node = peer.asker.node;
-        if let Err(refused) = claims::check_snapshot(&offer.vote, &offer.meta, node, &here(&self.raft)) {
-            self.refusals.note(refused.why, &format_args!("node {node}"), &refused.error);
+        if let Err(refused) = claims::check_snapshot(&offer.vote, &offer.meta, node, &here(&self.raft, 0)) {
+            self.refuse(node, &refused);
             return reply(stream, Err::<(), _>(refused.error)).await;
         }
         seat.heard();
         let Ok(_one_at_a_time) = self.receiving.try_lock() else {
             return send(stream, Kind::Failed, &"another snapshot is being received".to_owned()).await;
         };
+        if let Err(refused) = has_space(&offer, self.state_machine.snapshots(), self.min_free_bytes) {
+            self.refuse(node, &refused);
+            return reply(stream, Err::<(), _>(refused.error)).await;
+        }
         let last = offer.meta.last_log_id;
         tracing::info!(?last, "receiving a snapshot");
         let snapshot = match receive_snapshot(stream, &offer, self.state_machine.snapshots()).await {
@@ -356,12 +373,20 @@ impl Server {
     }
 }
 
-/// How far this replica is.
-fn here(raft: &Raft) -> Here {
+/// Counts a message of `node` that is refused. A leader that would have this replica forget committed entries stops it.
+fn refuse(roster: &Roster, refusals: &Refusals, node: u64, refused: &Refused) {
+    if refused.forgets {
+        roster.refuse_to_forget(node, &refused.error.to_string());
+    }
+    refusals.note(refused.why, &format_args!("node {node}"), &refused.error);
+}
+
+/// How far this replica is, and what the peer is known to have `acknowledged`.
+fn here(raft: &Raft, acknowledged: u64) -> Here {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     let (term, committed) = (metrics.current_term, metrics.local_committed);
-    Here { term, is_empty: term == 0 && metrics.last_log_index.is_none(), committed }
+    Here { term, is_empty: term == 0 && metrics.last_log_index.is_none(), committed, acknowledged }
 }
 
 /// The next question; none if nobody asks for `idle`.
@@ -392,9 +417,8 @@ struct Appends {
     reader: BufReader<ReadHalf<Wire>>,
     raft: Raft,
     roster: Arc<Roster>,
-    introduction: Introduction,
     refusals: Arc<Refusals>,
-    node: u64,
+    peer: Arc<Peer>,
     seat: Arc<Seat>,
     /// Why the last one was refused.
     refused: Arc<OnceLock<String>>,
@@ -408,27 +432,20 @@ impl Appends {
             frame = tokio::time::timeout(IDLE, receive_append(&mut self.reader)) => frame.ok()?.ok()?,
             _ = self.gone.changed() => return None,
         };
+        let node = self.peer.asker.node;
         let append: Append = match codec::decode(&frame.body) {
             Ok(append) => append,
             Err(error) => {
-                tracing::warn!(%error, node = self.node, "an append cannot be decoded");
+                tracing::warn!(%error, node, "an append cannot be decoded");
                 return None;
             }
         };
-        let here = here(&self.raft);
-        if let Err(refused) = claims::check_append(&append, self.node, &here) {
-            if refused.why == Refusal::Fork
-                && let Some(what) = claims::replaces_committed(&append, &here)
-            {
-                self.roster.would_replace_committed(self.node, &what);
-            }
-            self.refusals.note(refused.why, &format_args!("node {}", self.node), &refused.error);
+        if let Err(refused) = claims::check_append(&append, node, &here(&self.raft, 0)) {
+            refuse(&self.roster, &self.refusals, node, &refused);
             let _ = self.refused.set(refused.error.to_string());
             return None;
         }
-        if self.roster.standing_objection(&self.introduction).is_some() {
-            return None;
-        }
+        self.peer.check(&self.roster).ok()?;
         self.seat.heard();
         Some((append.into(), self))
     }

@@ -9,7 +9,9 @@
 //! replica, so equal name and size do not mean equal contents.
 
 use super::frame::{Kind, invalid, receive, send, send_raw};
+use super::refusals::{Refusal, Refused};
 use crate::codec::{self, MAX_ENCODED_BYTES};
+use crate::free_space::free_bytes;
 use crate::runtime::blocking;
 use crate::snapshot::{SnapshotDir, SnapshotStore, sync_tree};
 use crate::sums::SummedFile;
@@ -96,6 +98,49 @@ async fn send_file<S: AsyncWrite + Unpin>(stream: &mut S, path: &Path, bytes: u6
     Ok(())
 }
 
+/// Refuses an offered snapshot for which there is not enough space. The files of another one, of which not all had come,
+/// make room for it.
+pub(super) fn has_space(offer: &Offer, store: &SnapshotStore, min_free_bytes: u64) -> Result<(), Refused> {
+    let outside = |error: io::Error| Refused::new(Refusal::OutOfBounds, error.to_string());
+    let unknown =
+        |error| Refused::new(Refusal::NoSpace, format!("the space for a snapshot is not known: {error}"));
+    let lacking = lacking(offer, &store.incoming(offer.id)).map_err(outside)?;
+    let wanted = lacking.iter().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
+    store.forget_other_incoming(offer.id).map_err(unknown)?;
+    let free = free_bytes(store.dir()).map_err(unknown)?.saturating_sub(min_free_bytes);
+    if wanted <= free {
+        return Ok(());
+    }
+    let message = format!(
+        "there is no space for the snapshot: {} MiB of it are lacking, and {} MiB are free under {} beside the {} MiB that \
+         are kept free; free some space, it is offered again",
+        wanted.div_ceil(1 << 20),
+        free >> 20,
+        store.dir().display(),
+        min_free_bytes >> 20
+    );
+    Err(Refused::new(Refusal::NoSpace, message))
+}
+
+/// A file of a snapshot that has not come.
+struct Lacking {
+    number: u32,
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// What of an offered snapshot is not in `root` yet.
+fn lacking(offer: &Offer, root: &Path) -> io::Result<Vec<Lacking>> {
+    let mut lacking = Vec::new();
+    for (number, file) in (0..).zip(&offer.files) {
+        let path = root.join(safe_path(&file.path)?);
+        if std::fs::metadata(&path).map_or(true, |found| found.len() != file.bytes) {
+            lacking.push(Lacking { number, path, bytes: file.bytes });
+        }
+    }
+    Ok(lacking)
+}
+
 /// Receives the files of an offered snapshot. They are on disk when this returns.
 pub(super) async fn receive_snapshot<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
@@ -105,17 +150,11 @@ pub(super) async fn receive_snapshot<S: AsyncRead + AsyncWrite + Unpin>(
     store.forget_other_incoming(offer.id)?;
     let root = store.incoming(offer.id);
     std::fs::create_dir_all(&root)?;
-    let mut lacking = Vec::new();
-    for (number, file) in offer.files.iter().enumerate() {
-        let path = root.join(safe_path(&file.path)?);
-        if std::fs::metadata(&path).map_or(true, |found| found.len() != file.bytes) {
-            lacking.push((number as u32, path, file.bytes));
-        }
-    }
-    let numbers: Vec<u32> = lacking.iter().map(|(number, ..)| *number).collect();
+    let lacking = lacking(offer, &root)?;
+    let numbers: Vec<u32> = lacking.iter().map(|file| file.number).collect();
     in_time(PATIENCE, send(stream, Kind::Answer, &numbers)).await?;
-    for (_, path, bytes) in &lacking {
-        receive_file(stream, path, *bytes).await?;
+    for file in &lacking {
+        receive_file(stream, &file.path, file.bytes).await?;
     }
     blocking(|| {
         sync_tree(&root)?;

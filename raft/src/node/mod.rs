@@ -14,7 +14,6 @@
 //! | `admin` | membership, leader transfer, restriction |
 //! | `space` | no commands without room for them |
 //! | `policy` | when to make a snapshot and purge the log |
-//! | `standstill` | what stops commands until a person decides |
 //! | `metrics` | numbers for the outside |
 //!
 //! When the log is poisoned or the state machine fails, Raft is stopped: [`Leadership::Stopped`] says why,
@@ -30,7 +29,6 @@ mod policy;
 mod propose;
 mod read;
 mod space;
-mod standstill;
 
 pub use config::NodeConfig;
 pub use error::{AdminError, ClockError, ProposeError, ReadError, StartError};
@@ -41,6 +39,7 @@ pub use propose::Committed;
 use crate::failure::Failure;
 use crate::identity::{self, IdentityError, Incarnation};
 use crate::log::{LogError, LogOptions, LogStore, incarnation_of};
+use crate::lost_commits::{self, ReportFile, Standstill};
 use crate::machine::Machine;
 use crate::net::{Credentials, CredentialsError, Network, Peers, Refusals, Security, Server};
 use crate::restriction::{Cause, Restrictions};
@@ -98,18 +97,22 @@ impl Node {
             listener.local_addr().map_err(|source| StartError::Bind { address: config.listen, source })?;
         let raft_config = config.for_openraft()?;
         let security = Arc::new(secure(&config, address)?);
-        let failure = Failure::default();
+        let report = ReportFile::in_dir(&config.data_dir);
+        let failure = Failure::keeping(config.node_id, report.clone());
         let Stores { log, state_machine, incarnation } =
             blocking(|| open_stores(&config, &machine, &failure))?;
         let restrictions = Restrictions::new(Arc::clone(&config.clock));
         log.stats().tell(restrictions.clone());
         state_machine.tell(restrictions.clone());
+        let standstill =
+            Arc::new(Standstill::new(config.node_id, report, restrictions.clone(), failure.clone()));
         let roster = Arc::new(Roster::new(
             config.node_id,
             incarnation,
             log.clone(),
             state_machine.clone(),
             failure.clone(),
+            Arc::clone(&standstill),
         ));
         let refusals = Arc::new(Refusals::default());
         let peers = Arc::new(Peers::new(
@@ -124,6 +127,7 @@ impl Node {
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
         roster.follow(raft.clone());
+        standstill.resume();
         let server = Arc::new(Server {
             cluster: config.cluster.clone(),
             roster: roster.clone(),
@@ -134,6 +138,7 @@ impl Node {
             security: Arc::clone(&security),
             refusals,
             restrictions: restrictions.clone(),
+            min_free_bytes: config.min_free_bytes,
             receiving: tokio::sync::Mutex::new(()),
             questions: OnceLock::new(),
         });
@@ -159,7 +164,7 @@ impl Node {
         node.spawn(Arc::clone(&node.0.server).serve(listener));
         node.spawn(leadership::follow(node.leadership_sources(), node.0.leadership.clone()));
         node.spawn(policy::keep(node.policy_parts()));
-        node.spawn(standstill::watch(node.standstill()));
+        node.spawn(lost_commits::watch(standstill));
         node.spawn(space::watch(Arc::downgrade(&node.0)));
         Ok(node)
     }
@@ -185,14 +190,6 @@ impl Node {
             log: self.0.log.clone(),
             failure: self.0.failure.clone(),
             limits: self.0.config.log_limits(),
-        }
-    }
-
-    fn standstill(&self) -> standstill::Standstill {
-        standstill::Standstill {
-            roster: Arc::clone(&self.0.roster),
-            restrictions: self.0.restrictions.clone(),
-            data_dir: self.0.config.data_dir.clone(),
         }
     }
 

@@ -5,12 +5,12 @@
 //! it knows that there is no quorum of replicas with room.
 
 use super::{Inner, Node};
+use crate::free_space::free_bytes;
 use crate::net::{Kind, Room};
 use crate::restriction::Cause;
 use futures::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -41,12 +41,6 @@ impl Others {
         let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         rooms.get(&node).is_some_and(|room| room.takes_commands)
     }
-}
-
-/// Space that is free for this process in the file system of `dir`, in bytes.
-fn free_bytes(dir: &Path) -> std::io::Result<u64> {
-    let disk = rustix::fs::statvfs(dir)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Looks at the disks for as long as the node is there.

@@ -89,6 +89,30 @@ async fn entries_come_from_the_leader_and_replace_nothing_that_is_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_older_copy_gets_no_vote_on_a_connection_that_stands() {
+    let cluster = Cluster::start(3, |_| {}).await;
+    cluster.converge(cluster.propose("before").await.index).await;
+    let (leader, term) = (cluster.leader().await, cluster.node(cluster.leader().await).term());
+    let (voter, candidate) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let end = cluster.node(candidate).metrics().last_log_index;
+    let last = LogId::new_term_index(term, end);
+    let request = VoteRequest::<TypeConfig>::new(Vote::new(term + 1, candidate), Some(last));
+    let mut stands = greet(&cluster, voter, candidate).await;
+    assert_eq!(ask(&mut stands, Kind::PreVote, &request).await.unwrap().kind, Kind::Answer);
+    // Only now does the voter learn how much the candidate had acknowledged.
+    cluster.replicas[&voter].machine.acknowledged.lock().unwrap().insert(candidate, end + 1);
+    let answer = ask(&mut stands, Kind::PreVote, &request).await.unwrap();
+    assert_eq!(answer.kind, Kind::Failed);
+    assert_eq!((refused(&cluster, voter, "log_end"), refused(&cluster, voter, "older_copy")), (1, 0));
+    assert!(ask(&mut stands, Kind::PreVote, &request).await.is_none(), "the connection ended");
+    let mut again = TcpStream::connect(cluster.node(voter).local_addr()).await.unwrap();
+    let roster = cluster.node(candidate).roster();
+    let declined = super::introduce(&mut again, "test", roster, voter).await.unwrap().unwrap_err();
+    assert!(!declined.here && declined.refusal.reason.contains("older copy"), "{}", declined.refusal);
+    assert_eq!(refused(&cluster, voter, "older_copy"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn idle_connections_keep_nobody_out() {
     let mut cluster = Cluster::start(3, |_| {}).await;
     cluster.propose("before").await;

@@ -24,7 +24,7 @@ async fn knock(cluster: &Cluster, to: u64, from: u64, credentials: &Credentials)
     let tcp = TcpStream::connect(cluster.node(to).local_addr()).await.unwrap();
     let mut secured = security.connect(tcp, to).await.map_err(|refused| refused.error.to_string())?;
     let met = introduce(&mut secured.wire, "test", &roster(from), to).await;
-    met.map_err(|error| error.to_string())?.map_err(|refusal| refusal.reason)?;
+    met.map_err(|error| error.to_string())?.map_err(|declined| declined.refusal.reason)?;
     secured.wire.lift();
     Ok(secured)
 }
