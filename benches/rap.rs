@@ -10,16 +10,16 @@
 
 mod common;
 
-use cdr_core::canonical::to_jcs;
 use cdr_core::command::{
     Append, ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Reply, Source,
 };
 use cdr_core::export::step::ExportStep;
 use cdr_core::export::{Export, ExportPins, ExportType};
 use cdr_core::hash::sha256;
+use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
-    Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record,
-    SYSTEM_OPERATOR, Sms, System, SystemKind,
+    Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState,
+    Record, Sms, SystemKind,
 };
 use cdr_core::time::{Day, HOUR_MS};
 use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
@@ -150,6 +150,7 @@ impl Sent {
             final_state: FinalState::Delivered,
             segment_count: 1,
             failure_code: None,
+            failure_text: None,
             imsi: Some("412012345678901"),
             adjustment: None,
         }
@@ -174,8 +175,8 @@ impl Ledger {
         let mut rows = DraftsBuffer::default();
         for (number, kind, body) in [(1, SystemKind::Operator, &*operator), (2, SystemKind::Stream, stream)] {
             let cdr_id = CdrId::from_parts(ledger.now.0, [number; 10]);
-            let record = Record::System(System { kind, body });
-            rows.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "t", record }).unwrap();
+            let content = SystemContent::of_text(kind, body).unwrap();
+            rows.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "t")).unwrap();
         }
         ledger.send(Command::Initialize(Initialize {
             cluster_id: "bench",
@@ -204,8 +205,8 @@ impl Ledger {
             for number in first..last {
                 let sent = Sent::new(number);
                 let record = Record::Sms(sent.sms("0.0384"));
-                let draft =
-                    Draft { cdr_id: sent.id, operator_id: OPERATOR, trace_id: &sent.reference, record };
+                let (cdr_id, trace_id) = (sent.id, &*sent.reference);
+                let draft = Draft { cdr_id, operator_id: OPERATOR, trace_id, salt: Salt(cdr_id.0), record };
                 drafts.push((number - first) as u32, &draft).unwrap();
             }
             self.send(Command::Ingest(Ingest {
@@ -239,8 +240,8 @@ impl Ledger {
                 };
                 let sms = Sms { adjustment: Some(adjustment), ..sent.sms("0.04") };
                 let id = CdrId::from_parts(self.now.0, sha256(&sent.id.0)[..10].try_into().unwrap());
-                let draft =
-                    Draft { cdr_id: id, operator_id: OPERATOR, trace_id: "t", record: Record::Sms(sms) };
+                let (salt, record) = (Salt(id.0), Record::Sms(sms));
+                let draft = Draft { cdr_id: id, operator_id: OPERATOR, trace_id: "t", salt, record };
                 drafts.push((number - first) as u32, &draft).unwrap();
             }
             self.send(Command::Append(Append { source: Source::Internal, drafts: drafts.drafts() }));
@@ -274,10 +275,9 @@ impl Ledger {
             upto_bucket: Hour(self.store.state().head.open_hour.0 - 1),
         };
         let id = CdrId::from_parts(self.now.0, [export_type as u8; 10]);
-        let body = String::from_utf8(to_jcs(&ExportStep::Opened(pins)).unwrap()).unwrap();
-        let record = Record::System(System { kind: SystemKind::Export, body: &body });
+        let content = SystemContent::new(SystemKind::Export, &ExportStep::Opened(pins)).unwrap();
         let mut rows = DraftsBuffer::default();
-        rows.push(0, &Draft { cdr_id: id, operator_id: SYSTEM_OPERATOR, trace_id: "t", record }).unwrap();
+        rows.push(0, &content.draft(Drawn { cdr_id: id, salt: Salt(id.0) }, "t")).unwrap();
         self.send(Command::Append(Append { source: Source::Internal, drafts: rows.drafts() }));
     }
 }

@@ -88,7 +88,7 @@ fn fold(jobs: &mut Jobs, name: &str, stored: &StoredRow, step: JobStep) -> Resul
 /// The step in a `job` row.
 fn step(row: &Row<'_>) -> Option<JobStep> {
     match &row.record {
-        Record::System(system) if system.kind == SystemKind::Job => serde_json::from_str(system.body).ok(),
+        Record::System(system) if system.kind == SystemKind::Job => system.read().ok(),
         _ => None,
     }
 }

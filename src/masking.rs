@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::net::Ipv4Addr;
 
 /// What stands for a number in a text.
-const HIDDEN: &str = "***";
+pub(crate) const HIDDEN: &str = "***";
 const HIDDEN_E164: &str = "+***";
 /// Digits that make a number of a text with nothing else.
 pub(crate) const DIGITS_ALONE: usize = 7;

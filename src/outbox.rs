@@ -3,7 +3,7 @@
 use crate::events::derive::{
     Derivation, DeriveError, Entry, HeldRow, SealedHour, Sink, SourceError, Sources,
 };
-use crate::events::{EventId, EventIds};
+use crate::events::{EventId, EventIds, NumberHash};
 use crate::jobs;
 use cdr_core::command::OutboxPlace;
 use cdr_core::export::Export;
@@ -24,6 +24,7 @@ const ROWS_AT_ONCE: u64 = 512;
 pub struct Outbox {
     store: Store,
     ids: EventIds,
+    numbers: NumberHash,
 }
 
 /// Events can't be read.
@@ -44,11 +45,12 @@ pub fn behind(id: EventId) -> OutboxPlace {
 }
 
 impl Outbox {
-    /// The events of `store`'s ledger; none before it has begun, since ids carry its name.
-    pub fn new(store: &Store) -> Option<Self> {
+    /// The events of `store`'s ledger, which name numbers as `numbers` does; none before it has begun, since ids carry its name.
+    pub fn new(store: &Store, numbers: &NumberHash) -> Option<Self> {
         let state = store.state();
         let cluster = state.cluster.as_ref()?;
-        Some(Self { store: store.clone(), ids: EventIds::new(&cluster.cluster_id, cluster.generation) })
+        let ids = EventIds::new(&cluster.cluster_id, cluster.generation);
+        Some(Self { store: store.clone(), ids, numbers: numbers.clone() })
     }
 
     /// The ids of its events.
@@ -71,7 +73,7 @@ impl Outbox {
         for entry in self.store.outbox(from.index, ENTRIES_AT_ONCE)? {
             let skip = if entry.index == from.index { from.events } else { 0 };
             let what = Entry { index: entry.index, at: entry.at, begins: entry.first_ordinal == 0 };
-            let mut telling = Derivation::new(self, &self.ids, wanted, what, skip);
+            let mut telling = Derivation::new(self, (&self.ids, &self.numbers), wanted, what, skip);
             if self.tell(&entry, &mut telling, sink)?.is_break() {
                 return Ok(OutboxPlace { index: entry.index, events: telling.passed() });
             }

@@ -10,8 +10,9 @@ use cdr_core::codec::CodecError;
 use cdr_core::command::{
     Append, ClockKind, Command, DraftsBuffer, Envelope, Progress, Rejection, Reply, Source,
 };
-use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
-use cdr_core::{CdrId, LedgerState, Millis};
+use cdr_core::personal::SystemContent;
+use cdr_core::row::{Drawn, SystemKind};
+use cdr_core::{LedgerState, Millis};
 use cdr_raft::{Node, ProposeError};
 use cdr_storage::Store;
 use futures::future::BoxFuture;
@@ -68,7 +69,7 @@ pub enum ProposalError {
     Raft(#[from] ProposeError),
 }
 
-/// Kind of a system row, and its body as [`cdr_core::canonical::to_jcs`] gives it.
+/// Kind of a system row, and its content as [`cdr_core::canonical::to_jcs`] gives it.
 pub type SystemRow = (SystemKind, Result<Vec<u8>, String>);
 
 /// System rows that can't be made, and why.
@@ -128,11 +129,11 @@ impl Proposer {
         self.0.clock_is_right.store(right, Ordering::Release);
     }
 
-    /// A new record id.
+    /// What is random in a new row.
     ///
     /// # Errors
     /// If the operating system gives no random bytes.
-    pub fn draw_id(&self) -> Result<CdrId, getrandom::Error> {
+    pub fn draw(&self) -> Result<Drawn, getrandom::Error> {
         let mut ids = self.0.ids.lock().unwrap_or_else(PoisonError::into_inner);
         ids.next(self.0.clock.now())
     }
@@ -183,9 +184,8 @@ impl Proposer {
         let mut drafts = DraftsBuffer::default();
         for (kind, body) in rows {
             let body = String::from_utf8(body.map_err(unusable)?).map_err(unusable)?;
-            let cdr_id = self.draw_id().map_err(unusable)?;
-            let record = Record::System(System { kind, body: &body });
-            drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, record })?;
+            let content = SystemContent::of_text(kind, &body).map_err(unusable)?;
+            drafts.push(0, &content.draft(self.draw().map_err(unusable)?, trace_id))?;
         }
         Ok(drafts)
     }

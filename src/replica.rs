@@ -8,6 +8,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::delivery::{CurrentChannels, DeliveryError};
+use crate::events::NumberHash;
 use crate::events::signing_key::SigningKey;
 use crate::export::{self, ExportFiles};
 use crate::ingest::{Halt, Ingest, IngestSettings, LastNamed};
@@ -94,6 +95,7 @@ impl Replica {
         let metrics = Arc::new(Metrics::new()?);
         let auth = Arc::new(Authenticator::from_config(&config.auth, &config.api)?);
         let mutual_tls = mutual_tls(&config.api)?;
+        let numbers = number_hash(&config.events)?;
         let files = export::opening::open(config, &store)?;
         if files.is_none() {
             tracing::warn!("export.schema_variant is not set: no settlement files are made");
@@ -102,7 +104,8 @@ impl Replica {
         let signer = move || known.dependencies().remove("signer").unwrap_or(Ok(()));
         let desk = Desk::new(node.clone(), store.clone(), auth.clone()).asking_signer(signer);
         let cluster_tls = replica_files(&config.cluster);
-        let ledger = Self::api_ledger(&parts, &store, &node, &metrics, &desk, files.as_ref());
+        let ledger =
+            Self::api_ledger(&parts, &store, &node, &metrics, &desk, files.as_ref(), numbers.clone());
         let api = serve(doors(&config.api, mutual_tls.as_ref()).await?, ledger, auth.clone());
         let sources = Sources::new(&parts.config, &parts.clock, &metrics)
             .context("prices can't be taken from where the configuration says")?;
@@ -120,6 +123,7 @@ impl Replica {
             entities: entities.clone(),
             files,
             channels: channels.clone(),
+            numbers,
         };
         let leadership = leadership(parts, &store, &node, &metrics, outside, desk, &relaying);
         let leading = tokio::spawn(lead_when_elected(leadership));
@@ -153,6 +157,7 @@ impl Replica {
         metrics: &Arc<Metrics>,
         desk: &Desk,
         files: Option<&ExportFiles>,
+        numbers: NumberHash,
     ) -> api::Ledger {
         let ledger = api::Ledger::new(
             store.clone(),
@@ -162,6 +167,7 @@ impl Replica {
             desk.clone(),
             &parts.config,
         )
+        .naming_numbers(numbers)
         .with_event_key(parts.event_key.as_deref());
         match (files, export::settings(&parts.config)) {
             (Some(files), Some(settings)) => {
@@ -268,6 +274,12 @@ fn mutual_tls(api: &config::Api) -> anyhow::Result<Option<Arc<tls::Server>>> {
     let (Some(cert), Some(key), Some(client_ca)) = files else { return Ok(None) };
     let files = tls::ServerFiles { cert: cert.clone(), key: key.clone(), client_ca: client_ca.clone() };
     Ok(Some(Arc::new(tls::Server::open(files).context("the API's TLS can't be set up")?)))
+}
+
+/// How events name numbers, by the configuration.
+fn number_hash(events: &config::Events) -> anyhow::Result<NumberHash> {
+    let keyed = events.msisdn_hash_key_file.as_deref().map(NumberHash::keyed);
+    Ok(keyed.transpose().context("events.msisdn_hash_key_file")?.unwrap_or_default())
 }
 
 /// What a replica shows the others, where it speaks TLS with them.
@@ -381,6 +393,7 @@ struct Outside {
     entities: Arc<dyn EntitySource>,
     files: Option<ExportFiles>,
     channels: Arc<CurrentChannels>,
+    numbers: NumberHash,
 }
 
 fn leadership(
@@ -392,7 +405,7 @@ fn leadership(
     desk: Desk,
     relaying: &Arc<()>,
 ) -> Leadership {
-    let Outside { pricing, entities, files, channels } = outside;
+    let Outside { pricing, entities, files, channels, numbers } = outside;
     let config = parts.config;
     let signing = Signing::new(parts.signer, metrics.clone());
     let regulator = RegulatorSettings::new(&config, channels.clone());
@@ -420,11 +433,12 @@ fn leadership(
         batch: events.batch as usize,
         in_flight: events.in_flight as usize,
         replicas: usize::from(events.replicas),
+        numbers,
         metrics: metrics.clone(),
         running: relaying.clone(),
     });
     let integrity = Integrity {
-        at: crate::zone::time_of_day(&config.storage.integrity_at).unwrap_or_default(),
+        at: config.storage.integrity_at.0,
         rows_per_second: config.storage.integrity_rows_per_second,
         desk: desk.clone(),
         metrics: metrics.clone(),

@@ -3,9 +3,9 @@
 use crate::clock::Clock;
 use crate::proposer::Proposer;
 use cdr_core::command::{Append, ClockKind, Command, DraftsBuffer, Ingest, Initialize, Reply, Source};
+use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
-    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
-    System, SystemKind,
+    BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
 use cdr_core::state::{Cluster, StreamRecord};
 use cdr_core::{CdrId, Hour, LedgerState, Millis, Uuid};
@@ -67,6 +67,7 @@ fn unpriced(number: u64, event_at: Millis) -> Sms<'static> {
         final_state: FinalState::Delivered,
         segment_count: 2,
         failure_code: None,
+        failure_text: None,
         imsi: None,
         adjustment: None,
     }
@@ -94,11 +95,10 @@ impl TestNode {
         let now = Hour(493_525).start();
         let operator =
             format!(r#"{{"effectiveFrom":"{now}","operatorId":"{OPERATOR}","recordingEntity":"4120101"}}"#);
-        let record = Record::System(System { kind: SystemKind::Operator, body: &operator });
+        let content = SystemContent::of_text(SystemKind::Operator, &operator).unwrap();
         let mut rows = DraftsBuffer::default();
-        let draft =
-            Draft { cdr_id: CdrId::default(), operator_id: SYSTEM_OPERATOR, trace_id: "test", record };
-        rows.push(0, &draft).unwrap();
+        let drawn = Drawn { cdr_id: CdrId::default(), salt: Salt::default() };
+        rows.push(0, &content.draft(drawn, "test")).unwrap();
         let node = Self::begin_with(Clock::replay(now), &rows).await;
         let stream = StreamRecord {
             created: "2026-04-20T00:00:00Z".to_owned(),
@@ -119,8 +119,8 @@ impl TestNode {
         let mut drafts = DraftsBuffer::default();
         for (offset, number) in (0..).zip(numbers) {
             let sms = unpriced(number, self.proposer.clock().now());
-            let (cdr_id, record) = (self.proposer.draw_id().unwrap(), Record::Sms(sms));
-            let draft = Draft { cdr_id, operator_id: OPERATOR, trace_id: "trace", record };
+            let (Drawn { cdr_id, salt }, record) = (self.proposer.draw().unwrap(), Record::Sms(sms));
+            let draft = Draft { cdr_id, operator_id: OPERATOR, trace_id: "trace", salt, record };
             drafts.push(offset, &draft).unwrap();
         }
         let count = drafts.len() as u64;
@@ -146,8 +146,9 @@ impl TestNode {
         for number in numbers {
             let now = self.proposer.clock().now();
             let sms = Sms { final_state: FinalState::Expired, ..unpriced(number, now) };
-            let (cdr_id, record) = (self.proposer.draw_id().unwrap(), Record::Sms(sms));
-            drafts.push(0, &Draft { cdr_id, operator_id: OPERATOR, trace_id: "trace", record }).unwrap();
+            let (Drawn { cdr_id, salt }, record) = (self.proposer.draw().unwrap(), Record::Sms(sms));
+            let draft = Draft { cdr_id, operator_id: OPERATOR, trace_id: "trace", salt, record };
+            drafts.push(0, &draft).unwrap();
         }
         let append = Append { source: Source::Internal, drafts: drafts.drafts() };
         let reply = self.proposer.propose(Command::Append(append)).await.unwrap();

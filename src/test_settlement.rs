@@ -9,7 +9,7 @@ use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
 use cdr_core::export::step::ExportStep;
 use cdr_core::export::{Export, ExportPins, ExportType, FileSignature, SeriesKey};
-use cdr_core::row::{Adjustment, AdjustmentType, BillingIndicator, Draft, Record, Sms, SystemKind};
+use cdr_core::row::{Adjustment, AdjustmentType, BillingIndicator, Draft, Drawn, Record, Sms, SystemKind};
 use cdr_core::time::{Day, HOUR_MS};
 use cdr_core::{CdrId, Hour, Millis, Money};
 use serde::Serialize;
@@ -54,9 +54,9 @@ impl TestSettlement {
             approver: None,
         });
         change(&mut sms);
-        let cdr_id = self.node.proposer.draw_id().unwrap();
+        let Drawn { cdr_id, salt } = self.node.proposer.draw().unwrap();
         let mut drafts = DraftsBuffer::default();
-        let draft = Draft { cdr_id, operator_id: OPERATOR, trace_id: "t", record: Record::Sms(sms) };
+        let draft = Draft { cdr_id, operator_id: OPERATOR, trace_id: "t", salt, record: Record::Sms(sms) };
         drafts.push(0, &draft).unwrap();
         let append = Append { source: Source::Internal, drafts: drafts.drafts() };
         let reply = self.node.proposer.propose(Command::Append(append)).await.unwrap();

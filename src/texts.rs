@@ -4,17 +4,23 @@
 //! A text in words may be of any script, but shows what it holds: no control characters, nothing invisible, nothing that
 //! reorders what is around it. Joiners and direction marks are part of how Dari and Pashto are written, and stay.
 
+use crate::masking;
+
 /// Longest reason in words, in bytes.
 pub const MAX_REASON_BYTES: usize = 1_000;
 /// Longest name that another service or the regulator gives to something, in bytes.
 pub const MAX_NAME_BYTES: usize = 200;
 /// Longest code of a failure, in bytes.
 const MAX_FAILURE_BYTES: usize = 100;
+/// Longest text that counts as a code, in bytes.
+const MAX_CODE_BYTES: usize = 64;
 /// Longest id of a ticket or trace, in characters.
 const MAX_ID_CHARS: usize = 128;
 
 /// What [`is_id`] takes.
 pub const ID: &str = "1 to 128 visible ASCII characters";
+/// What [`is_ticket`] takes.
+pub const TICKET: &str = "1 to 128 visible ASCII characters, not all of a telephone number";
 /// What [`is_name`] takes.
 pub const NAME: &str = "a text of 1 to 200 bytes without control or invisible characters";
 /// What [`is_failure_code`] takes.
@@ -25,6 +31,25 @@ pub const REASON: &str = "a text of 1 to 1000 bytes without control or invisible
 /// True for the id of a ticket or trace.
 pub fn is_id(text: &str) -> bool {
     (1..=MAX_ID_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// True for the id of a ticket: an id that is no subscriber's number, since everybody who sees the row sees it.
+pub fn is_ticket(text: &str) -> bool {
+    is_id(text) && !masking::is_number(text)
+}
+
+/// An operator's reason for a failure as a code, or else as the text that it is: whoever sees the row sees a code.
+pub fn failure(reason: Option<&str>) -> (Option<&str>, Option<&str>) {
+    match reason {
+        Some(code) if is_code(code) && !masking::is_number(code) => (Some(code), None),
+        text => (None, text),
+    }
+}
+
+/// `[A-Za-z0-9_.:-]{1,64}`
+fn is_code(text: &str) -> bool {
+    let in_code = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
+    (1..=MAX_CODE_BYTES).contains(&text.len()) && text.bytes().all(in_code)
 }
 
 /// True for a name, such as a receipt's, that somebody else gave.
@@ -87,6 +112,20 @@ fn is_hidden(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_a_code_or_a_text() {
+        for code in ["E7", "SMSC.42:absent-1", "0", "123456", "x", &"A".repeat(64)] {
+            assert_eq!(failure(Some(code)), (Some(code), None));
+        }
+        let texts =
+            ["", "absent subscriber", "(E7)", "كود", "+93700000001", "0700000001", "1234567", "070-000-0001"];
+        for text in texts.into_iter().chain([&*"A".repeat(65)]) {
+            assert_eq!(failure(Some(text)), (None, Some(text)));
+        }
+        assert_eq!(failure(None), (None, None));
+        assert!(is_ticket("INC-4711") && is_ticket("123456") && !is_ticket("0700000001"));
+    }
 
     #[test]
     fn texts_of_any_script_are_taken() {

@@ -67,11 +67,6 @@ pub fn date(day: Day) -> Date {
     timestamp(day.start_utc()).to_zoned(TimeZone::UTC).date()
 }
 
-/// A time of day, `HH:MM`.
-pub fn time_of_day(text: &str) -> Option<Time> {
-    Time::strptime("%H:%M", text).ok()
-}
-
 fn timestamp(at: Millis) -> Timestamp {
     Timestamp::from_millisecond(at.0).unwrap_or(Timestamp::MAX)
 }

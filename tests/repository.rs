@@ -17,7 +17,16 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("async_nats", &["src/bus/", "tests/", "benches/"]),
     ("axum", &["src/api/"]),
     ("jsonwebtoken", &["src/auth/", "src/events/sign"]),
-    ("aws_lc_rs", &["src/api/cursor.rs", "src/auth/", "src/events/signing_key.rs", "raft/src/net/tls.rs"]),
+    (
+        "aws_lc_rs",
+        &[
+            "src/api/cursor.rs",
+            "src/auth/",
+            "src/events/numbers.rs",
+            "src/events/signing_key.rs",
+            "raft/src/net/tls.rs",
+        ],
+    ),
     (
         "ed25519_dalek",
         &["src/signer/", "storage/core/", "tests/", "benches/", "storage/tests/", "storage/src/"],

@@ -128,7 +128,7 @@ impl House {
             let page = replica.store().query(&filter, None, 500).unwrap();
             let bodies = page.rows.iter().map(|stored| {
                 let Record::System(system) = stored.row().unwrap().record else { panic!("no system row") };
-                serde_json::from_str(system.body).unwrap()
+                system.read().unwrap()
             });
             let bodies = bodies.collect();
             replica.stop().await;

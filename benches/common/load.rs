@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use cdr_core::command::{Append, ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Source};
+use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
-    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
-    System, SystemKind,
+    BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::{CdrId, Millis, Money, Uuid};
@@ -79,10 +79,9 @@ impl Load {
         kind: SystemKind,
         body: &impl serde::Serialize,
     ) -> anyhow::Result<()> {
-        let body = String::from_utf8(cdr_core::canonical::to_jcs(body).map_err(anyhow::Error::msg)?)?;
-        let record = Record::System(System { kind, body: &body });
-        let cdr_id = CdrId(self.uuid());
-        drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "bench", record })?;
+        let content = SystemContent::new(kind, body).map_err(anyhow::Error::msg)?;
+        let drawn = Drawn { cdr_id: CdrId(self.uuid()), salt: Salt(self.uuid()) };
+        drafts.push(0, &content.draft(drawn, "bench"))?;
         Ok(())
     }
 
@@ -119,13 +118,14 @@ impl Load {
                 final_state: FinalState::Delivered,
                 segment_count: 1 + (r % 3) as u8,
                 failure_code: None,
+                failure_text: None,
                 imsi: Some("412011234567890"),
                 adjustment: None,
             };
             let operator_id = OPERATORS[(r >> 40) as usize % OPERATORS.len()];
             let cdr_id = CdrId::from_parts(now.0, random);
-            drafts
-                .push(i as u32, &Draft { cdr_id, operator_id, trace_id: &trace, record: Record::Sms(sms) })?;
+            let (salt, record) = (Salt(self.uuid()), Record::Sms(sms));
+            drafts.push(i as u32, &Draft { cdr_id, operator_id, trace_id: &trace, salt, record })?;
         }
         let first = self.position + 1;
         self.position += rows;

@@ -1,13 +1,12 @@
 //! A replica that was away too long gets the ledger itself by snapshot: every row, hash, seal and index of it.
 #![allow(clippy::unwrap_used)]
 
-use cdr_core::canonical::to_jcs;
 use cdr_core::command::{
     Append, ClockKind, Command, DraftsBuffer, Ingest, Ingested, Initialize, Reply, Source,
 };
+use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
-    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
-    System, SystemKind,
+    BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::time::HOUR_MS;
@@ -157,9 +156,8 @@ impl House {
     }
 
     fn system(&mut self, drafts: &mut DraftsBuffer, kind: SystemKind, body: &impl serde::Serialize) {
-        let body = String::from_utf8(to_jcs(body).unwrap()).unwrap();
-        let (cdr_id, record) = (self.cdr_id(), Record::System(System { kind, body: &body }));
-        drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "t", record }).unwrap();
+        let (cdr_id, content) = (self.cdr_id(), SystemContent::new(kind, body).unwrap());
+        drafts.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "t")).unwrap();
     }
 
     async fn begin(&mut self) {
@@ -196,7 +194,8 @@ impl House {
             message[8..].copy_from_slice(&(first_message + offset).to_be_bytes());
             let (cdr_id, called) = (self.cdr_id(), format!("+93701{:06}", first_message + offset));
             let record = Record::Sms(sms(Uuid(message), &called, self.now));
-            let draft = Draft { cdr_id, operator_id: "AWCC", trace_id: "t", record };
+            let salt = Salt(cdr_id.0);
+            let draft = Draft { cdr_id, operator_id: "AWCC", trace_id: "t", salt, record };
             drafts.push(offset as u32, &draft).unwrap();
         }
         let first = self.position + 1;
@@ -256,6 +255,7 @@ fn sms(message_id: Uuid, called: &str, at: Millis) -> Sms<'_> {
         final_state: FinalState::Delivered,
         segment_count: 1,
         failure_code: None,
+        failure_text: None,
         imsi: None,
         adjustment: None,
     }

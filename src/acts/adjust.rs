@@ -3,7 +3,7 @@
 use super::correction::corrected;
 use super::{Act, ActError, Wish, unconfirmed};
 use crate::ingest::event_times;
-use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, Row, Sms};
+use cdr_core::row::{Adjustment, AdjustmentType, Draft, Drawn, Record, Row, Sms};
 use cdr_core::{CdrId, LedgerState, Millis, Money};
 use cdr_storage::{Store, StoredRow};
 
@@ -27,7 +27,7 @@ pub(super) fn draft<'a>(
     effective: &Row<'a>,
     recorded_at: Millis,
     act: &'a Act,
-    id: CdrId,
+    drawn: Drawn,
     state: &LedgerState,
 ) -> Result<Draft<'a>, ActError> {
     let Some(before) = effective.sms() else {
@@ -61,9 +61,10 @@ pub(super) fn draft<'a>(
     };
     sms.adjustment = Some(adjustment);
     Ok(Draft {
-        cdr_id: id,
+        cdr_id: drawn.cdr_id,
         operator_id: effective.frame.operator_id,
         trace_id: &act.trace_id,
+        salt: drawn.salt,
         record: Record::Sms(sms),
     })
 }

@@ -128,7 +128,8 @@ fn set<'a>(sms: &mut Sms<'a>, name: &str, value: &'a Value) -> Result<(), FieldE
         "encoding" => sms.encoding = field.parsed("GSM7, UCS2 or GSM8_LATIN", Encoding::parse)?,
         "eventTimeStamp" => sms.event_at = field.parsed(INSTANT, Millis::parse_any_case)?,
         "failureCode" => {
-            sms.failure_code = field.optional_text(texts::FAILURE_CODE, texts::is_failure_code)?;
+            let reason = field.optional_text(texts::FAILURE_CODE, texts::is_failure_code)?;
+            (sms.failure_code, sms.failure_text) = texts::failure(reason);
         }
         "finalState" => sms.final_state = field.parsed("DELIVERED, FAILED or EXPIRED", FinalState::parse)?,
         "imsi" => sms.imsi = field.optional_text("6-15 digits or null", is_imsi)?,
@@ -237,6 +238,7 @@ mod tests {
             final_state: FinalState::Delivered,
             segment_count: 1,
             failure_code: None,
+            failure_text: None,
             imsi: None,
             adjustment: None,
         }

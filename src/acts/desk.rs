@@ -11,7 +11,8 @@ use cdr_core::audit::{AuditRecord, RequestRecord};
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobStep};
-use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
+use cdr_core::personal::SystemContent;
+use cdr_core::row::{Draft, Record, SystemKind};
 use cdr_raft::{Asker, Node, ProposeError};
 use cdr_storage::Store;
 use futures::FutureExt;
@@ -201,7 +202,8 @@ impl Desk {
         act: &Act,
         vouching: Option<u64>,
     ) -> Result<(CdrId, DraftsBuffer), ActError> {
-        let id = proposer.draw_id().map_err(unconfirmed)?;
+        let drawn = proposer.draw().map_err(unconfirmed)?;
+        let id = drawn.cdr_id;
         let mut drafts = DraftsBuffer::default();
         let state = proposer.state();
         let audit = match &act.wish {
@@ -212,13 +214,14 @@ impl Desk {
                 };
                 let recorded_at = first.row().map_err(unconfirmed)?.frame.recorded_at;
                 let effective = last.row().map_err(unconfirmed)?;
-                let draft = draft(&effective, recorded_at, act, id, &state)?;
+                let draft = draft(&effective, recorded_at, act, drawn, &state)?;
                 drafts.push(0, &draft).map_err(unconfirmed)?;
                 adjustment_issued(&draft)
             }
             Wish::ReRate(request) => {
-                let body = jcs(&JobStep::Requested(request.clone()))?;
-                drafts.push(0, &system(id, SystemKind::Job, &body, &act.trace_id)).map_err(unconfirmed)?;
+                let step = JobStep::Requested(request.clone());
+                let content = SystemContent::new(SystemKind::Job, &step).map_err(unconfirmed)?;
+                drafts.push(0, &content.draft(drawn, &act.trace_id)).map_err(unconfirmed)?;
                 AuditRecord {
                     entry_type: "ADJUSTMENT_ISSUED".to_owned(),
                     operator_id: request.operator_id.clone(),
@@ -246,7 +249,8 @@ impl Desk {
                 let row = appended(&self.0.store, &state, act, &signer)?;
                 let Appended { kind, body, audit } =
                     row.ok_or_else(|| unconfirmed("nothing is known of this wish"))?;
-                drafts.push(0, &system(id, kind, &body, &act.trace_id)).map_err(unconfirmed)?;
+                let content = SystemContent::of_text(kind, &body).map_err(unconfirmed)?;
+                drafts.push(0, &content.draft(drawn, &act.trace_id)).map_err(unconfirmed)?;
                 audit
             }
         };
@@ -254,12 +258,13 @@ impl Desk {
         if let Some(node) = vouching {
             audit.details.insert("vouchedByNode".to_owned(), node.into());
         }
-        let audit_id = match &act.wish {
-            Wish::Note { .. } => id,
-            _ => proposer.draw_id().map_err(unconfirmed)?,
+        let noted = match &act.wish {
+            Wish::Note { .. } => drawn,
+            _ => proposer.draw().map_err(unconfirmed)?,
         };
-        let body = jcs(&signed_off(audit, act, id))?;
-        drafts.push(0, &system(audit_id, SystemKind::Audit, &body, &act.trace_id)).map_err(unconfirmed)?;
+        let content =
+            SystemContent::new(SystemKind::Audit, &signed_off(audit, act, id)).map_err(unconfirmed)?;
+        drafts.push(0, &content.draft(noted, &act.trace_id)).map_err(unconfirmed)?;
         Ok((id, drafts))
     }
 }
@@ -292,10 +297,6 @@ fn adjustment_issued(draft: &Draft<'_>) -> AuditRecord {
         })),
         ..AuditRecord::default()
     }
-}
-
-fn system<'a>(cdr_id: CdrId, kind: SystemKind, body: &'a str, trace_id: &'a str) -> Draft<'a> {
-    Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, record: Record::System(System { kind, body }) }
 }
 
 pub(super) fn jcs<T: serde::Serialize>(value: &T) -> Result<String, ActError> {

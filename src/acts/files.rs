@@ -3,7 +3,8 @@
 
 use super::desk::{jcs, object};
 use super::setting::recorded;
-use super::{Act, ActError, FileOfDay, SCHEMA_VARIANT, SchemaChoice, Wish, unconfirmed};
+use super::{Act, ActError, FileOfDay, SchemaChoice, Wish, unconfirmed};
+use crate::export::{VARIANT_SETTING, variant_in_force};
 use cdr_core::audit::AuditRecord;
 use cdr_core::export::quarantine::{QuarantineStep, Quarantined};
 use cdr_core::export::step::{DeliveryStep, ExportStep};
@@ -234,7 +235,7 @@ fn resolve(entry: &Quarantined, resubmit: bool, actor: &str) -> Result<Appended,
 
 fn activate(state: &LedgerState, choice: &SchemaChoice, act: &Act) -> Result<Appended, ActError> {
     let SchemaChoice { schema_variant, schema_hash, configured } = choice;
-    let set = state.settings.get(SCHEMA_VARIANT);
+    let set = variant_in_force(state);
     let before = set.unwrap_or(configured);
     if before == schema_variant {
         return Err(ActError::SchemaActive { variant: schema_variant.clone() });
@@ -245,7 +246,7 @@ fn activate(state: &LedgerState, choice: &SchemaChoice, act: &Act) -> Result<App
     let change = SettingChange {
         actor_user_id: act.actor.clone(),
         approver_user_id: act.approver.clone(),
-        config_key: SCHEMA_VARIANT.to_owned(),
+        config_key: VARIANT_SETTING.to_owned(),
         content: Some(details.clone()),
         new_value: schema_variant.clone(),
         previous_value: set.map(str::to_owned),

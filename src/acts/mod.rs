@@ -29,9 +29,6 @@ use cdr_core::{CdrId, Hash};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The setting that names the schema variant of the files to come.
-pub const SCHEMA_VARIANT: &str = "export.tap.schemaVariant";
-
 /// Something that somebody asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Act {

@@ -5,16 +5,11 @@
 //! of both, a file in the data directory tells: it holds the variant with which the node was last let in.
 
 use super::{Contradiction, Terms};
-use crate::acts::SCHEMA_VARIANT;
+use crate::export::variant_in_force;
 use cdr_core::LedgerState;
 
 /// Name of the file.
 const LET_IN_WITH: &str = "schema-variant";
-
-/// The variant in force; none while no leader has named one.
-pub(super) fn in_force(state: &LedgerState) -> Option<&str> {
-    state.settings.get(SCHEMA_VARIANT)
-}
 
 impl Terms {
     /// Holds the schema variant against a ledger, as the latest state has it.
@@ -23,7 +18,7 @@ impl Terms {
     /// [`Contradiction::Variant`] if the configuration names another one than before and than is in force.
     pub(super) fn check_variant(&self, state: &LedgerState) -> Result<(), Contradiction> {
         let (file, named) = (self.data_dir.join(LET_IN_WITH), self.schema_variant.as_deref());
-        let Some(held) = in_force(state) else { return Ok(()) };
+        let Some(held) = variant_in_force(state) else { return Ok(()) };
         if named == Some(held) {
             if let Err(error) = std::fs::write(&file, held) {
                 let file = file.display();

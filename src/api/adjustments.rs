@@ -191,7 +191,7 @@ pub(super) fn text(body: &Map<String, Value>, name: &str) -> Result<Option<Strin
 /// # Errors
 /// 400 naming it.
 pub(super) fn ticket(body: &Map<String, Value>) -> Result<Option<String>, ApiError> {
-    text_of(body, "ticketId", texts::ID, texts::is_id)
+    text_of(body, "ticketId", texts::TICKET, texts::is_ticket)
 }
 
 /// A text of a body that fits `rule`, which is `expected`; null and blank ones count as absent.

@@ -103,17 +103,17 @@ fn last_hour(export: &Export) -> Option<Hour> {
 fn names(stored: &StoredRow, export_id: &str) -> Result<bool, ApiError> {
     let row = stored.row()?;
     let Record::System(system) = &row.record else { return Ok(false) };
-    let step = serde_json::from_str::<DeliveryStep>(system.body);
+    let step = system.read::<DeliveryStep>();
     Ok(step.is_ok_and(|step| step.export_id() == export_id))
 }
 
-/// The row's body, with where and when it is in the ledger; masked like the row for whoever may not see numbers.
+/// The row's content, with where and when it is in the ledger; masked like the row for whoever may not see numbers.
 fn entry(stored: &StoredRow, sees_numbers: bool) -> Result<Map<String, Value>, ApiError> {
     let row = stored.row()?;
     let Record::System(system) = &row.record else {
         return Err(ApiError::internal(format!("{} is no system row", row.frame.cdr_id)));
     };
-    let mut body: Value = serde_json::from_str(system.body).map_err(ApiError::internal)?;
+    let mut body = Value::Object(system.content().map_err(ApiError::internal)?);
     let masked = !sees_numbers && masking::own(&mut body);
     let mut entry = object(body);
     entry.insert("cdrId".to_owned(), json!(row.frame.cdr_id.to_string()));

@@ -141,7 +141,7 @@ async fn triggered(service: &Service, row: CdrId, applied_index: u64) -> Result<
         let Record::System(system) = &read.record else {
             return Err(ApiError::internal(format!("{row} answers no trigger")));
         };
-        let body: Value = serde_json::from_str(system.body).map_err(ApiError::internal)?;
+        let body = system.content().map_err(ApiError::internal)?;
         let is_request = system.kind == SystemKind::Export;
         Ok(json!({
             "requestId": row.to_string(),

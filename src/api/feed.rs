@@ -9,9 +9,10 @@ use super::Service;
 use super::access::Caller;
 use super::error::ApiError;
 use super::ledger::{Consistency, Ledger};
-use crate::auth::{Identity, SCOPE_READ};
+use crate::auth::{Identity, SCOPE_PII, SCOPE_READ};
 use crate::events::streams::STREAMS;
-use crate::events::{EventId, subject};
+use crate::events::{EventId, NumberHash, subject};
+use crate::masking;
 use crate::outbox::{Outbox, behind};
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
@@ -19,6 +20,8 @@ use axum::response::IntoResponse;
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use cdr_core::command::OutboxPlace;
 use cdr_storage::Store;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -63,7 +66,7 @@ pub(super) async fn stream(
             .to_owned(),
     })?;
     let applied_index = ledger.barrier(Consistency::of(&input)?).await?;
-    let outbox = Outbox::new(&ledger.store).ok_or_else(|| ApiError::Unavailable {
+    let outbox = Outbox::new(&ledger.store, &ledger.numbers).ok_or_else(|| ApiError::Unavailable {
         dependency: "storage",
         reason: "the ledger has not begun".to_owned(),
     })?;
@@ -77,6 +80,7 @@ pub(super) async fn stream(
         subjects,
         place,
         read: VecDeque::new(),
+        sees_numbers: caller.has(SCOPE_PII),
         who: caller.0,
         ended: false,
         _permit: permit,
@@ -127,6 +131,8 @@ struct Feed {
     read: VecDeque<Message>,
     /// Whose token opened it.
     who: Identity,
+    /// True if it shows hashes of numbers.
+    sees_numbers: bool,
     /// True once the last message is given.
     ended: bool,
     _permit: OwnedSemaphorePermit,
@@ -149,7 +155,9 @@ impl Feed {
             }
             let before = self.place;
             let (outbox, subjects, from) = (self.outbox.clone(), self.subjects.clone(), self.place);
-            let piece = tokio::task::spawn_blocking(move || piece(&outbox, &subjects, from)).await;
+            let sees_numbers = self.sees_numbers;
+            let read = move || piece(&outbox, &subjects, from, sees_numbers);
+            let piece = tokio::task::spawn_blocking(read).await;
             match piece {
                 Ok(Ok((read, place))) => (self.read, self.place) = (read, place),
                 Ok(Err(error)) => {
@@ -173,21 +181,58 @@ fn piece(
     outbox: &Outbox,
     subjects: &[&'static str],
     from: OutboxPlace,
+    sees_numbers: bool,
 ) -> Result<(VecDeque<Message>, OutboxPlace), crate::outbox::OutboxError> {
     let mut read = VecDeque::new();
     let wanted = |subject: &'static str| subjects.contains(&subject);
     let place = outbox.read(from, &wanted, &mut |event, _| {
-        let data = String::from_utf8_lossy(&event.payload);
+        let data = if sees_numbers { event.payload.into() } else { without_number_hashes(&event.payload) };
+        let data = String::from_utf8_lossy(&data);
         read.push_back(Message::default().id(event.event_id.to_string()).event(event.subject).data(data));
         if read.len() < PIECE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     Ok((read, place))
 }
 
+/// The event without hashes of numbers: whoever tries all numbers finds out which one a hash is of.
+fn without_number_hashes(payload: &[u8]) -> Cow<'_, [u8]> {
+    const OF_RECORDS: [&str; 2] = ["msisdnHashFrom", "msisdnHashTo"];
+    // An object that is no JSON is shown to nobody.
+    let Ok(mut event) = serde_json::from_slice::<Map<String, Value>>(payload) else {
+        return Cow::Borrowed(b"{}");
+    };
+    let mut hidden = false;
+    for name in OF_RECORDS {
+        hidden |= event.remove(name).is_some();
+    }
+    for (_, value) in event.get_mut("correctedFields").and_then(Value::as_object_mut).into_iter().flatten() {
+        if value.as_str().is_some_and(NumberHash::is_named) {
+            *value = masking::HIDDEN.into();
+            hidden = true;
+        }
+    }
+    if hidden { Cow::Owned(Value::Object(event).to_string().into_bytes()) } else { Cow::Borrowed(payload) }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hashes_of_numbers_are_hidden_from_whoever_may_not_see_numbers() {
+        let hidden =
+            |event: &str| String::from_utf8(without_number_hashes(event.as_bytes()).into_owned()).unwrap();
+        let record = r#"{"cdrId":"cdr_1","msisdnHashFrom":null,"msisdnHashTo":"ab","rowHash":"cd"}"#;
+        assert_eq!(hidden(record), r#"{"cdrId":"cdr_1","rowHash":"cd"}"#);
+        let correction = r#"{"correctedFields":{"calledPartyAddress":"sha256:ab","imsi":"hmac-sha256:cd","segmentCount":2}}"#;
+        assert_eq!(
+            hidden(correction),
+            r#"{"correctedFields":{"calledPartyAddress":"***","imsi":"***","segmentCount":2}}"#
+        );
+        let other = r#"{"b":1,"a":{"sealHash":"ab"},"correctedFields":null}"#;
+        assert_eq!(hidden(other), other);
+    }
 
     #[test]
     fn subjects_are_known_ones_and_records_only_if_asked_for() {

@@ -12,6 +12,7 @@ use super::schemas::Schemas;
 use crate::acts::{Act, Desk, PATIENCE};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::events::NumberHash;
 use crate::events::signing_key::SigningKey;
 use crate::metrics::Metrics;
 use axum::http::Uri;
@@ -22,9 +23,6 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-
-/// When adjustments are cut off for the RAP file unless the configuration says otherwise (US-CDR-008).
-const RAP_CUT_OFF: jiff::civil::Time = jiff::civil::Time::constant(2, 30, 0, 0);
 
 /// A replica's ledger, as the API reads it.
 pub struct Ledger {
@@ -43,6 +41,8 @@ pub struct Ledger {
     pub(super) files: Option<Arc<dyn FilesAtHand>>,
     /// Public halves of the keys that sign events, as JSON Web Keys.
     pub(super) event_keys: Arc<Vec<serde_json::Value>>,
+    /// How the live feed's events name numbers.
+    pub(super) numbers: NumberHash,
     /// Live feeds that may still be opened.
     pub(super) feeds: Arc<Semaphore>,
     reads: Lane,
@@ -106,16 +106,24 @@ impl Ledger {
             clock,
             metrics,
             desk,
-            rap_cut_off: crate::zone::time_of_day(&config.settlement.rap_cut_off).unwrap_or(RAP_CUT_OFF),
+            rap_cut_off: config.settlement.rap_cut_off.0,
             max_body_bytes: api.max_body_bytes as usize,
             scan_budget: Duration::from_millis(api.scan_budget_ms),
             schemas: Arc::default(),
             files: None,
             event_keys: Arc::default(),
+            numbers: NumberHash::default(),
             feeds: Arc::new(Semaphore::new(api.max_live_feeds as usize)),
             reads: lane(api.max_concurrent_reads, api.request_timeout_ms),
             verifications: lane(api.max_concurrent_verifications, api.verification_timeout_ms),
         }
+    }
+
+    /// The same, with events that name numbers so.
+    #[must_use]
+    pub fn naming_numbers(mut self, numbers: NumberHash) -> Self {
+        self.numbers = numbers;
+        self
     }
 
     /// The same, showing with which key events are signed.

@@ -6,22 +6,21 @@ use super::answer::Answer;
 use super::error::ApiError;
 use super::hours::sealed;
 use super::input::CDR_ID;
-use super::record::shows_no_number;
 use super::records::find;
 use super::rollups::operator_seal;
 use crate::auth::{SCOPE_PII, SCOPE_READ};
 use axum::extract::State;
 use axum::http::Uri;
-use cdr_core::canonical::push_row;
+use cdr_core::canonical::{push_personal, push_row};
 use cdr_core::chain::national_leaf;
 use cdr_core::merkle::InclusionProof;
 use cdr_core::proof::{OperatorChain, PortableProof, encode_base64};
-use cdr_core::seal::OperatorSeal;
+use cdr_core::seal::{FORMAT_VERSION, OperatorSeal};
 use cdr_core::{CdrId, Seal};
 use cdr_storage::Store;
 
-/// The portable proof of a record whose hour is sealed. It holds the whole row, for only that can be hashed: the proof
-/// of a CDR, or of a system row with a number in a text, therefore needs the right to see numbers.
+/// The portable proof of a record whose hour is sealed. For whoever may see personal data it holds them with their salt;
+/// for anybody else it proves the row without them.
 pub(super) async fn of_record(
     State(service): State<Service>,
     caller: Caller,
@@ -37,21 +36,23 @@ pub(super) async fn of_record(
 fn prove(store: &Store, cdr_id: CdrId, sees_numbers: bool) -> Result<PortableProof, ApiError> {
     let stored = find(store, cdr_id)?;
     let row = stored.row()?;
-    if !sees_numbers && !shows_no_number(&row) {
-        return Err(ApiError::InsufficientScope { required: SCOPE_PII });
-    }
     let operator_id = row.frame.operator_id;
     let hour = sealed(store, stored.hour(), Some(operator_id))?;
     let operator = operator_seal(&hour.seal, operator_id)?;
-    let mut canonical = Vec::new();
+    let (mut canonical, mut personal) = (Vec::new(), Vec::new());
     push_row(&row, &mut canonical);
+    if sees_numbers {
+        push_personal(&row, &mut personal);
+    }
+    let personal = (!personal.is_empty()).then(|| serde_json::from_slice(&personal)).transpose();
     let key = hour
         .signature
         .and(hour.seal.signer_key_id.as_ref())
         .and_then(|key_id| store.state().key(key_id).cloned());
     Ok(PortableProof {
-        format_version: 1,
+        format_version: FORMAT_VERSION,
         row: serde_json::from_slice(&canonical).map_err(ApiError::internal)?,
+        personal: personal.map_err(ApiError::internal)?,
         row_hash: store.stored_row_hash(&stored)?,
         operator_proof: store.inclusion_proof(stored.hour(), operator_id, stored.leaf_index())?,
         operator_chain: operator_chain(operator),

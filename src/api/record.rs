@@ -1,87 +1,73 @@
-//! A record as it is answered: exactly the canonical row with its `rowHash`, or with the numbers in it masked.
+//! A record as it is answered: the canonical row with its personal data, salt and `rowHash`, or with its personal data
+//! masked.
 
 use crate::masking;
-use cdr_core::canonical::{push_row_with_hash, to_jcs};
+use cdr_core::canonical::{personal_hash, push_masked, push_whole, to_jcs};
 use cdr_core::row::{Adjustment, Record, Sms, System};
 use cdr_core::{Hash, Row};
+use serde_json::Value;
 
-/// Appends the record's JSON to `out`. Without the right to see numbers, those in a CDR's addresses, IMSI and free texts
-/// and in a system row's texts are masked, and `"masked": true` comes last; `rowHash` stays that of the true row. A
-/// system row without any is answered as it is.
+/// Members of a system row's personal data that are digests of what a client sent.
+const DIGESTS: &[&str] = &["/request/body", "/request/key"];
+
+/// Appends the record's JSON to `out`. Without the right to see personal data they are masked, the salt is absent, and
+/// `"masked": true` comes last; `rowHash` and `personalHash` stay those of the true row. A row without personal data is
+/// answered as it is.
 pub fn push_record(row: &Row<'_>, row_hash: &Hash, sees_numbers: bool, out: &mut Vec<u8>) {
+    let Some(commitment) = (!sees_numbers).then(|| personal_hash(row)).flatten() else {
+        return push_whole(row, row_hash, out);
+    };
     match &row.record {
-        Record::Sms(sms) if !sees_numbers => push_masked_sms(row, sms, row_hash, out),
-        Record::System(system) if !sees_numbers => match masked_body(system.body) {
-            Some(body) => {
-                let record = Record::System(System { kind: system.kind, body: &body });
-                push_masked(&Row { frame: row.frame.clone(), record }, row_hash, out);
-            }
-            None => push_row_with_hash(row, row_hash, out),
-        },
-        _ => push_row_with_hash(row, row_hash, out),
+        Record::Sms(sms) => push_masked_sms(row, sms, &commitment, row_hash, out),
+        Record::System(system) => {
+            let personal = masked_members(system.personal.unwrap_or_default());
+            let record = Record::System(System { personal: Some(&personal), ..system.clone() });
+            push_masked(&Row { record, ..row.clone() }, Some(&commitment), row_hash, out);
+        }
     }
+    out.pop();
+    out.extend_from_slice(b",\"masked\":true}");
 }
 
-/// True if a row can be shown as it is to whoever may not see numbers.
-pub(super) fn shows_no_number(row: &Row<'_>) -> bool {
-    match &row.record {
-        Record::Sms(_) => false,
-        Record::System(system) => masked_body(system.body).is_none(),
-    }
-}
-
-fn push_masked_sms(row: &Row<'_>, sms: &Sms<'_>, row_hash: &Hash, out: &mut Vec<u8>) {
+fn push_masked_sms(row: &Row<'_>, sms: &Sms<'_>, commitment: &Hash, row_hash: &Hash, out: &mut Vec<u8>) {
     let text = |text: Option<&str>| text.map(|text| masking::text(text).into_owned());
     let [calling, called] = [sms.calling_party, sms.called_party].map(masking::address);
     let original = sms.original_served_subscriber.map(masking::address);
     let imsi = sms.imsi.map(masking::imsi);
-    let failure_code = text(sms.failure_code);
+    let failure_text = text(sms.failure_text);
     let adjustment = sms.adjustment.as_ref();
-    let [reason, void_reason, ticket_id] = [
-        adjustment.and_then(|adjustment| adjustment.reason),
-        adjustment.and_then(|adjustment| adjustment.void_reason),
-        adjustment.and_then(|adjustment| adjustment.ticket_id),
-    ]
-    .map(text);
+    let reason = text(adjustment.and_then(|adjustment| adjustment.reason));
     let masked = Sms {
         calling_party: &calling,
         called_party: &called,
         original_served_subscriber: original.as_deref(),
         imsi: imsi.as_deref(),
-        failure_code: failure_code.as_deref(),
-        adjustment: adjustment.map(|adjustment| Adjustment {
-            reason: reason.as_deref(),
-            void_reason: void_reason.as_deref(),
-            ticket_id: ticket_id.as_deref(),
-            ..adjustment.clone()
-        }),
+        failure_text: failure_text.as_deref(),
+        adjustment: adjustment
+            .map(|adjustment| Adjustment { reason: reason.as_deref(), ..adjustment.clone() }),
         ..sms.clone()
     };
-    push_masked(&Row { frame: row.frame.clone(), record: Record::Sms(masked) }, row_hash, out);
+    push_masked(&Row { record: Record::Sms(masked), ..row.clone() }, Some(commitment), row_hash, out);
 }
 
-fn push_masked(row: &Row<'_>, row_hash: &Hash, out: &mut Vec<u8>) {
-    push_row_with_hash(row, row_hash, out);
-    out.pop();
-    out.extend_from_slice(b",\"masked\":true}");
-}
-
-/// The body of a system row without the numbers in it; none if it has none.
-fn masked_body(body: &str) -> Option<String> {
+/// The personal data of a system row without the numbers and digests in them.
+fn masked_members(personal: &str) -> String {
     // What can't be read can't be searched: nothing of it is shown.
-    let unreadable = || "{}".to_owned();
-    let Ok(mut value) = serde_json::from_str(body) else { return Some(unreadable()) };
-    if !masking::own(&mut value) {
-        return None;
+    let Ok(mut members) = serde_json::from_str::<Value>(personal) else { return "{}".to_owned() };
+    masking::own(&mut members);
+    for digest in DIGESTS {
+        if let Some(digest) = members.pointer_mut(digest) {
+            *digest = masking::HIDDEN.into();
+        }
     }
-    let text = to_jcs(&value).ok().and_then(|text| String::from_utf8(text).ok());
-    Some(text.unwrap_or_else(unreadable))
+    to_jcs(&members).ok().and_then(|text| String::from_utf8(text).ok()).unwrap_or_else(|| "{}".to_owned())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use cdr_core::personal::Salt;
     use cdr_core::row::{
         BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Sms, System, SystemKind,
     };
@@ -112,6 +98,7 @@ mod tests {
             final_state: FinalState::Delivered,
             segment_count: 1,
             failure_code: None,
+            failure_text: None,
             imsi: Some("412011234567890"),
             adjustment: None,
         };
@@ -127,6 +114,7 @@ mod tests {
                 operator_id: "AWCC",
                 trace_id: "t",
             },
+            salt: Salt([7; 16]),
             record: record(sms),
         }
     }
@@ -142,7 +130,7 @@ mod tests {
     fn whoever_may_see_addresses_gets_the_canonical_row() {
         let row = row("+93700111222", Record::Sms);
         let mut canonical = Vec::new();
-        push_row_with_hash(&row, &[4; 32], &mut canonical);
+        push_whole(&row, &[4; 32], &mut canonical);
         let (text, value) = answer(&row, true);
         assert_eq!(text.as_bytes(), canonical);
         assert!(value.get("masked").is_none());
@@ -165,7 +153,7 @@ mod tests {
         assert_eq!(masked["masked"], true);
         for (field, value) in full.as_object().unwrap() {
             let is_address =
-                ["callingPartyAddress", "calledPartyAddress", "originalServedSubscriberId", "imsi"];
+                ["callingPartyAddress", "calledPartyAddress", "originalServedSubscriberId", "imsi", "salt"];
             assert!(is_address.contains(&field.as_str()) || masked[field] == *value, "{field}");
         }
     }
@@ -173,7 +161,8 @@ mod tests {
     #[test]
     fn names_and_system_rows_are_not_masked() {
         assert_eq!(answer(&row("GHASI", Record::Sms), false).1["callingPartyAddress"], "GHASI");
-        let system = row("", |_| Record::System(System { kind: SystemKind::Key, body: "{}" }));
+        let system =
+            row("", |_| Record::System(System { kind: SystemKind::Key, body: "{}", personal: None }));
         assert!(answer(&system, false).1.get("masked").is_none());
     }
 }

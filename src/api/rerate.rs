@@ -94,7 +94,7 @@ async fn taken(service: &Service, job: CdrId, applied_index: u64) -> Result<Answ
         let Record::System(system) = &row.record else {
             return Err(ApiError::internal(format!("{job} is no row of a job")));
         };
-        match serde_json::from_str(system.body).map_err(ApiError::internal)? {
+        match system.read().map_err(ApiError::internal)? {
             JobStep::Requested(request) => Ok(request.estimated_impact),
             other => Err(ApiError::internal(format!("{job} does not begin a job: {other:?}"))),
         }

@@ -12,8 +12,9 @@ use super::approval;
 use super::body::{Body, Headers};
 use super::error::ApiError;
 use super::ledger::{Consistency, Work};
-use crate::acts::{Act, SCHEMA_VARIANT, SchemaChoice, Wish};
+use crate::acts::{Act, SchemaChoice, Wish};
 use crate::auth::{SCOPE_ADMIN, SCOPE_PII};
+use crate::export::variant_in_force;
 use axum::extract::State;
 use axum::http::Uri;
 use cdr_core::adjust::is_unpriced;
@@ -121,7 +122,7 @@ impl Default for Schemas {
 impl Schemas {
     /// The variant in force.
     pub(super) fn active<'a>(&'a self, state: &'a LedgerState) -> &'a str {
-        state.settings.get(SCHEMA_VARIANT).unwrap_or(&self.configured)
+        variant_in_force(state).unwrap_or(&self.configured)
     }
 
     /// The variant of a series.

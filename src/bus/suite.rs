@@ -121,7 +121,8 @@ async fn order_and_positions(bus: &dyn Bus) {
     // The position is the reader's affair: acknowledged or not, the consumer begins where it is told.
     for start in [1, 4_001, 5_010] {
         let mut again = bus.open("ORDER", "reader", start).await.unwrap();
-        assert_eq!(bus.acknowledged_upto("ORDER", "reader").await.unwrap(), Some(start - 1));
+        let floor = bus.acknowledged_upto("ORDER", "reader").await.unwrap();
+        assert!(floor <= Some(start - 1), "{floor:?} is beyond what the reader has");
         let count = (5_010 - start + 1) as usize;
         let deliveries = read(&mut *again, count).await;
         assert_eq!((deliveries[0].sequence, deliveries[count - 1].sequence), (start, 5_010));

@@ -5,7 +5,7 @@ use super::{PROGRESS_PERIOD, stop_signal};
 use crate::auth::dev::DevIssuer;
 use crate::bus::{Bus, LocalBackend, LocalOptions};
 use crate::clock::Clock;
-use crate::config::{Config, Operator, Pricing, Tariff, TariffTable};
+use crate::config::{Config, ExchangeRate, Operator, Pricing, Tariff, TariffTable};
 use crate::dlr::{Parsed, parse};
 use crate::events::signing_key::SigningKey;
 use crate::export;
@@ -17,6 +17,7 @@ use cdr_core::command::ClockKind;
 use cdr_core::row::BillingIndicator;
 use cdr_core::{Hour, LedgerState, Millis, Money};
 use cdr_storage::Depth;
+use rust_decimal::Decimal;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -100,7 +101,8 @@ impl Cluster {
             config.operators.list = operators();
             config.pricing = prices()?;
             config.export.schema_dir = super::dev_schemas::directory(dir)?;
-            config.export.exchange_rates = BTreeMap::from([("USD".to_owned(), "70.25".to_owned())]);
+            config.export.exchange_rates =
+                BTreeMap::from([("USD".to_owned(), ExchangeRate(Decimal::new(7025, 2)))]);
             // Three replicas share one machine's memory.
             config.storage.dedup_filter_mb = 64;
             replicas.push(

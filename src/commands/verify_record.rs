@@ -108,6 +108,12 @@ fn in_words(proof: &PortableProof, with_trust: bool) -> String {
         seal.cluster_id,
         seal.sealed_at,
     );
+    let unchecked = if proof.withholds_personal() {
+        "\nNumbers not checked: the file has none of the row's personal data."
+    } else {
+        ""
+    };
+    let proven = format!("{proven}{unchecked}");
     if with_trust {
         return proven;
     }
@@ -124,6 +130,7 @@ fn in_json(proof: &PortableProof, outcome: &Result<(), Violation>, with_trust: b
     json!({
         "verified": outcome.is_ok(),
         "trustChecked": with_trust,
+        "numbersChecked": outcome.is_ok() && !proof.withholds_personal(),
         "violation": outcome.as_ref().err().map(ToString::to_string),
         "cdrId": text(&proof.row, "cdrId"),
         "cdrSequence": proof.row.get("cdrSequence"),

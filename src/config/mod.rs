@@ -10,6 +10,7 @@ mod pricing;
 mod reader;
 mod sections;
 mod tariff;
+mod typed;
 mod validate;
 mod wait;
 
@@ -21,9 +22,10 @@ pub use cdr_core::tariff::{Tariff, TariffTable};
 pub use pricing::{Pricing, PricingSource};
 pub use sections::{
     Api, ApiClient, Auth, BusKind, Cluster, Consumers, Delivery, DeliveryKind, Events, Export, Ingest,
-    LogFormat, Observability, Peers, Settlement, Signer, SignerKind, Storage,
+    LogFormat, MsisdnHash, Observability, Peers, Settlement, Signer, SignerKind, Storage,
 };
 pub use tariff::{Operator, Operators};
+pub use typed::{ExchangeRate, TimeOfDay};
 pub use wait::Wait;
 
 use reader::Reader;

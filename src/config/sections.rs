@@ -1,6 +1,7 @@
 //! The sections of the configuration: every key with its meaning and default.
 
 use super::reader::Reader;
+use super::typed::{ExchangeRate, TimeOfDay};
 use super::wait::Wait;
 use cdr_core::key::Algorithm;
 use serde::de::Error as _;
@@ -73,7 +74,7 @@ section! {
         /// Memory for the duplicate filter, MiB; 525 hold 7 days of 50 million messages.
         dedup_filter_mb: u64 = 300,
         /// Local time at which the leader begins to verify every row of the last seven days, `HH:MM`.
-        integrity_at: String = "03:30".to_owned(),
+        integrity_at: TimeOfDay = TimeOfDay::at(3, 30),
         /// Rows that it verifies a second, at most.
         integrity_rows_per_second: u64 = 50_000,
         /// Free space on the disk of `data_dir` below which this node takes no commands, MiB. A quarter of it is kept for
@@ -130,6 +131,10 @@ section! {
         in_flight: u32 = 2_048,
         /// Copies that the bus keeps of the event streams.
         replicas: u8 = 3,
+        /// How events name subscribers' numbers: by their SHA-256, or by their HMAC-SHA-256.
+        msisdn_hash: MsisdnHash = MsisdnHash::Plain,
+        /// Key of the HMAC, 64 hexadecimal digits, the same on every replica.
+        msisdn_hash_key_file: Option<PathBuf> = None,
     }
 }
 
@@ -139,11 +144,11 @@ section! {
         /// IANA name of the zone of local times and settlement days; fixed when the ledger begins.
         zone: String = "Asia/Kabul".to_owned(),
         /// Local time from which the TAP files of the day before are made, `HH:MM`.
-        tap_start: String = "00:30".to_owned(),
+        tap_start: TimeOfDay = TimeOfDay::at(0, 30),
         /// Local time by which they have to be delivered, `HH:MM`.
-        tap_deadline: String = "02:00".to_owned(),
+        tap_deadline: TimeOfDay = TimeOfDay::at(2, 0),
         /// Local time at which the day's adjustments are cut off for the RAP file, `HH:MM`.
-        rap_cut_off: String = "02:30".to_owned(),
+        rap_cut_off: TimeOfDay = TimeOfDay::at(2, 30),
     }
 }
 
@@ -158,7 +163,7 @@ section! {
         additional_variants: Vec<String> = Vec::new(),
         /// Exchange rates to the currency of the files, by currency: how many of its units one unit of that currency
         /// is. Records in a currency without a rate go into quarantine.
-        exchange_rates: BTreeMap<String, String> = BTreeMap::new(),
+        exchange_rates: BTreeMap<String, ExchangeRate> = BTreeMap::new(),
         /// How long a record may wait for a price before it goes into quarantine, hours.
         unpriced_wait_hours: u32 = 24,
     }
@@ -326,6 +331,16 @@ pub enum BusKind {
     Nats,
     /// Durable streams in this process, for development.
     Local,
+}
+
+/// How events name subscribers' numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MsisdnHash {
+    /// By their SHA-256, as the event schemas have it: whoever tries all numbers reverses it.
+    Plain,
+    /// By their HMAC-SHA-256 under a key.
+    Keyed,
 }
 
 /// By which channels files leave.

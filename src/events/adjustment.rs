@@ -16,7 +16,7 @@ const OTHER_REASON: &str = "OTHER";
 /// `correctedFields` are the fields in which a CORRECTION differs from `predecessor`, the row that it adjusts directly,
 /// with their new values; null for the other kinds, and if the predecessor is not at hand. `reasonCode` is the code of
 /// a VOID, `TARIFF_CHANGE` for a RE_RATE, and for a CORRECTION follows from what it changed. The reason in words is
-/// left out, and a ticket that is a number hidden. A void reason that is no code (capital letters, digits, underscores) is given as `OTHER`.
+/// left out. A void reason that is no code (capital letters, digits, underscores) is given as `OTHER`.
 ///
 /// # Errors
 /// [`EventError`] unless `row` is an adjustment.
@@ -38,7 +38,7 @@ pub fn adjustment_created<'a>(
     body.code("adjustmentType", adjustment.kind.as_str());
     let before = predecessor.and_then(Row::sms).filter(|_| adjustment.kind == AdjustmentType::Correction);
     let changed = if let Some(before) = before {
-        body.value("correctedFields", |out| push_changes(before, sms, out))
+        body.value("correctedFields", |out| push_changes(before, sms, head.numbers, out))
     } else {
         body.raw("correctedFields", "null");
         Changed::default()
@@ -52,7 +52,7 @@ pub fn adjustment_created<'a>(
         },
     );
     body.text_or_null("voidReason", void_reason);
-    body.text("ticketId", &masking::text(adjustment.ticket_id.unwrap_or_default()));
+    body.text("ticketId", adjustment.ticket_id.unwrap_or_default());
     body.text("issuedByUserId", adjustment.issued_by.unwrap_or_default());
     body.text_or_null("approverUserId", adjustment.approver);
     let table = sms.tariff_version.filter(|_| adjustment.kind == AdjustmentType::ReRate);
@@ -127,7 +127,7 @@ pub fn adjustment_batch<'a>(
     body.hour("bucketHourTo", batch.bucket_hour_to);
     body.text("issuedByUserId", batch.issued_by);
     body.text("approverUserId", batch.approver);
-    body.text("ticketId", &masking::text(batch.ticket_id));
+    body.text("ticketId", batch.ticket_id);
     body.instant("startedAt", batch.started_at);
     body.instant("finishedAt", batch.finished_at);
     Ok(Event {

@@ -1,8 +1,9 @@
 //! What an adjustment changed, as an event may say it: new values, with addresses and identities hashed.
 
+use super::NumberHash;
 use crate::masking;
 use cdr_core::canonical::{push_integer, push_string};
-use cdr_core::hash::{push_hex, sha256};
+use cdr_core::hash::push_hex;
 use cdr_core::row::Sms;
 
 /// Which kinds of fields an adjustment changed.
@@ -30,8 +31,8 @@ impl Changed {
 /// Appends an object of the fields in which `new` differs from `old`, by ascending key, with their new values.
 /// `messageId` can't be corrected; addresses and the IMSI are never written, but their hashes; numbers in
 /// free texts are hidden.
-pub(super) fn push_changes(old: &Sms<'_>, new: &Sms<'_>, out: &mut Vec<u8>) -> Changed {
-    let mut diff = Diff { out, empty: true };
+pub(super) fn push_changes(old: &Sms<'_>, new: &Sms<'_>, numbers: &NumberHash, out: &mut Vec<u8>) -> Changed {
+    let mut diff = Diff { out, numbers, empty: true };
     let mut changed = Changed::default();
     let (price, outcome, other) = (&mut changed.price, &mut changed.outcome, &mut changed.other);
     diff.out.push(b'{');
@@ -50,7 +51,8 @@ pub(super) fn push_changes(old: &Sms<'_>, new: &Sms<'_>, out: &mut Vec<u8>) -> C
     diff.field(outcome, "eventTimeStamp", old.event_at != new.event_at, Some(new.event_at), |out, v| {
         quoted(out, |o| v.push_utc(o));
     });
-    diff.free_text(outcome, "failureCode", old.failure_code, new.failure_code);
+    diff.text(outcome, "failureCode", old.failure_code, new.failure_code);
+    diff.free_text(outcome, "failureText", old.failure_text, new.failure_text);
     diff.code(outcome, "finalState", old.final_state.as_str(), new.final_state.as_str());
     diff.hashed(other, "imsi", old.imsi, new.imsi);
     diff.field(outcome, "localTimeStamp", at, Some(new.event_at), |out, v| {
@@ -82,6 +84,7 @@ pub(super) fn push_changes(old: &Sms<'_>, new: &Sms<'_>, out: &mut Vec<u8>) -> C
 /// Writes the fields that differ and marks their kind as changed.
 struct Diff<'o> {
     out: &'o mut Vec<u8>,
+    numbers: &'o NumberHash,
     empty: bool,
 }
 
@@ -123,9 +126,10 @@ impl Diff<'_> {
     }
 
     fn hashed(&mut self, kind: &mut bool, key: &'static str, old: Option<&str>, new: Option<&str>) {
+        let numbers = self.numbers;
         self.field(kind, key, old != new, new, |out, value| {
-            out.extend_from_slice(b"\"sha256:");
-            push_hex(out, &sha256(value.as_bytes()));
+            out.extend_from_slice(numbers.prefix());
+            push_hex(out, &numbers.of(value));
             out.push(b'"');
         });
     }

@@ -17,8 +17,8 @@
 
 use super::derive_notice::{config_change, key_rotation};
 use super::{
-    AdjustmentBatch, Event, EventError, EventHead, EventIds, adjustment_batch, adjustment_created,
-    bucket_sealed, generated, record_appended, record_repriced, subject,
+    AdjustmentBatch, Event, EventError, EventHead, EventIds, NumberHash, adjustment_batch,
+    adjustment_created, bucket_sealed, generated, record_appended, record_repriced, subject,
 };
 use cdr_core::export::Export;
 use cdr_core::export::quarantine::Quarantined;
@@ -29,7 +29,7 @@ use cdr_core::{CdrId, Hash, Hour, Millis, Seal};
 use std::ops::ControlFlow;
 
 /// Who issues the CORRECTIONs that give unpriced rows their price.
-pub const PRICING_ISSUER: &str = "system:pricing";
+pub use crate::pricing::ISSUER as PRICING_ISSUER;
 
 /// What failed where committed data is kept.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
@@ -135,6 +135,7 @@ pub struct Entry {
 pub struct Derivation<'s, S> {
     sources: &'s S,
     ids: &'s EventIds,
+    numbers: &'s NumberHash,
     wanted: &'s dyn Fn(&'static str) -> bool,
     entry: Entry,
     from: u32,
@@ -145,12 +146,12 @@ impl<'s, S: Sources> Derivation<'s, S> {
     /// The events of `entry` from number `from` on whose subjects are `wanted`.
     pub fn new(
         sources: &'s S,
-        ids: &'s EventIds,
+        (ids, numbers): (&'s EventIds, &'s NumberHash),
         wanted: &'s dyn Fn(&'static str) -> bool,
         entry: Entry,
         from: u32,
     ) -> Self {
-        Self { sources, ids, wanted, entry, from, next: 0 }
+        Self { sources, ids, numbers, wanted, entry, from, next: 0 }
     }
 
     /// Number of events that were passed so far, told or not.
@@ -173,7 +174,8 @@ impl<'s, S: Sources> Derivation<'s, S> {
         }
         let event_id =
             self.ids.id(self.entry.index, ordinal).ok_or(DeriveError::TooMany { index: self.entry.index })?;
-        Ok(sink(build(&EventHead { event_id, trace_id, occurred_at: self.entry.at })?, self.entry.at))
+        let (occurred_at, numbers) = (self.entry.at, self.numbers);
+        Ok(sink(build(&EventHead { event_id, trace_id, occurred_at, numbers })?, occurred_at))
     }
 
     /// Where committed data is asked for.
@@ -294,20 +296,20 @@ impl<'s, S: Sources> Derivation<'s, S> {
     ) -> Result<ControlFlow<()>, DeriveError> {
         let trace_id = row.frame.trace_id;
         match system.kind {
-            SystemKind::Job => match serde_json::from_str(system.body) {
+            SystemKind::Job => match system.read() {
                 Ok(JobStep::Finished { job_id }) => self.job_ended(&job_id, sink),
                 _ => Ok(ControlFlow::Continue(())),
             },
             SystemKind::Audit => self.audited(row, system, sink),
             // The ledger's first rows begin with its first key: no other was in its place.
             SystemKind::Key if self.entry.begins => Ok(ControlFlow::Continue(())),
-            SystemKind::Key => match key_rotation(system.body) {
+            SystemKind::Key => match key_rotation(system) {
                 Some(entry) => {
                     self.tell(subject::AUDIT, trace_id, sink, |head| Ok(entry.event(row.frame.cdr_id, head)))
                 }
                 None => Ok(ControlFlow::Continue(())),
             },
-            SystemKind::Config => match config_change(system.body) {
+            SystemKind::Config => match config_change(system) {
                 Some(change) => {
                     self.tell(subject::CONFIG_CHANGED, trace_id, sink, |head| Ok(change.event(head)))
                 }

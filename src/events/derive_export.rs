@@ -28,7 +28,7 @@ impl<S: Sources> Derivation<'_, S> {
         system: &System<'_>,
         sink: &mut Sink<'_>,
     ) -> Result<ControlFlow<()>, DeriveError> {
-        let Ok(step) = serde_json::from_str::<DeliveryStep>(system.body) else {
+        let Ok(step) = system.read::<DeliveryStep>() else {
             return Ok(ControlFlow::Continue(()));
         };
         let (trace_id, at) = (row.frame.trace_id, row.frame.recorded_at);
@@ -130,7 +130,7 @@ impl<S: Sources> Derivation<'_, S> {
         system: &System<'_>,
         sink: &mut Sink<'_>,
     ) -> Result<ControlFlow<()>, DeriveError> {
-        let (name, resolved_by, resubmitted) = match serde_json::from_str(system.body) {
+        let (name, resolved_by, resubmitted) = match system.read() {
             Ok(QuarantineStep::Resubmitted { quarantine_id, resolved_by }) => {
                 (quarantine_id, resolved_by, true)
             }

@@ -6,6 +6,7 @@
 use super::{Audit, AuditEntry, ConfigChange, Event, EventHead, audit, config_changed};
 use crate::masking;
 use cdr_core::canonical::to_jcs;
+use cdr_core::row::System;
 use cdr_core::seal::KeyRecord;
 use cdr_core::{CdrId, Hour};
 use serde::Deserialize;
@@ -36,11 +37,11 @@ impl Entry {
     }
 }
 
-/// The entry in the body of an `audit` row; none if the schema does not know its kind.
+/// The entry in an `audit` row; none if the schema does not know its kind.
 ///
 /// Its details are those of the row with ticket and approver. The request, which holds hashes of what a client sent,
 /// and the reason in words are left out.
-pub(super) fn audit_entry(body: &str) -> Option<Entry> {
+pub(super) fn audit_entry(system: &System<'_>) -> Option<Entry> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Body {
@@ -53,7 +54,7 @@ pub(super) fn audit_entry(body: &str) -> Option<Entry> {
         #[serde(default)]
         details: Map<String, Value>,
     }
-    let body: Body = serde_json::from_str(body).ok()?;
+    let body: Body = system.read().ok()?;
     let kind = AuditEntry::parse(&body.entry_type)?;
     let mut details = body.details;
     for (key, text) in [("approverUserId", body.approver_user_id), ("ticketId", body.ticket_id)] {
@@ -73,8 +74,8 @@ pub(super) fn audit_entry(body: &str) -> Option<Entry> {
 }
 
 /// The entry of a `key` row.
-pub(super) fn key_rotation(body: &str) -> Option<Entry> {
-    let key: KeyRecord = serde_json::from_str(body).ok()?;
+pub(super) fn key_rotation(system: &System<'_>) -> Option<Entry> {
+    let key: KeyRecord = system.read().ok()?;
     let details = json!({
         "algorithm": key.algorithm, "keyId": key.key_id, "publicKey": key.public_key, "toHour": key.to_hour,
     });
@@ -87,7 +88,7 @@ pub(super) fn key_rotation(body: &str) -> Option<Entry> {
     })
 }
 
-/// The body of a `config` row.
+/// The content of a `config` row.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Change {
@@ -117,9 +118,9 @@ impl Change {
     }
 }
 
-/// The change in the body of a `config` row; none if it names no key.
-pub(super) fn config_change(body: &str) -> Option<Change> {
-    serde_json::from_str(body).ok()
+/// The change in a `config` row; none if it names no key.
+pub(super) fn config_change(system: &System<'_>) -> Option<Change> {
+    system.read().ok()
 }
 
 /// A JSON text in RFC 8785 form, if the value has one.
@@ -131,19 +132,28 @@ pub(super) fn text_of(details: &Value) -> Option<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use cdr_core::personal::{Salt, SystemContent};
+    use cdr_core::row::{Drawn, Record, SystemKind};
 
     #[test]
     fn an_audit_entry_leaves_request_and_reason_out() {
         let body = r#"{"actorUserId":"u","approverUserId":"v","bucketHour":null,"details":{"adjustmentId":"adj_1",
             "note":{"who":["+93701234567"]}},"entryType":"ADJUSTMENT_ISSUED","operatorId":"ETS",
             "reason":"for +93701234567","request":{"answer":"a","body":"bb","key":"cc"},"ticketId":"T-1"}"#;
-        let entry = audit_entry(body).unwrap();
+        let entry = |body: &str| {
+            let content = SystemContent::of_text(SystemKind::Audit, body).unwrap();
+            match content.draft(Drawn { cdr_id: CdrId::default(), salt: Salt::default() }, "t").record {
+                Record::System(system) => audit_entry(&system),
+                Record::Sms(_) => None,
+            }
+        };
+        let other = entry(&body.replace("ADJUSTMENT_ISSUED", "NOTE_TAKEN"));
+        let entry = entry(body).unwrap();
         assert_eq!(
             entry.details,
             r#"{"adjustmentId":"adj_1","approverUserId":"v","note":{"who":["+***"]},"ticketId":"T-1"}"#
         );
         assert_eq!((entry.actor.as_deref(), entry.operator_id.as_deref()), (Some("u"), Some("ETS")));
-        assert_eq!(audit_entry(&body.replace("ADJUSTMENT_ISSUED", "NOTE_TAKEN")), None);
-        assert_eq!(audit_entry("[]"), None);
+        assert_eq!(other, None);
     }
 }

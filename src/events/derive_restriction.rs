@@ -17,11 +17,11 @@ impl<S: Sources> Derivation<'_, S> {
         system: &System<'_>,
         sink: &mut Sink<'_>,
     ) -> Result<ControlFlow<()>, DeriveError> {
-        let Some(entry) = audit_entry(system.body) else { return Ok(ControlFlow::Continue(())) };
+        let Some(entry) = audit_entry(system) else { return Ok(ControlFlow::Continue(())) };
         let trace_id = row.frame.trace_id;
         let told =
             self.tell(subject::AUDIT, trace_id, sink, |head| Ok(entry.event(row.frame.cdr_id, head)))?;
-        match change(system.body) {
+        match change(system) {
             Some(change) if told.is_continue() => {
                 self.tell(subject::RESTRICTION, trace_id, sink, |head| Ok(change.event(head)))
             }
@@ -65,15 +65,15 @@ impl Change {
     }
 }
 
-/// The change in the body of an `audit` row; none if it is of another kind.
-fn change(body: &str) -> Option<Change> {
+/// The change in an `audit` row; none if it is of another kind.
+fn change(system: &System<'_>) -> Option<Change> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Entry {
         entry_type: String,
         details: serde_json::Value,
     }
-    let entry: Entry = serde_json::from_str(body).ok()?;
+    let entry: Entry = system.read().ok()?;
     let is_restriction =
         [crate::restriction::RESTRICTED, crate::restriction::LIFTED].contains(&entry.entry_type.as_str());
     is_restriction.then(|| serde_json::from_value(entry.details).ok()).flatten()

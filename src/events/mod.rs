@@ -26,6 +26,7 @@ pub mod export;
 pub mod id;
 mod json;
 pub mod notice;
+pub mod numbers;
 pub mod record;
 pub mod sealing;
 pub mod signature;
@@ -41,6 +42,7 @@ pub use id::{EventId, EventIds};
 pub use notice::{
     Audit, AuditEntry, ConfigChange, Restriction, RestrictionState, audit, config_changed, restriction,
 };
+pub use numbers::NumberHash;
 pub use record::{record_appended, record_repriced};
 pub use sealing::{bucket_sealed, generated};
 
@@ -82,7 +84,7 @@ pub mod subject {
 pub const PARTITION_KEY_HEADER: &str = "partitionKey";
 
 /// What every event has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct EventHead<'a> {
     /// The event's id.
     pub event_id: EventId,
@@ -90,6 +92,8 @@ pub struct EventHead<'a> {
     pub trace_id: &'a str,
     /// When its cause was committed.
     pub occurred_at: Millis,
+    /// How it names subscribers' numbers.
+    pub numbers: &'a NumberHash,
 }
 
 /// An event, ready to be published.

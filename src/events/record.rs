@@ -2,7 +2,6 @@
 
 use super::json::Body;
 use super::{Event, EventError, EventHead, subject};
-use cdr_core::hash::sha256;
 use cdr_core::row::{Row, Sms};
 use cdr_core::{CdrId, Hash};
 
@@ -37,9 +36,9 @@ pub fn record_appended<'a>(
     }
     body.integer("segmentCount", u64::from(sms.segment_count));
     body.code("encoding", sms.encoding.as_str());
-    body.hash("msisdnHashTo", &sha256(sms.called_party.as_bytes()));
+    body.hash("msisdnHashTo", &head.numbers.of(sms.called_party));
     // An alphanumeric sender is no subscriber.
-    let from = sms.calling_party.starts_with('+').then(|| sha256(sms.calling_party.as_bytes()));
+    let from = sms.calling_party.starts_with('+').then(|| head.numbers.of(sms.calling_party));
     body.hash_or_null("msisdnHashFrom", from.as_ref());
     body.hash("rowHash", row_hash);
     body.hash("chainHashPrev", &row.frame.chain_prev);

@@ -1,7 +1,7 @@
 //! Turns the records that a file lists into its bytes and its trace. Blocks.
 
-use super::header;
 use super::returns::TapFiles;
+use super::{ENCODER_VERSION, header};
 use crate::tap::{
     EncodeError, FileError, FileSummary, FileWriter, PushError, RapWriter, Returned, Taken, TraceEvent,
     TraceHead, TraceWriter, Variant, Variants, trace_name,
@@ -47,6 +47,17 @@ pub enum MakeError {
         variant: String,
         /// Hash that the file is pinned to.
         hash: String,
+    },
+    /// Another build made the file, or is to make it.
+    #[error(
+        "{file_name} is pinned to encoder version {pinned}, this build has version {ENCODER_VERSION} and would give it \
+         other bytes: use a build of the pinned version"
+    )]
+    Encoder {
+        /// The file.
+        file_name: String,
+        /// The version that it is pinned to.
+        pinned: u32,
     },
     /// Nearly nothing can be encoded.
     #[error(
@@ -122,8 +133,15 @@ pub(super) fn set_aside(
     Ok(())
 }
 
-/// The variant that a file is pinned to.
+/// The variant that a file is pinned to, if this build encodes as it is pinned.
+///
+/// # Errors
+/// [`MakeError::Encoder`], [`MakeError::Variant`].
 pub(super) fn pinned<'v>(variants: &'v Variants, pins: &ExportPins) -> Result<&'v Arc<Variant>, MakeError> {
+    if pins.encoder_version != ENCODER_VERSION {
+        let (file_name, pinned) = (pins.file_name.clone(), pins.encoder_version);
+        return Err(MakeError::Encoder { file_name, pinned });
+    }
     let missing =
         || MakeError::Variant { variant: pins.schema_variant.clone(), hash: to_hex(&pins.schema_hash) };
     variants.get(&pins.schema_variant).filter(|variant| variant.hash == pins.schema_hash).ok_or_else(missing)

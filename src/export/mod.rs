@@ -22,19 +22,23 @@ pub use files::{ExportFiles, FilesError};
 pub use plan::{Due, ExportSettings, PinError, SeriesSettings};
 
 use crate::config::Config;
+pub use crate::tap::ENCODER_VERSION;
 use crate::tap::{FileHeader, LocalTime};
+use cdr_core::LedgerState;
 use cdr_core::export::ExportPins;
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
 
-/// Version of what makes bytes out of records and a schema variant: raised whenever the same input would give others.
-pub const ENCODER_VERSION: u32 = 1;
-
 /// Name of the regulator's series.
 pub const REGULATOR: &str = "regulator";
 
-/// Setting that names the schema variant of the first series (US-CDR-009).
+/// Setting that names the schema variant of the regulator's files to come (US-CDR-009).
 pub const VARIANT_SETTING: &str = "export.tap.schemaVariant";
+
+/// The variant that the ledger has in force; none while no leader has named one. Then it is the configured one.
+pub fn variant_in_force(state: &LedgerState) -> Option<&str> {
+    state.settings.get(VARIANT_SETTING)
+}
 
 /// Which files the configuration asks for; none if it names no schema variant.
 pub fn settings(config: &Config) -> Option<ExportSettings> {
@@ -49,16 +53,16 @@ pub fn settings(config: &Config) -> Option<ExportSettings> {
         variant: variant.clone(),
         follows_activation: false,
     });
-    let time = |text: &str| crate::zone::time_of_day(text).unwrap_or_default();
     Some(ExportSettings {
         series: std::iter::once(first).chain(further).collect(),
-        tap_start: time(&config.settlement.tap_start),
-        tap_deadline: time(&config.settlement.tap_deadline),
-        rap_cut_off: time(&config.settlement.rap_cut_off),
-        exchange_rates: rates(&export.exchange_rates),
+        tap_start: config.settlement.tap_start.0,
+        tap_deadline: config.settlement.tap_deadline.0,
+        rap_cut_off: config.settlement.rap_cut_off.0,
+        exchange_rates: export.exchange_rates.iter().map(|(name, rate)| (name.clone(), rate.0)).collect(),
     })
 }
 
+/// The exchange rates that a file is pinned to.
 fn rates(texts: &BTreeMap<String, String>) -> BTreeMap<String, Decimal> {
     texts.iter().filter_map(|(currency, rate)| Some((currency.clone(), rate.parse().ok()?))).collect()
 }

@@ -1,6 +1,6 @@
 //! Which file is due next, and what it is pinned to.
 
-use super::{ENCODER_VERSION, VARIANT_SETTING, header};
+use super::{ENCODER_VERSION, header, variant_in_force};
 use crate::tap::{Variant, Variants};
 use crate::zone;
 use cdr_core::export::{Cut, ExportPins, ExportType, SeriesKey};
@@ -90,7 +90,7 @@ pub enum PinError {
 impl SeriesSettings {
     /// The variant of the next file.
     pub fn variant_now<'a>(&'a self, state: &'a LedgerState) -> &'a str {
-        let active = state.settings.get(VARIANT_SETTING).filter(|_| self.follows_activation);
+        let active = variant_in_force(state).filter(|_| self.follows_activation);
         active.unwrap_or(&self.variant)
     }
 }

@@ -109,6 +109,7 @@ impl Trial for TrialEncoder {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use cdr_core::personal::Salt;
     use cdr_core::row::{BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Record};
     use cdr_core::{CdrId, Millis, Money, Uuid};
     use std::path::Path;
@@ -137,6 +138,7 @@ mod tests {
             final_state: FinalState::Delivered,
             segment_count: 1,
             failure_code: None,
+            failure_text: None,
             imsi: None,
             adjustment: None,
         }
@@ -154,7 +156,7 @@ mod tests {
             operator_id: "AWCC",
             trace_id: "t",
         };
-        let row = Row { frame, record: Record::Sms(sms.clone()) };
+        let row = Row { frame, salt: Salt([7; 16]), record: Record::Sms(sms.clone()) };
         encoding.encode(variant, &row, sms)
     }
 

@@ -166,8 +166,8 @@ impl Batcher {
         }
         let outcome = match &parsed {
             Parsed::Final(dlr) => {
-                let id = self.ids.next(now).map_err(|e| e.to_string())?;
-                self.projector.project(dlr, state, id, now, &self.book).map(Some)
+                let drawn = self.ids.next(now).map_err(|e| e.to_string())?;
+                self.projector.project(dlr, state, drawn, now, &self.book).map(Some)
             }
             Parsed::Ignored(_) => Ok(None),
             Parsed::Malformed { reason } => Err(*reason),

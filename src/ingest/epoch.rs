@@ -1,4 +1,4 @@
-//! Is the stream still the one whose position the ledger holds? (ledger format 1, "Ingest position")
+//! Is the stream still the one whose position the ledger holds? (ledger format 2, "Ingest position")
 //!
 //! A bus can lose acknowledged messages, and an operator can recreate a stream. At every connect the stored
 //! creation time and the digest of the message at the position are compared; whatever differs opens a new

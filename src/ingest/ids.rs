@@ -1,28 +1,33 @@
-//! Record ids: UUIDv7 from the clock and the operating system's randomness, drawn in blocks.
+//! Record ids, UUIDv7 from the clock and the operating system's randomness, and salts, from randomness alone; drawn in
+//! blocks.
 
+use cdr_core::personal::Salt;
+use cdr_core::row::Drawn;
 use cdr_core::{CdrId, Millis};
 
-/// Draws record ids.
+/// Draws what is random in a row.
 #[derive(Default)]
 pub struct IdSource {
     pool: Vec<u8>,
 }
 
 /// Bytes drawn from the operating system at once.
-const BLOCK_BYTES: usize = 8_000;
+const BLOCK_BYTES: usize = 300 * (10 + 16);
 
 impl IdSource {
-    /// The next id, carrying the time `at`.
+    /// The next row's id, carrying the time `at`, and its salt.
     ///
     /// # Errors
     /// If the operating system gives no random bytes.
-    pub fn next(&mut self, at: Millis) -> Result<CdrId, getrandom::Error> {
-        let Some(random) = self.pool.split_off_last::<10>() else {
+    pub fn next(&mut self, at: Millis) -> Result<Drawn, getrandom::Error> {
+        if self.pool.is_empty() {
             self.pool.resize(BLOCK_BYTES, 0);
             getrandom::fill(&mut self.pool)?;
-            return self.next(at);
+        }
+        let (Some(random), Some(salt)) = (self.pool.split_off_last(), self.pool.split_off_last()) else {
+            return Err(getrandom::Error::UNEXPECTED);
         };
-        Ok(CdrId::from_parts(at.0, random))
+        Ok(Drawn { cdr_id: CdrId::from_parts(at.0, random), salt: Salt(salt) })
     }
 }
 
@@ -45,11 +50,13 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn ids_differ_and_carry_their_time() {
+    fn ids_and_salts_differ_and_ids_carry_their_time() {
         let mut ids = IdSource::default();
-        let drawn: HashSet<CdrId> =
-            (0..5_000).map(|_| ids.next(Millis(1_776_690_000_123)).unwrap()).collect();
-        assert_eq!(drawn.len(), 5_000);
-        assert!(drawn.iter().all(|id| id.time_ms() == 1_776_690_000_123));
+        let drawn: Vec<Drawn> = (0..5_000).map(|_| ids.next(Millis(1_776_690_000_123)).unwrap()).collect();
+        let different: HashSet<CdrId> = drawn.iter().map(|drawn| drawn.cdr_id).collect();
+        assert_eq!(different.len(), 5_000);
+        assert!(different.iter().all(|id| id.time_ms() == 1_776_690_000_123));
+        let salts: HashSet<[u8; 16]> = drawn.iter().map(|drawn| drawn.salt.0).collect();
+        assert_eq!(salts.len(), 5_000, "no salt is used twice");
     }
 }

@@ -71,6 +71,7 @@ fn correction<'a>(
         event_at: said.event_at,
         local_offset_minutes: said.local_offset_minutes,
         failure_code: said.failure_code,
+        failure_text: said.failure_text,
         adjustment: Some(Adjustment {
             of: effective.frame.cdr_id,
             kind: AdjustmentType::Correction,
@@ -86,6 +87,7 @@ fn correction<'a>(
         cdr_id: receipt.cdr_id,
         operator_id: effective.frame.operator_id,
         trace_id: receipt.trace_id,
+        salt: receipt.salt,
         record: Record::Sms(sms),
     }
 }

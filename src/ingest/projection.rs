@@ -2,10 +2,11 @@
 
 use crate::dlr::{Dlr, Reason};
 use crate::pricing::{PriceBook, PriceQuery, Pricing};
-use cdr_core::row::{BillingIndicator, Draft, Record, Sms};
+use crate::texts;
+use cdr_core::Millis;
+use cdr_core::row::{BillingIndicator, Draft, Drawn, Record, Sms};
 use cdr_core::state::LedgerState;
 use cdr_core::time::{HOUR_MS, MAX_MILLIS};
-use cdr_core::{CdrId, Millis};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -64,7 +65,7 @@ impl Projector {
         &'a self,
         dlr: &'a Dlr<'a>,
         state: &'a LedgerState,
-        cdr_id: CdrId,
+        drawn: Drawn,
         now: Millis,
         book: &'a PriceBook,
     ) -> Result<Draft<'a>, Reason> {
@@ -86,6 +87,7 @@ impl Projector {
             event_at: dlr.final_at,
         });
         let tariff = quote.map(|q| q.priced.tariff);
+        let (failure_code, failure_text) = texts::failure(dlr.failure_code.as_deref());
         let sms = Sms {
             message_id: dlr.message_id,
             tenant_id: dlr.tenant_id,
@@ -108,11 +110,18 @@ impl Projector {
             encoding: dlr.encoding,
             final_state: dlr.final_state,
             segment_count: dlr.segment_count,
-            failure_code: dlr.failure_code.as_deref(),
+            failure_code,
+            failure_text,
             imsi: dlr.imsi.as_deref(),
             adjustment: None,
         };
-        Ok(Draft { cdr_id, operator_id: &dlr.operator_id, trace_id: &dlr.trace_id, record: Record::Sms(sms) })
+        Ok(Draft {
+            cdr_id: drawn.cdr_id,
+            operator_id: &dlr.operator_id,
+            trace_id: &dlr.trace_id,
+            salt: drawn.salt,
+            record: Record::Sms(sms),
+        })
     }
 
     /// Minutes east of UTC in the settlement zone at an instant.

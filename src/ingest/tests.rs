@@ -15,7 +15,8 @@ use cdr_core::command::{
     Append, ClockKind, Command, DraftItem, DraftsBuffer, Envelope, Initialize, Reply, Source,
 };
 use cdr_core::memory::MemoryLedger;
-use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
+use cdr_core::personal::{Salt, SystemContent};
+use cdr_core::row::{Drawn, Record, SystemKind};
 use cdr_core::state::LedgerState;
 use cdr_core::time::{HOUR_MS, MAX_MILLIS};
 use cdr_core::{CdrId, Millis};
@@ -33,8 +34,8 @@ fn entry(ledger: &mut MemoryLedger, command: Command<'_>) {
 }
 
 fn system_row(kind: SystemKind, body: &str) -> DraftsBuffer {
-    let record = Record::System(System { kind, body });
-    let draft = Draft { cdr_id: CdrId::default(), operator_id: SYSTEM_OPERATOR, trace_id: "test", record };
+    let content = SystemContent::of_text(kind, body).unwrap();
+    let draft = content.draft(Drawn { cdr_id: CdrId::default(), salt: Salt::default() }, "test");
     let mut rows = DraftsBuffer::default();
     rows.push(0, &draft).unwrap();
     rows

@@ -219,7 +219,12 @@ fn currencies() -> Holds {
 
 fn head() -> EventHead<'static> {
     let event_id = EventIds::new("dev", 1).id(42, 7).unwrap();
-    EventHead { event_id, trace_id: "trace", occurred_at: Millis(1_776_690_000_777) }
+    EventHead {
+        event_id,
+        trace_id: "trace",
+        occurred_at: Millis(1_776_690_000_777),
+        numbers: &crate::events::numbers::PLAIN,
+    }
 }
 
 fn field(event: &Event<'_>, name: &str) -> Value {

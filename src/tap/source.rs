@@ -360,7 +360,7 @@ fn field_of<'a>(field: Field, frame: &'a Frame<'a>, sms: &'a Sms<'a>) -> Value<'
         Field::Encoding => Value::Text(sms.encoding.as_str()),
         Field::FinalState => Value::Text(sms.final_state.as_str()),
         Field::SegmentCount => Value::Integer(sms.segment_count.into()),
-        Field::FailureCode => text(sms.failure_code),
+        Field::FailureCode => text(sms.failure()),
         Field::Imsi => text(sms.imsi),
     }
 }

@@ -1,7 +1,7 @@
 //! Compares this node's clock with the other replicas': a wrong clock must not seal future hours.
 //!
 //! A leader whose clock is further off the median of the replicas than `cluster.max_clock_offset_ms` (at most a
-//! second: ledger format 1, "Buckets and time") does not propose, and gives up leadership.
+//! second: ledger format 2, "Buckets and time") does not propose, and gives up leadership.
 
 use crate::metrics::Metrics;
 use crate::proposer::Proposer;

@@ -56,6 +56,19 @@ pub enum DeliverError {
         /// Why.
         why: String,
     },
+    /// An attempt in the ledger is of a kind that this build does not know.
+    #[error(
+        "export {export_id}: an attempt of {at} has {what}, which this build does not know, and when the next one is due \
+         depends on it: use a build that knows it"
+    )]
+    UnknownAttempt {
+        /// The file.
+        export_id: String,
+        /// When it ended.
+        at: Millis,
+        /// Its class or channel.
+        what: String,
+    },
     /// A thread ended.
     #[error("a thread ended: {0}")]
     Thread(#[from] tokio::task::JoinError),
@@ -123,7 +136,7 @@ impl Deliveries {
         export: &Export,
         told: &mut HashSet<String>,
     ) -> Result<bool, DeliverError> {
-        let attempts = attempts(export);
+        let attempts = attempts(export)?;
         let now = proposer.clock().now();
         let decision = policy::decide(channels.route(), &attempts, now, draw(export, attempts.len()));
         if decision.alarms.contains(&policy::Alarm::Exhausted) && !export.exhausted {
@@ -244,19 +257,28 @@ pub fn sidecar(export: &Export) -> Option<String> {
     Some(signature.render())
 }
 
-/// The attempts since the file was last put up for delivery.
-fn attempts(export: &Export) -> Vec<policy::Attempt> {
+/// The attempts since the file was last put up for delivery: all of them, since the policy counts them.
+fn attempts(export: &Export) -> Result<Vec<policy::Attempt>, DeliverError> {
     let since = export.due_since.unwrap_or(Millis(0));
-    let known = export.attempts.iter().filter(|attempt| attempt.at >= since);
-    known
-        .filter_map(|attempt| {
-            let outcome = match &attempt.outcome {
-                Outcome::Delivered { .. } => policy::Outcome::Delivered,
-                Outcome::Failed { error, .. } => policy::Outcome::Failed(ErrorClass::parse(error)?),
-            };
-            Some(policy::Attempt { at: attempt.at, channel: ChannelKind::parse(&attempt.channel)?, outcome })
-        })
-        .collect()
+    let made = export.attempts.iter().filter(|attempt| attempt.at >= since);
+    made.map(|attempt| {
+        let unknown = |kind: &str, name: &str| DeliverError::UnknownAttempt {
+            export_id: export.name(),
+            at: attempt.at,
+            what: format!("{kind} {name}"),
+        };
+        let channel = ChannelKind::parse(&attempt.channel);
+        let outcome = match &attempt.outcome {
+            Outcome::Delivered { .. } => policy::Outcome::Delivered,
+            Outcome::Failed { error, .. } => {
+                let class = ErrorClass::parse(error).ok_or_else(|| unknown("error class", error))?;
+                policy::Outcome::Failed(class)
+            }
+        };
+        let channel = channel.ok_or_else(|| unknown("channel", &attempt.channel))?;
+        Ok(policy::Attempt { at: attempt.at, channel, outcome })
+    })
+    .collect()
 }
 
 fn failed(error: &DeliveryError) -> Outcome {

@@ -279,7 +279,7 @@ fn noted(store: &Store, key: &Hash) -> Result<Option<Noted>, IntegrityError> {
     let Record::System(system) = &row.record else {
         return Err(unreadable("it is no system row".to_owned()));
     };
-    let record: AuditRecord = serde_json::from_str(system.body).map_err(|e| unreadable(e.to_string()))?;
+    let record: AuditRecord = system.read().map_err(unreadable)?;
     Ok(Some(Noted { at: row.frame.recorded_at, details: record.details }))
 }
 

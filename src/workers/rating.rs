@@ -1,11 +1,11 @@
 //! Rows that give an effective row a price: shared by re-rating and by late pricing.
 
 use crate::pricing::Price;
-use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, Row, Sms};
-use cdr_core::{CdrId, Money};
+use cdr_core::Money;
+use cdr_core::row::{Adjustment, AdjustmentType, Draft, Drawn, Record, Row, Sms};
 
 /// Who issues late prices.
-pub(super) const PRICING: &str = "system:pricing";
+pub(super) use crate::pricing::ISSUER as PRICING;
 /// Why.
 pub(super) const LATE: &str = "late pricing";
 
@@ -62,7 +62,7 @@ pub(super) fn charged<'a>(
     before: &Sms<'a>,
     charge: &Charge<'a>,
     cause: &Cause<'a>,
-    cdr_id: CdrId,
+    drawn: Drawn,
 ) -> Draft<'a> {
     let sms = Sms {
         charge_amount: Some(charge.amount),
@@ -82,9 +82,10 @@ pub(super) fn charged<'a>(
         ..before.clone()
     };
     Draft {
-        cdr_id,
+        cdr_id: drawn.cdr_id,
         operator_id: effective.frame.operator_id,
         trace_id: cause.trace_id,
+        salt: drawn.salt,
         record: Record::Sms(sms),
     }
 }

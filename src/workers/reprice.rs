@@ -141,8 +141,8 @@ fn correct(
         approver: None,
         trace_id: effective.frame.trace_id,
     };
-    let id = proposer.draw_id().map_err(|e| unmade(e.to_string()))?;
-    drafts.push(0, &charged(&effective, before, &charge, &cause, id)).map_err(|e| unmade(e.to_string()))
+    let drawn = proposer.draw().map_err(|e| unmade(e.to_string()))?;
+    drafts.push(0, &charged(&effective, before, &charge, &cause, drawn)).map_err(|e| unmade(e.to_string()))
 }
 
 #[cfg(test)]

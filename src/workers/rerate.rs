@@ -13,7 +13,8 @@ use cdr_core::Hour;
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
 use cdr_core::job::{Job, JobCounts, JobStep, Place, micros_text};
-use cdr_core::row::{AdjustmentType, Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
+use cdr_core::personal::SystemContent;
+use cdr_core::row::{AdjustmentType, Draft, SystemKind};
 use cdr_storage::{RecordFilter, RowKind, Store, StoreError, StoredRow};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -201,8 +202,8 @@ impl<'a> Step<'a> {
             approver: request.approver(),
             trace_id: &request.trace_id,
         };
-        let id = self.proposer.draw_id().map_err(|e| ReRateError::Step(e.to_string()))?;
-        self.push(&charged(&effective, sms, &charge, &cause, id))?;
+        let drawn = self.proposer.draw().map_err(|e| ReRateError::Step(e.to_string()))?;
+        self.push(&charged(&effective, sms, &charge, &cause, drawn))?;
         let before = sms.charge_amount.map_or(0, |amount| i128::from(amount.micros()));
         self.delta_micros += i128::from(charge.amount.micros()) - before;
         self.counts.adjusted += 1;
@@ -214,12 +215,9 @@ impl<'a> Step<'a> {
     }
 
     fn push_job(&mut self, step: &JobStep) -> Result<(), ReRateError> {
-        let body = to_jcs(step).map_err(ReRateError::Step)?;
-        let body = String::from_utf8(body).map_err(|e| ReRateError::Step(e.to_string()))?;
-        let cdr_id = self.proposer.draw_id().map_err(|e| ReRateError::Step(e.to_string()))?;
-        let record = Record::System(System { kind: SystemKind::Job, body: &body });
-        let trace_id = &self.job.request.trace_id;
-        self.push(&Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, record })
+        let content = SystemContent::new(SystemKind::Job, step).map_err(ReRateError::Step)?;
+        let drawn = self.proposer.draw().map_err(|e| ReRateError::Step(e.to_string()))?;
+        self.push(&content.draft(drawn, &self.job.request.trace_id))
     }
 
     /// The rows, with the progress that they mean.

@@ -98,9 +98,9 @@ fn fixed(config: &Config) -> Values {
         ("export.additional_variants", export.additional_variants.join(", ")),
         ("export.exchange_rates", rates.join(", ")),
         ("export.unpriced_wait_hours", export.unpriced_wait_hours.to_string()),
-        ("settlement.rap_cut_off", settlement.rap_cut_off.clone()),
-        ("settlement.tap_deadline", settlement.tap_deadline.clone()),
-        ("settlement.tap_start", settlement.tap_start.clone()),
+        ("settlement.rap_cut_off", settlement.rap_cut_off.to_string()),
+        ("settlement.tap_deadline", settlement.tap_deadline.to_string()),
+        ("settlement.tap_start", settlement.tap_start.to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()
@@ -160,6 +160,7 @@ pub async fn run(settings: &RegulatorSettings, proposer: &Proposer) -> Result<()
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::config::{ExchangeRate, TimeOfDay};
     use crate::metrics::Metrics;
     use crate::test_node::TestNode;
     use cdr_core::Hour;
@@ -198,8 +199,9 @@ mod tests {
         assert!(first.contains(&("delivery.kind".to_owned(), Value::Null, "none".to_owned())), "{first:?}");
 
         // A restart with another configuration.
-        config.export.exchange_rates = BTreeMap::from([("USD".to_owned(), "70.25".to_owned())]);
-        config.settlement.tap_start = "00:45".to_owned();
+        config.export.exchange_rates =
+            BTreeMap::from([("USD".to_owned(), ExchangeRate("70.25".parse().unwrap()))]);
+        config.settlement.tap_start = TimeOfDay::at(0, 45);
         let change =
             |key: &str, previous: Option<&str>, new: &str| (key.to_owned(), json!(previous), new.to_owned());
         let restarted = settings(&config);

@@ -79,7 +79,7 @@ fn change(state: &LedgerState, table: &TariffTable) -> Option<SettingChange> {
     let content =
         (canonical.len() <= MOST_CONTENT).then(|| serde_json::from_slice(&canonical).ok()).flatten();
     Some(SettingChange {
-        actor_user_id: "system:pricing".to_owned(),
+        actor_user_id: crate::pricing::ISSUER.to_owned(),
         approver_user_id: None,
         previous_value: None,
         config_key,

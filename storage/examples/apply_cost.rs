@@ -12,10 +12,10 @@ use cdr_core::command::{ClockKind, Command, DraftsBuffer, Envelope, Ingest, Init
 use cdr_core::export::Export;
 use cdr_core::export::quarantine::Quarantined;
 use cdr_core::hash::sha256;
+use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::receipt::Known;
 use cdr_core::row::{
-    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
-    System, SystemKind,
+    BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
 use cdr_core::time::HOUR_MS;
 use cdr_core::{CdrId, Hash, Hour, LedgerState, Millis, Money, Uuid, View, ViewError, apply};
@@ -104,9 +104,10 @@ impl Proposer {
         let stream = "{\"created\":\"2026-01-01T00:00:00Z\",\"firstSequence\":1,\"reason\":\"new\",\"stream\":\"DLR\"}";
         bodies.push((SystemKind::Stream, stream.to_owned()));
         for (kind, body) in &bodies {
-            let record = Record::System(System { kind: *kind, body });
+            let content = SystemContent::of_text(*kind, body).unwrap();
             let cdr_id = CdrId::from_parts(self.now().0, self.random.bytes());
-            rows.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "begin", record }).unwrap();
+            let drawn = Drawn { cdr_id, salt: Salt(self.random.bytes()) };
+            rows.push(0, &content.draft(drawn, "begin")).unwrap();
         }
         self.envelope(Command::Initialize(Initialize {
             cluster_id: "bench",
@@ -171,6 +172,7 @@ impl Proposer {
             final_state: if a % 17 == 0 { FinalState::Failed } else { FinalState::Delivered },
             segment_count: 1 + (b % 3) as u8,
             failure_code: (a % 17 == 0).then_some("0x000B"),
+            failure_text: None,
             imsi: Some("412012345678901"),
             adjustment: None,
         };
@@ -180,7 +182,8 @@ impl Proposer {
         }
         let operator_id = OPERATORS[(b >> 20) as usize % OPERATORS.len()];
         let record = Record::Sms(sms);
-        drafts.push(offset, &Draft { cdr_id, operator_id, trace_id: &trace, record }).unwrap();
+        let salt = Salt(random.bytes());
+        drafts.push(offset, &Draft { cdr_id, operator_id, trace_id: &trace, salt, record }).unwrap();
     }
 }
 

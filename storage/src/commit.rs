@@ -320,7 +320,7 @@ impl View for Write<'_> {
 /// The repeatable request of an audit row; what can't be read was refused before.
 fn request_in(row: &Row<'_>) -> Option<Request> {
     match &row.record {
-        Record::System(system) if system.kind == SystemKind::Audit => request_of(system.body).ok().flatten(),
+        Record::System(system) if system.kind == SystemKind::Audit => request_of(system).ok().flatten(),
         _ => None,
     }
 }

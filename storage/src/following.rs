@@ -216,7 +216,7 @@ pub(crate) fn stage(db: &Db, row: &NewRow<'_>, batch: &mut WriteBatch) -> Result
         }
         Record::System(system) if system.kind == SystemKind::Audit => {
             let damaged = |why: String| StoreError::Damaged { what: "an audit row".to_owned(), why };
-            if let Some(request) = request_of(system.body).map_err(damaged)? {
+            if let Some(request) = request_of(system).map_err(damaged)? {
                 let value = codec::encode("request", &request)?;
                 batch.put_cf(column(db, CF_WORK)?, keys::request(&request.key), value);
             }

@@ -18,7 +18,7 @@
 use crate::error::StoreError;
 use crate::keys;
 use cdr_core::apply::NewRow;
-use cdr_core::row::{Draft, Place};
+use cdr_core::row::Place;
 use cdr_core::{Hash, Hour, Millis, Row, codec};
 use std::sync::Arc;
 
@@ -205,7 +205,7 @@ impl PageHeader {
     /// # Errors
     /// What does not fit.
     pub fn row<'a>(&self, page: &'a [u8], position: usize, raw: &RawRow<'a>) -> Result<Row<'a>, String> {
-        let draft: Draft<'a> = codec::decode_bare("row", raw.draft).map_err(|e| e.to_string())?;
+        let draft = codec::decode_draft(raw.draft).map_err(|e| e.to_string())?;
         let place = Place {
             bucket_hour: self.hour,
             sequence: self.first_sequence + position as u64,
@@ -324,6 +324,8 @@ impl StoredRow {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use cdr_core::personal::Salt;
+    use cdr_core::row::Draft;
     use cdr_core::row::{Record, System, SystemKind};
     use cdr_core::{CdrId, row::SYSTEM_OPERATOR};
 
@@ -334,7 +336,7 @@ mod tests {
             .enumerate()
             .map(|(i, body)| {
                 let mut out = Vec::new();
-                codec::encode_bare("draft", &draft(i as u8, body), &mut out).unwrap();
+                codec::encode_draft(&draft(i as u8, body), &mut out).unwrap();
                 out
             })
             .collect();
@@ -355,8 +357,9 @@ mod tests {
     }
 
     fn draft(id: u8, body: &str) -> Draft<'_> {
-        let record = Record::System(System { kind: SystemKind::Audit, body });
-        Draft { cdr_id: CdrId([id; 16]), operator_id: SYSTEM_OPERATOR, trace_id: "t", record }
+        let record = Record::System(System { kind: SystemKind::Audit, body, personal: None });
+        let salt = Salt([id; 16]);
+        Draft { cdr_id: CdrId([id; 16]), operator_id: SYSTEM_OPERATOR, trace_id: "t", salt, record }
     }
 
     fn place(i: u64) -> Place<'static> {

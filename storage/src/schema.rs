@@ -15,7 +15,7 @@ use std::path::Path;
 pub type Db = rocksdb::DB;
 
 /// Version of everything below the store's directory: keys, values and files.
-pub const DISK_FORMAT: u32 = 5;
+pub const DISK_FORMAT: u32 = 6;
 
 /// The longest delay that RocksDB takes, 136 years.
 const NEVER_SECONDS: &str = "4294967295";

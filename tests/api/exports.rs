@@ -4,6 +4,7 @@ use crate::house::{Answer, House, OPEN, SEALED};
 use cdr_core::CdrId;
 use cdr_core::row::SystemKind;
 use cdr_core::time::Day;
+use cdr_mediation::events::numbers::PLAIN;
 use cdr_mediation::outbox::Outbox;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -114,7 +115,10 @@ pub fn audited(kind: &str, key: &str, value: &str) -> Value {
         let body = &row["body"];
         body["entryType"] == kind && body["details"][key] == value
     };
-    rows.items().iter().rev().find(fits).unwrap_or_else(|| panic!("no {kind} of {value}"))["body"].clone()
+    let row = rows.items().iter().rev().find(fits).unwrap_or_else(|| panic!("no {kind} of {value}"));
+    let mut entry = row["body"].clone();
+    entry["reason"] = row["reason"].clone();
+    entry
 }
 
 fn audits() -> usize {
@@ -454,7 +458,7 @@ fn events_of(name: &str) -> Vec<Value> {
 }
 
 fn events(name: &str) -> Vec<(&'static str, Value)> {
-    let outbox = Outbox::new(FILES.store()).unwrap();
+    let outbox = Outbox::new(FILES.store(), &PLAIN).unwrap();
     let (mut from, mut found) = (cdr_core::command::OutboxPlace::default(), Vec::new());
     loop {
         let next = outbox.read(from, &|subject| subject.starts_with("cdr.export"), &mut |event, _| {

@@ -1,13 +1,12 @@
 //! One replica with a small, known ledger, served over HTTP on loopback.
 
-use cdr_core::canonical::to_jcs;
 use cdr_core::command::{
     Bill, ClockKind, Command, DraftsBuffer, Envelope, Ingest, Initialize, Reconcile, Reply, SignSeal, Source,
 };
 use cdr_core::hash::sha256;
+use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
-    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
-    System, SystemKind,
+    BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
 use cdr_core::seal::signed_message;
 use cdr_core::state::{Operator, StreamRecord};
@@ -191,7 +190,7 @@ impl House {
         let Started { node, store, clock, desk, .. } = &self.replica;
         let (term, metrics) = (node.term(), Arc::new(Metrics::new().unwrap()));
         let proposer = Proposer::new(node.clone(), store.clone(), clock.clone(), term, 1_000);
-        let at = cdr_mediation::zone::time_of_day("03:30").unwrap();
+        let at = jiff::civil::time(3, 30, 0, 0);
         let integrity = Integrity { at, rows_per_second, desk: desk.clone(), metrics: metrics.clone() };
         let enough = store.state().head.row_count + rows;
         let added = async {
@@ -216,10 +215,9 @@ impl House {
         random[2..].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         let now = self.replica.clock.now();
         let cdr_id = CdrId::from_parts(now.0, random);
-        let body = String::from_utf8(to_jcs(body).unwrap()).unwrap();
-        let record = Record::System(System { kind, body: &body });
+        let content = SystemContent::new(kind, body).unwrap();
         let mut drafts = DraftsBuffer::default();
-        drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "worker", record }).unwrap();
+        drafts.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "worker")).unwrap();
         let append = cdr_core::command::Append { source: Source::Internal, drafts: drafts.drafts() };
         self.runtime.block_on(propose(&self.replica.node, now, Command::Append(append)));
         cdr_id
@@ -482,10 +480,9 @@ async fn begin(node: &Node, key: &Value) {
 fn system_rows(first_id: u8, rows: &[(SystemKind, Value)]) -> DraftsBuffer {
     let mut drafts = DraftsBuffer::default();
     for (id, (kind, body)) in (first_id..).zip(rows) {
-        let body = String::from_utf8(to_jcs(body).unwrap()).unwrap();
-        let record = Record::System(System { kind: *kind, body: &body });
+        let content = SystemContent::new(*kind, body).unwrap();
         let cdr_id = CdrId::from_parts(1_776_690_000_000, [id; 10]);
-        drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "begin", record }).unwrap();
+        drafts.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "begin")).unwrap();
     }
     drafts
 }
@@ -552,10 +549,12 @@ fn push_cdr(drafts: &mut DraftsBuffer, first: u64, number: u64, event_at: Millis
         final_state: if number.is_multiple_of(10) { FinalState::Failed } else { FinalState::Delivered },
         segment_count: 1,
         failure_code: None,
+        failure_text: None,
         imsi: Some("412011234567890"),
         adjustment: None,
     };
     let operator_id = if number.is_multiple_of(7) { "ETS" } else { "AWCC" };
-    let draft = Draft { cdr_id: cdr_id(number), operator_id, trace_id: "trace", record: Record::Sms(sms) };
+    let (cdr_id, record) = (cdr_id(number), Record::Sms(sms));
+    let draft = Draft { cdr_id, operator_id, trace_id: "trace", salt: Salt(cdr_id.0), record };
     drafts.push((number - first) as u32, &draft).unwrap();
 }

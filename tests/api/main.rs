@@ -13,13 +13,15 @@ mod returns;
 mod schemas;
 mod verify_record;
 
+use cdr_core::hash::{sha256, to_hex};
 use cdr_core::merkle::InclusionProof;
+use cdr_core::personal::{SALT, SMS_MEMBERS};
 use cdr_core::proof::{PortableProof, Trust};
 use cdr_core::{CdrId, Hash};
 use house::{
     Answer, Bounds, EMPTY, House, OPEN, OPEN_RECORDS, RECORDS, SEALED, TENANT, cdr_id, message_id, recipient,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -220,9 +222,9 @@ fn every_record_is_served_once_in_order_and_hashes_to_its_row_hash() {
             (record["bucketHour"].as_str().unwrap().to_owned(), record["cdrSequence"].as_u64().unwrap());
         assert!(here > place, "{here:?} after {place:?}");
         let mut row = record.clone();
+        let personal = take_personal(&mut row);
         let stored = row.as_object_mut().unwrap().remove("rowHash").unwrap();
-        let computed: Hash = Sha256::digest(serde_json_canonicalizer::to_vec(&row).unwrap()).into();
-        assert_eq!(hash(&stored), computed);
+        assert_eq!((&jcs_hash(&personal), jcs_hash(&row)), (&row["personalHash"], stored.clone()));
         let partition = format!("{} {}", here.0, record["operatorId"]);
         if let Some(before) = previous.insert(partition, stored) {
             assert_eq!(record["chainHashPrev"], before);
@@ -335,11 +337,59 @@ fn addresses_are_masked_without_the_right_to_see_them() {
         assert_eq!(item["masked"], true);
         assert!(!item.to_string().contains("+93799000001"));
     }
-    let proof = HOUSE.get_as(&format!("{path}/proof"), &["cdr:read"]);
+    let hash = to_hex(&sha256(recipient(1).as_bytes()));
+    let filtered = format!("/v1/cdr/records?msisdnHashTo={hash}");
+    assert_eq!(HOUSE.get(&filtered).items().len(), 1);
+    let refused = HOUSE.get_as(&filtered, &["cdr:read"]);
     assert_eq!(
-        (proof.status, proof.body["error"]["details"]["requiredScope"].as_str()),
+        (refused.status, refused.body["error"]["details"]["requiredScope"].as_str()),
         (403, Some("cdr:pii"))
     );
+}
+
+/// The hash of a value's RFC 8785 form.
+fn jcs_hash(value: &Value) -> Value {
+    json!(to_hex(&sha256(serde_json_canonicalizer::to_string(value).unwrap().as_bytes())))
+}
+
+/// Takes the members of a CDR's personal data out of a record.
+fn take_personal(record: &mut Value) -> Value {
+    let record = record.as_object_mut().unwrap();
+    let names = SMS_MEMBERS.iter().copied().chain([SALT]);
+    names.filter_map(|name| Some((name.to_owned(), record.remove(name)?))).collect::<Map<_, _>>().into()
+}
+
+#[test]
+fn whoever_may_not_see_numbers_recomputes_row_hash_and_proof_and_learns_no_number() {
+    for number in [1, 7, RECORDS] {
+        let path = format!("/v1/cdr/records/{}", cdr_id(number));
+        let mut whole = HOUSE.get(&path).body;
+        let personal = take_personal(&mut whole);
+        assert_eq!(
+            jcs_hash(&personal),
+            whole["personalHash"],
+            "with the salt, the numbers are those of the row"
+        );
+        let mut masked = HOUSE.get_as(&path, &["cdr:read"]).body;
+        let shown = take_personal(&mut masked);
+        assert_eq!(masked.as_object_mut().unwrap().remove("masked"), Some(json!(true)));
+        assert_eq!(masked, whole, "everything else is shown to everybody");
+        assert!(shown.get("salt").is_none() && shown["calledPartyAddress"] != personal["calledPartyAddress"]);
+        let row_hash = masked.as_object_mut().unwrap().remove("rowHash").unwrap();
+        assert_eq!(jcs_hash(&masked), row_hash);
+
+        let trust = Trust { cluster_id: "test".to_owned(), root_public_key: HOUSE.root_public_key };
+        let text = HOUSE.get_as(&format!("{path}/proof"), &["cdr:read"]).text;
+        assert!(!text.contains(&recipient(number)) && !text.contains("salt"), "{text}");
+        let proof: PortableProof = serde_json::from_str(&text).unwrap();
+        proof.verify(&trust).unwrap();
+        assert!(proof.withholds_personal());
+        let mut lied = proof.clone();
+        lied.personal = Some(shown);
+        assert!(lied.verify(&trust).unwrap_err().to_string().contains("salt"), "masked values prove nothing");
+        lied.personal = Some(personal);
+        lied.verify(&trust).unwrap();
+    }
 }
 
 #[test]
@@ -518,14 +568,14 @@ fn changed_bytes_are_answered_as_a_mismatch_and_counted() {
         house.post("/v1/cdr/chain/verify/range", &json!({"from": SEALED, "to": EMPTY, "depth": "rows"}));
     assert_eq!((range.status, &range.body["verified"]), (200, &json!(false)), "{range:?}");
     let audit = house.get_as("/v1/cdr/audit", &["regulator-auditor"]);
-    let noted: Vec<&Value> = audit.items().iter().map(|row| &row["body"]).collect();
+    let noted: Vec<&Value> = audit.items().iter().collect();
     assert_eq!(noted.len(), 2, "{audit:?}");
     for (note, answer) in noted.iter().zip([&hour.body["differences"], &range.body["faults"]]) {
         assert_eq!(
-            (&note["entryType"], &note["bucketHour"]),
+            (&note["body"]["entryType"], &note["body"]["bucketHour"]),
             (&json!("CHAIN_BREAK_DETECTED"), &json!(SEALED))
         );
-        assert_eq!(note["details"]["faultCount"], answer.as_array().unwrap().len());
+        assert_eq!(note["body"]["details"]["faultCount"], answer.as_array().unwrap().len());
         assert_eq!(note["details"]["faults"][0], answer[0]);
     }
     let metrics = house.get_with("/metrics", &[]).text;

@@ -48,6 +48,24 @@ fn a_proof_is_verified_with_and_without_a_root_key() {
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["trustChecked"], true);
 }
 
+#[test]
+fn a_proof_without_personal_data_says_that_numbers_were_not_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, root) = files(dir.path());
+    let with_trust = ["--cluster", "test", "--trust", &root];
+    let (_, said, _) = run(&[&with_trust[..], &[&file]].concat());
+    assert!(!said.contains("not checked"), "{said}");
+    let (_, said, _) = run(&[&["--json"], &with_trust[..], &[&file]].concat());
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["numbersChecked"], true);
+    let path = format!("/v1/cdr/records/{}/proof", cdr_id(RECORDS));
+    std::fs::write(&file, HOUSE.get_as(&path, &["cdr:read"]).text).unwrap();
+    let (code, said, _) = run(&[&with_trust[..], &[&file]].concat());
+    assert!(code == Some(0) && said.contains("Numbers not checked"), "{code:?} {said}");
+    let (_, said, _) = run(&[&["--json"], &with_trust[..], &[&file]].concat());
+    let answer: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&answer["verified"], &answer["numbersChecked"]), (&json!(true), &json!(false)));
+}
+
 /// What a change of a proof is answered with, and the change.
 type Change<'a> = (&'a str, Box<dyn Fn(&mut Value) + 'a>);
 

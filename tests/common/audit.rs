@@ -43,6 +43,17 @@ pub fn all_records(cluster: &Cluster, node: usize, from: &str, to: &str) -> Vec<
     }
 }
 
+/// The members of a record that only its `personalHash` covers.
+const PERSONAL: [&str; 7] = [
+    "adjustmentReason",
+    "calledPartyAddress",
+    "callingPartyAddress",
+    "failureText",
+    "imsi",
+    "originalServedSubscriberId",
+    "salt",
+];
+
 /// Recomputes rows, partitions, operator roots and chains, and the national root and chain of a sealed bucket from the
 /// API's pages; returns the message ids of the bucket.
 pub fn recompute_bucket(cluster: &Cluster, node: usize, hour: &str) -> BTreeSet<String> {
@@ -55,7 +66,12 @@ pub fn recompute_bucket(cluster: &Cluster, node: usize, hour: &str) -> BTreeSet<
     }
     let mut sequence = 0;
     for mut record in all_records(cluster, node, hour, hour) {
-        let stored = from_hex(&record.as_object_mut().unwrap().remove("rowHash").unwrap());
+        let members = record.as_object_mut().unwrap();
+        let stored = from_hex(&members.remove("rowHash").unwrap());
+        let personal: Value =
+            PERSONAL.iter().map(|name| ((*name).to_owned(), members.remove(*name).unwrap())).collect();
+        let commitment = sha256(&[&serde_json_canonicalizer::to_vec(&personal).unwrap()]);
+        assert_eq!(commitment, from_hex(&record["personalHash"]), "personal data of row {}", record["cdrId"]);
         let computed = sha256(&[&serde_json_canonicalizer::to_vec(&record).unwrap()]);
         assert_eq!(computed, stored, "row {}", record["cdrId"]);
         let operator = record["operatorId"].as_str().unwrap().to_owned();

@@ -24,12 +24,12 @@ proptest! {
         prop_assert_eq!(event.partition_key, sample.operator_id.as_str());
         let said: Value = serde_json::from_slice(&event.payload).unwrap();
         let mut line = Vec::new();
-        cdr_core::canonical::push_row_with_hash(&row, &[0xcd; 32], &mut line);
+        cdr_core::canonical::push_whole(&row, &[0xcd; 32], &mut line);
         let stored: Value = serde_json::from_slice(&line).unwrap();
         let shared = [
             "cdrId", "bucketHour", "operatorId", "tenantId", "messageId", "direction", "chargeType",
             "billingIndicator", "tapTariffClass", "chargeAmount", "segmentCount", "encoding", "rowHash",
-            "chainHashPrev", "adjustmentOf", "adjustmentType", "traceId", "schemaVersion",
+            "chainHashPrev", "adjustmentOf", "adjustmentType", "traceId",
         ];
         for key in shared {
             prop_assert_eq!(&said[key], &stored[key], "{}", key);
@@ -53,13 +53,13 @@ proptest! {
         let said = value(adjustment_created(&after.row(), Some(&before.row()), ORIGINAL, &head("t")).unwrap());
         let fields = |sample: &Sample| -> serde_json::Map<String, Value> {
             let mut line = Vec::new();
-            cdr_core::canonical::push_row(&sample.row(), &mut line);
+            cdr_core::canonical::push_whole(&sample.row(), &[0; 32], &mut line);
             serde_json::from_slice(&line).unwrap()
         };
         // What belongs to the row itself, not to the message.
         let own = [
             "adjustmentOf", "adjustmentReason", "adjustmentType", "approverUserId", "cdrId", "issuedByUserId",
-            "messageId", "operatorId", "ticketId", "traceId", "voidReason",
+            "messageId", "operatorId", "personalHash", "ticketId", "traceId", "voidReason",
         ];
         let hashed = ["calledPartyAddress", "callingPartyAddress", "imsi", "originalServedSubscriberId"];
         let old = fields(&before);
@@ -172,7 +172,7 @@ fn a_repriced_event_gives_the_price() {
 fn what_an_event_cannot_be_made_of_is_refused() {
     let original = Sample::ordinary();
     let unpriced = Sample { price: None, ..Sample::ordinary() }.adjusting(AdjustmentType::Correction);
-    let system = System { kind: SystemKind::Audit, body: "{}" };
+    let system = System { kind: SystemKind::Audit, body: "{}", personal: None };
     let row = Row { record: Record::System(system), ..original.row() };
     let head = head("t");
     let error = record_appended(&row, &[0; 32], &head).unwrap_err();

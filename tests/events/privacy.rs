@@ -85,9 +85,9 @@ fn numbers_in_free_texts_are_hidden() {
             "\u{660}\u{667}\u{667}\u{661}\u{662}\u{663}\u{664}",
         ] {
             let mut after =
-                Sample { failure_code: Some(written.to_owned()), ..Sample::ordinary() }.adjusting(kind);
+                Sample { failure_text: Some(written.to_owned()), ..Sample::ordinary() }.adjusting(kind);
             let adjustment = after.adjustment.as_mut().unwrap();
-            adjustment.ticket_id = Some(written.to_owned());
+            adjustment.reason = Some(written.to_owned());
             adjustment.void_reason = (kind == AdjustmentType::Void).then(|| written.to_owned());
             for event in of_rows(&after, &before) {
                 let leak = found(&event.payload, &["771234567", written]);

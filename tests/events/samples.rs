@@ -3,6 +3,7 @@
 use cdr_core::command::ClockKind;
 use cdr_core::export::quarantine::{Quarantined, Unfit};
 use cdr_core::export::{Cut, Delivery, Export, ExportPins, ExportType, FileContent, FileSignature};
+use cdr_core::personal::Salt;
 use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Record,
     Row, Sms,
@@ -11,6 +12,7 @@ use cdr_core::seal::OperatorSeal;
 use cdr_core::state::Tally;
 use cdr_core::time::Day;
 use cdr_core::{CdrId, Hour, Millis, Money, Seal, Uuid};
+use cdr_mediation::events::numbers::PLAIN;
 use cdr_mediation::events::{
     AdjustmentBatch, Audit, AuditEntry, ConfigChange, Event, EventHead, EventIds, ExportAcked,
     ExportRejected, Exported, QuarantineResolved, Restriction, RestrictionState, adjustment_batch,
@@ -37,6 +39,7 @@ pub struct Sample {
     pub imsi: Option<String>,
     pub message_reference: String,
     pub failure_code: Option<String>,
+    pub failure_text: Option<String>,
     pub event_at: Millis,
     pub submitted_at: Option<Millis>,
     pub price: Option<(Money, String, String, String)>,
@@ -75,6 +78,7 @@ impl Sample {
             imsi: None,
             message_reference: "a1b2c3d4".to_owned(),
             failure_code: None,
+            failure_text: None,
             event_at: Millis(1_776_690_000_123),
             submitted_at: None,
             price: Some((
@@ -132,6 +136,7 @@ impl Sample {
             final_state: self.final_state,
             segment_count: self.segment_count,
             failure_code: self.failure_code.as_deref(),
+            failure_text: self.failure_text.as_deref(),
             imsi: self.imsi.as_deref(),
             adjustment: self.adjustment.as_ref().map(|a| Adjustment {
                 of: ORIGINAL,
@@ -154,7 +159,7 @@ impl Sample {
             operator_id: &self.operator_id,
             trace_id: &self.trace_id,
         };
-        Row { frame, record: Record::Sms(sms) }
+        Row { frame, salt: Salt([7; 16]), record: Record::Sms(sms) }
     }
 
     /// Every subscriber's number and identity in it.
@@ -230,6 +235,7 @@ pub fn sample() -> impl Strategy<Value = Sample> {
             imsi: parties.3,
             message_reference: texts.0,
             failure_code: texts.1,
+            failure_text: None,
             event_at: Millis(times.0),
             submitted_at: times.1.map(Millis),
             segment_count: times.2,
@@ -274,7 +280,7 @@ pub fn seal(operator_id: &str, record_count: u64, signer: Option<&str>) -> Seal 
 
 pub fn head(trace_id: &str) -> EventHead<'_> {
     let event_id = EventIds::new("dev", 1).id(42, 7).unwrap();
-    EventHead { event_id, trace_id, occurred_at: Millis(1_776_690_000_777) }
+    EventHead { event_id, trace_id, occurred_at: Millis(1_776_690_000_777), numbers: &PLAIN }
 }
 
 /// An event without borrowed parts.

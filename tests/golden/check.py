@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the golden vectors beside this file with nothing but a JSON library and SHA-256.
 
-Recomputes every row hash, row chain, tree, operator and national chain, seal hash, completeness sum, inclusion
+Recomputes every personal hash, row hash, row chain, tree, operator and national chain, seal hash, completeness sum, inclusion
 proof and signature, and the signatures of export files. Exit 0: all hold; 1: the first that does not.
 """
 
@@ -11,6 +11,30 @@ import hashlib
 import json
 import os
 import sys
+
+
+# The members of `personal` by record type; none in others.
+PERSONAL = {
+    "sms": dict.fromkeys(
+        [
+            "adjustmentReason",
+            "calledPartyAddress",
+            "callingPartyAddress",
+            "failureText",
+            "imsi",
+            "originalServedSubscriberId",
+        ]
+    ),
+    "audit": {"details": {"faults": None, "reason": None}, "reason": None, "request": None},
+    "config": {"reason": None},
+    "stream": {"reason": None},
+    "delivery": {"answer": {"payload": None}, "payload": None, "reason": None},
+    "job": {"reason": None, "why": None},
+    "quarantine": {"encoderError": None},
+}
+
+# Salts of this vector, with the row that each belongs to.
+SALTS = {}
 
 
 # Ed25519 (RFC 8032): the field's prime, the group's order, the curve's constant.
@@ -144,11 +168,31 @@ def national_leaf(entry):
     return sha(entry["operatorId"].encode() + b"\0" + bytes.fromhex(entry["chainHash"]))
 
 
+def is_whole(value, expected):
+    """True if an object has exactly these members, and those inside them where they are named."""
+    return value.keys() == expected.keys() and all(
+        inside is None or is_whole(value[key], inside) for key, inside in expected.items()
+    )
+
+
+def check_personal(row, personal):
+    """personalHash commits to exactly the members of the record type; the salt makes it impossible to guess."""
+    assert row["schemaVersion"] == "2", f"{row['cdrId']}: schemaVersion"
+    if personal is None:
+        assert row["personalHash"] is None and row["recordType"] != "sms", f"{row['cdrId']}: personal data are missing"
+        return
+    assert is_whole(personal, {**PERSONAL[row["recordType"]], "salt": None}), f"{row['cdrId']}: members"
+    assert len(bytes.fromhex(personal["salt"])) == 16, f"{row['cdrId']}: salt"
+    assert sha(canonical(personal)).hex() == row["personalHash"], f"{row['cdrId']}: personalHash"
+    assert SALTS.setdefault(personal["salt"], row["cdrId"]) == row["cdrId"], f"{row['cdrId']}: salt used twice"
+
+
 def check_rows(hour, rows, heads):
     """Links, hashes and sequence of an hour's rows; the hashes by operator."""
     hashes = {}
     for number, row in enumerate(rows, 1):
-        row_hash = row.pop("rowHash")
+        row_hash, personal = row.pop("rowHash"), row.pop("personal")
+        check_personal(row, personal)
         before = hashes.setdefault(row["operatorId"], [])
         link = before[-1] if before else heads[row["operatorId"]][0]
         assert row["cdrSequence"] == number, f"{row['cdrId']}: sequence"
@@ -187,6 +231,8 @@ def check_completeness(seal, rows, positions):
 
 def check_proof(proof):
     row, seal = proof["row"], proof["seal"]
+    assert proof["formatVersion"] == 2 and seal["formatVersion"] == 2, "proof: formatVersion"
+    check_personal(row, proof["personal"])
     assert sha(canonical(row)).hex() == proof["rowHash"], "proof: rowHash"
     assert sha(canonical(seal)).hex() == proof["sealHash"], "proof: sealHash"
     entry = next(e for e in seal["operators"] if e["operatorId"] == row["operatorId"])
@@ -207,6 +253,7 @@ def check_key(key, seal, root_key):
 
 
 def check(vector):
+    SALTS.clear()
     cluster = vector["clusterId"]
     genesis = sha(f"GENESIS:{cluster}".encode())
     chain, seal_hash, heads, positions = genesis, genesis, {}, {}

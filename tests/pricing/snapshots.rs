@@ -37,6 +37,7 @@ fn priced_row<'a>(query: &PriceQuery<'_>, price: &'a Price) -> Sms<'a> {
         final_state: FinalState::Delivered,
         segment_count: query.segment_count,
         failure_code: None,
+        failure_text: None,
         imsi: None,
         adjustment: None,
     }

@@ -69,7 +69,7 @@ async fn a_resumed_feed_loses_and_repeats_nothing() {
     let house = House::start().await;
     house.ingest(40, 1).await;
     house.close_hour().await;
-    let token = house.issuer.token("tester", &["cdr:read"], 600).unwrap();
+    let token = house.issuer.token("tester", &["cdr:read", "cdr:pii"], 600).unwrap();
     let (port, every) =
         (house.api_port, "?subjects=cdr.record.appended.v1,cdr.bucket.sealed.v1,cdr.generated.v1");
     let stored: Vec<(String, String)> = house.messages().await["CDR_EVENTS"]

@@ -3,14 +3,14 @@
 use crate::common::cluster::free_ports;
 use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
 use cdr_core::job::{JobCounts, JobRequest, JobStep, Place};
-use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, SystemKind};
+use cdr_core::row::{Adjustment, AdjustmentType, Draft, Drawn, Record, SystemKind};
 use cdr_core::{CdrId, Hour, Millis, Money};
 use cdr_mediation::acts::{Act, Desk, Origin, PATIENCE, Wish};
 use cdr_mediation::auth::Authenticator;
 use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
 use cdr_mediation::bus::{Bus, LocalBackend, LocalOptions, StoredMessage};
 use cdr_mediation::clock::Clock;
-use cdr_mediation::config::{Api, Auth, Config, Operator, Pricing, Tariff, TariffTable};
+use cdr_mediation::config::{Api, Auth, Config, Operator, Pricing, Tariff, TariffTable, TimeOfDay};
 use cdr_mediation::events::derive::PRICING_ISSUER;
 use cdr_mediation::events::signing_key::SigningKey;
 use cdr_mediation::events::streams::STREAMS;
@@ -72,8 +72,8 @@ impl House {
         config.pricing = prices();
         // Long after the hours of these tests: no files of their own come between those that they tell of.
         (config.settlement.tap_start, config.settlement.tap_deadline) =
-            ("04:00".to_owned(), "05:00".to_owned());
-        config.settlement.rap_cut_off = "05:00".to_owned();
+            (TimeOfDay::at(4, 0), TimeOfDay::at(5, 0));
+        config.settlement.rap_cut_off = TimeOfDay::at(5, 0);
         let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
         let signer = DevKey::load_or_create(&dir.path().join("signer.key"), "seal").unwrap();
         let root = DevRoot::load_or_create(&dir.path().join("root.key")).unwrap();
@@ -245,8 +245,8 @@ impl House {
             approver: None,
         });
         let mut drafts = DraftsBuffer::default();
-        let (cdr_id, operator_id) = (proposer.draw_id().unwrap(), row.frame.operator_id);
-        let draft = Draft { cdr_id, operator_id, trace_id: "trace-price", record: Record::Sms(sms) };
+        let (Drawn { cdr_id, salt }, operator_id) = (proposer.draw().unwrap(), row.frame.operator_id);
+        let draft = Draft { cdr_id, operator_id, trace_id: "trace-price", salt, record: Record::Sms(sms) };
         drafts.push(0, &draft).unwrap();
         let append = Append { source: Source::Internal, drafts: drafts.drafts() };
         let reply = proposer.propose(Command::Append(append)).await.unwrap();

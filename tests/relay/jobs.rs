@@ -2,10 +2,10 @@
 
 use crate::house::House;
 use cdr_core::CdrId;
-use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobRequest, JobStep};
-use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
+use cdr_core::personal::SystemContent;
+use cdr_core::row::SystemKind;
 use cdr_mediation::bus::StoredMessage;
 use cdr_mediation::proposer::Proposer;
 use serde_json::{Value, json};
@@ -21,12 +21,9 @@ pub struct Rows {
 impl Rows {
     /// Adds a row; its id.
     pub fn push(&mut self, kind: SystemKind, body: &Value) -> CdrId {
-        let (cdr_id, body) =
-            (self.proposer.draw_id().unwrap(), String::from_utf8(to_jcs(body).unwrap()).unwrap());
-        let record = Record::System(System { kind, body: &body });
-        let draft = Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "trace-work", record };
-        self.drafts.push(0, &draft).unwrap();
-        cdr_id
+        let (drawn, content) = (self.proposer.draw().unwrap(), SystemContent::new(kind, body).unwrap());
+        self.drafts.push(0, &content.draft(drawn, "trace-work")).unwrap();
+        drawn.cdr_id
     }
 
     /// Adds a bulk job; its name.

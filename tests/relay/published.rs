@@ -4,6 +4,7 @@ use crate::house::{CLUSTER, House};
 use crate::schemas::faults;
 use cdr_core::CdrId;
 use cdr_core::command::OutboxPlace;
+use cdr_mediation::events::numbers::PLAIN;
 use cdr_mediation::events::signature::{TrustedKey, verify_event};
 use cdr_mediation::events::streams::stream_of;
 use cdr_mediation::outbox::Outbox;
@@ -85,7 +86,7 @@ async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
 
 /// Every event that the ledger tells, by id.
 fn told(house: &House) -> BTreeMap<String, Vec<u8>> {
-    let outbox = Outbox::new(house.replica.store()).unwrap();
+    let outbox = Outbox::new(house.replica.store(), &PLAIN).unwrap();
     let (mut told, mut place) = (BTreeMap::new(), OutboxPlace::default());
     loop {
         let next = outbox

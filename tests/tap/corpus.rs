@@ -154,6 +154,7 @@ impl Owned {
             final_state: self.state,
             segment_count: self.segments,
             failure_code: self.failure.as_deref(),
+            failure_text: None,
             imsi: self.imsi.as_deref(),
             adjustment: None,
         }
@@ -172,6 +173,7 @@ impl Owned {
                 operator_id: "AWCC",
                 trace_id: "corpus",
             },
+            salt: cdr_core::personal::Salt([7; 16]),
             record: Record::Sms(sms),
         }
     }

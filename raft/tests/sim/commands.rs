@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use cdr_core::command::{Append, ClockKind, DraftsBuffer, Ingest, Initialize, Progress, Source};
 use cdr_core::memory::MemoryLedger;
+use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
-    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record, SYSTEM_OPERATOR, Sms,
-    System, SystemKind,
+    BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
 use cdr_core::{CdrId, Command, Envelope, Hour, Millis, Uuid};
 use sha2::{Digest, Sha256};
@@ -33,16 +33,19 @@ pub struct Draw {
 pub fn next(ledger: &MemoryLedger, term: u64, now_ms: i64, draw: Draw) -> Bytes {
     let state = &ledger.state;
     let mut drafts = DraftsBuffer::default();
-    let mut body = String::new();
+    let system = |kind, content: &str, drafts: &mut DraftsBuffer| {
+        let content = SystemContent::of_text(kind, content).unwrap();
+        drafts.push(0, &content.draft(drawn(bits("system", draw.number)), "t")).unwrap();
+    };
     let command = if state.head.fence_term != term {
         Command::Fence
     } else if state.cluster.is_none() {
         let hour = Millis(now_ms).hour();
-        body = format!(
+        let operator = format!(
             r#"{{"effectiveFrom":"{}","operatorId":"{OPERATOR}","recordingEntity":"AFGAW"}}"#,
             text(hour)
         );
-        drafts.push(0, &system(SystemKind::Operator, &body, draw.number)).unwrap();
+        system(SystemKind::Operator, &operator, &mut drafts);
         Command::Initialize(Initialize {
             cluster_id: "sim",
             zone: "Asia/Kabul",
@@ -52,10 +55,10 @@ pub fn next(ledger: &MemoryLedger, term: u64, now_ms: i64, draw: Draw) -> Bytes 
             rows: drafts.drafts(),
         })
     } else if state.stream(STREAM).is_none() {
-        body = format!(
+        let stream = format!(
             r#"{{"created":"2026-04-20T13:00:00Z","firstSequence":1,"reason":"first","stream":"{STREAM}"}}"#
         );
-        drafts.push(0, &system(SystemKind::Stream, &body, draw.number)).unwrap();
+        system(SystemKind::Stream, &stream, &mut drafts);
         Command::Append(Append { source: Source::Internal, drafts: drafts.drafts() })
     } else if draw.seal {
         Command::Seal
@@ -78,9 +81,7 @@ pub fn next(ledger: &MemoryLedger, term: u64, now_ms: i64, draw: Draw) -> Bytes 
         })
     };
     let progress = Progress { applied: state.head.applied, acknowledged: Vec::new() };
-    let encoded = Envelope { term, now: Millis(now_ms), progress, command }.encode().unwrap();
-    drop(body);
-    encoded.into()
+    Envelope { term, now: Millis(now_ms), progress, command }.encode().unwrap().into()
 }
 
 fn text(hour: Hour) -> String {
@@ -92,9 +93,8 @@ fn bits(name: &str, number: u64) -> [u8; 16] {
     digest[..16].try_into().unwrap()
 }
 
-fn system(kind: SystemKind, body: &str, number: u64) -> Draft<'_> {
-    let record = Record::System(System { kind, body });
-    Draft { cdr_id: CdrId(bits("system", number)), operator_id: SYSTEM_OPERATOR, trace_id: "t", record }
+fn drawn(id: [u8; 16]) -> Drawn {
+    Drawn { cdr_id: CdrId(id), salt: Salt(id) }
 }
 
 /// The message at a sequence of the stream: every seventh repeats an earlier one.
@@ -127,10 +127,12 @@ fn message(sequence: u64, now_ms: i64, number: u64) -> Draft<'static> {
         final_state: FinalState::ALL[0],
         segment_count: 1,
         failure_code: None,
+        failure_text: None,
         imsi: None,
         adjustment: None,
     };
-    Draft { cdr_id: CdrId(id), operator_id: OPERATOR, trace_id: "t", record: Record::Sms(sms) }
+    let Drawn { cdr_id, salt } = drawn(id);
+    Draft { cdr_id, operator_id: OPERATOR, trace_id: "t", salt, record: Record::Sms(sms) }
 }
 
 /// Every message up to the stream's position is in the ledger exactly once.

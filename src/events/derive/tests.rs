@@ -1,14 +1,15 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::events::numbers::PLAIN;
 use cdr_core::apply::apply;
-use cdr_core::canonical::to_jcs;
 use cdr_core::command::{
     Append, ClockKind, Command, Drafts, DraftsBuffer, Envelope, Ingest, Initialize, Reply, Source,
 };
 use cdr_core::memory::MemoryLedger;
+use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
-    BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Place as RowPlace,
+    BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Place as RowPlace,
 };
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::{Money, Uuid, codec};
@@ -32,7 +33,7 @@ struct Held {
 
 impl HeldRow for Held {
     fn row(&self) -> Result<Row<'_>, SourceError> {
-        let draft: Draft<'_> = codec::decode_bare("row", &self.draft)?;
+        let draft = codec::decode_draft(&self.draft)?;
         let place = RowPlace {
             bucket_hour: self.hour,
             sequence: self.sequence,
@@ -158,10 +159,9 @@ impl World {
     }
 
     fn system(&mut self, drafts: &mut DraftsBuffer, kind: SystemKind, body: &Value) {
-        let body = String::from_utf8(to_jcs(body).unwrap()).unwrap();
-        let record = Record::System(System { kind, body: &body });
+        let content = SystemContent::new(kind, body).unwrap();
         let cdr_id = self.id();
-        drafts.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "t", record }).unwrap();
+        drafts.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "t")).unwrap();
     }
 
     fn append(&mut self, kind: SystemKind, body: &Value) -> CdrId {
@@ -182,7 +182,8 @@ impl World {
             self.last.push(cdr_id);
             let operator_id = if self.next.is_multiple_of(2) { "AWCC" } else { "ETS" };
             let record = Record::Sms(sms(Uuid(cdr_id.0), *priced));
-            drafts.push(offset, &Draft { cdr_id, operator_id, trace_id: "t", record }).unwrap();
+            let salt = Salt(cdr_id.0);
+            drafts.push(offset, &Draft { cdr_id, operator_id, trace_id: "t", salt, record }).unwrap();
         }
         let first = self.position + 1;
         self.position += priced.len() as u64;
@@ -223,7 +224,8 @@ impl World {
         });
         let (cdr_id, operator_id) = (self.id(), before.frame.operator_id);
         let mut drafts = DraftsBuffer::default();
-        let draft = Draft { cdr_id, operator_id, trace_id: "t", record: Record::Sms(changed) };
+        let (salt, record) = (Salt(cdr_id.0), Record::Sms(changed));
+        let draft = Draft { cdr_id, operator_id, trace_id: "t", salt, record };
         drafts.push(0, &draft).unwrap();
         self.last[message] = cdr_id;
         self.send_drafts(drafts.drafts());
@@ -245,7 +247,7 @@ impl World {
             events.push((event.subject, event.event_id.to_string(), payload));
             if events.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        let mut telling = Derivation::new(self, &ids, wanted, told.entry, from);
+        let mut telling = Derivation::new(self, (&ids, &PLAIN), wanted, told.entry, from);
         let mut goes_on = true;
         for hour in &told.closed {
             goes_on = goes_on && telling.closed(*hour, &mut sink).unwrap().is_continue();
@@ -297,6 +299,7 @@ fn sms(message_id: Uuid, priced: bool) -> Sms<'static> {
         final_state: FinalState::Delivered,
         segment_count: 1,
         failure_code: None,
+        failure_text: None,
         imsi: None,
         adjustment: None,
     };

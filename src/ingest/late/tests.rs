@@ -79,6 +79,7 @@ async fn a_late_receipt_becomes_the_correction_of_the_row_in_effect() {
         final_state: FinalState::Failed,
         event_at: at,
         failure_code: Some("E7"),
+        failure_text: None,
         adjustment: after.adjustment.clone(),
         ..before.clone()
     };

@@ -58,6 +58,7 @@ fn sms() -> Sms<'static> {
         final_state: FinalState::Delivered,
         segment_count: 1,
         failure_code: None,
+        failure_text: None,
         imsi: None,
         adjustment: None,
     }
@@ -76,6 +77,7 @@ fn row(sms: Sms<'_>) -> Row<'_> {
             operator_id: "AWCC",
             trace_id: "t",
         },
+        salt: cdr_core::personal::Salt([7; 16]),
         record: Record::Sms(sms),
     }
 }

@@ -33,14 +33,18 @@ impl Handler for Sink {
         if work.store().request(&key)?.is_some() {
             return Ok(Taken::Done);
         }
-        let id = work.draw_id()?;
+        let drawn = work.draw()?;
         let mut details = Map::new();
         details.insert("complianceEvaluationId".to_owned(), Value::from(evaluation_id));
         details.insert("messageId".to_owned(), Value::from(message_id.to_string()));
         let mut audit = AuditRecord {
             actor_user_id: Some(ACTOR.to_owned()),
             entry_type: "COMPLIANCE_EVALUATION".to_owned(),
-            request: Some(RequestRecord { answer: id.to_string(), body: sha256(message.payload), key }),
+            request: Some(RequestRecord {
+                answer: drawn.cdr_id.to_string(),
+                body: sha256(message.payload),
+                key,
+            }),
             ..AuditRecord::default()
         };
         if let Some(original) = work.rows_of(message_id)?.first() {
@@ -50,7 +54,7 @@ impl Handler for Sink {
             audit.operator_id = Some(frame.operator_id.to_owned());
         }
         audit.details = details;
-        work.push_audit(id, &audit, fields.trace_id(DURABLE))?;
+        work.push_audit(drawn, &audit, fields.trace_id(DURABLE))?;
         Ok(Taken::Rows)
     }
 }

@@ -5,7 +5,7 @@ use super::{ConsumeError, Handler, Message, Taken, Work};
 use crate::dlr::Reason;
 use crate::texts;
 use cdr_core::audit::AuditRecord;
-use cdr_core::row::{Adjustment, AdjustmentType, Draft, Record, Row, Sms};
+use cdr_core::row::{Adjustment, AdjustmentType, Draft, Drawn, Record, Row, Sms};
 use cdr_core::{CdrId, Millis, Money, Uuid};
 use serde_json::{Map, Value};
 
@@ -47,9 +47,9 @@ impl Handler for Reversal {
             return Ok(Taken::Done);
         };
         let trace_id = fields.trace_id(effective.frame.trace_id);
-        let (void_id, audit_id) = (work.draw_id()?, work.draw_id()?);
-        work.push(&voided(&effective, before, asked.ticket_id, trace_id, void_id))?;
-        work.push_audit(audit_id, &audit(&effective, void_id, &asked), trace_id)?;
+        let (void, noted) = (work.draw()?, work.draw()?);
+        work.push(&voided(&effective, before, asked.ticket_id, trace_id, void))?;
+        work.push_audit(noted, &audit(&effective, void.cdr_id, &asked), trace_id)?;
         Ok(Taken::Rows)
     }
 }
@@ -57,7 +57,7 @@ impl Handler for Reversal {
 pub(super) fn read<'a>(fields: &'a Fields<'_>) -> Result<Asked<'a>, Reason> {
     Ok(Asked {
         message_id: fields.message_id()?,
-        ticket_id: fields.text("ticketId", texts::ID, texts::is_id)?,
+        ticket_id: fields.text("ticketId", texts::TICKET, texts::is_ticket)?,
         detected_at: fields.instant("detectedAt")?,
     })
 }
@@ -67,7 +67,7 @@ fn voided<'a>(
     before: &Sms<'a>,
     ticket_id: &'a str,
     trace_id: &'a str,
-    cdr_id: CdrId,
+    drawn: Drawn,
 ) -> Draft<'a> {
     let adjustment = Adjustment {
         of: effective.frame.cdr_id,
@@ -79,7 +79,13 @@ fn voided<'a>(
         approver: None,
     };
     let sms = Sms { charge_amount: Some(Money::ZERO), adjustment: Some(adjustment), ..before.clone() };
-    Draft { cdr_id, operator_id: effective.frame.operator_id, trace_id, record: Record::Sms(sms) }
+    Draft {
+        cdr_id: drawn.cdr_id,
+        operator_id: effective.frame.operator_id,
+        trace_id,
+        salt: drawn.salt,
+        record: Record::Sms(sms),
+    }
 }
 
 fn audit(effective: &Row<'_>, void_id: CdrId, asked: &Asked<'_>) -> AuditRecord {

@@ -43,8 +43,8 @@ impl Handler for Priced {
             approver: None,
             trace_id: fields.trace_id(effective.frame.trace_id),
         };
-        let id = work.draw_id()?;
-        work.push(&charged(&effective, before, &charge, &cause, id))?;
+        let drawn = work.draw()?;
+        work.push(&charged(&effective, before, &charge, &cause, drawn))?;
         Ok(Taken::Rows)
     }
 }

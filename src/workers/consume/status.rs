@@ -66,8 +66,8 @@ impl Handler for Expired {
         if let Err(reason) = projector.check_local_time(dlr.final_at) {
             return Ok(Taken::Unreadable(reason));
         }
-        let (book, id) = (projector.book(), work.draw_id()?);
-        let draft = match projector.project(&dlr, &state, id, now, &book) {
+        let (book, drawn) = (projector.book(), work.draw()?);
+        let draft = match projector.project(&dlr, &state, drawn, now, &book) {
             Ok(draft) => draft,
             Err(reason) => return Ok(Taken::Unreadable(reason)),
         };

@@ -51,7 +51,7 @@ fn audit(node: &TestNode) -> Vec<Value> {
         if let cdr_core::row::Record::System(system) = stored.row().unwrap().record
             && system.kind == SystemKind::Audit
         {
-            found.push(serde_json::from_str(system.body).unwrap());
+            found.push(system.read().unwrap());
         }
     }
     found

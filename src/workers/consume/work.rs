@@ -5,10 +5,10 @@ use super::{ConsumeError, Handler, Message, Taken, Verdict};
 use crate::bus::Delivery;
 use crate::clock::Clock;
 use crate::proposer::Proposer;
-use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Bill, Command, DraftsBuffer, Reconcile, Rejection, Reply, Source};
-use cdr_core::row::{Draft, Record, SYSTEM_OPERATOR, System, SystemKind};
-use cdr_core::{CdrId, LedgerState, Millis, Money, Uuid};
+use cdr_core::personal::SystemContent;
+use cdr_core::row::{Draft, Drawn, SystemKind};
+use cdr_core::{LedgerState, Millis, Money, Uuid};
 use cdr_storage::{Store, StoredRow};
 use std::sync::Arc;
 
@@ -74,9 +74,9 @@ impl Work<'_> {
         self.proposer.clock()
     }
 
-    /// A new record id.
-    pub fn draw_id(&self) -> Result<CdrId, ConsumeError> {
-        self.proposer.draw_id().map_err(unmade)
+    /// What is random in a new row.
+    pub fn draw(&self) -> Result<Drawn, ConsumeError> {
+        self.proposer.draw().map_err(unmade)
     }
 
     /// Adds a row.
@@ -98,13 +98,12 @@ impl Work<'_> {
     /// Adds a row of the audit log.
     pub fn push_audit(
         &mut self,
-        cdr_id: CdrId,
+        drawn: Drawn,
         record: &cdr_core::audit::AuditRecord,
         trace_id: &str,
     ) -> Result<(), ConsumeError> {
-        let body = String::from_utf8(to_jcs(record).map_err(unmade)?).map_err(unmade)?;
-        let record = Record::System(System { kind: SystemKind::Audit, body: &body });
-        self.push(&Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, record })
+        let content = SystemContent::new(SystemKind::Audit, record).map_err(unmade)?;
+        self.push(&content.draft(drawn, trace_id))
     }
 
     /// The rows of a message, oldest first: the original, then its adjustments.

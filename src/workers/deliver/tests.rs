@@ -33,6 +33,24 @@ fn deliveries(settlement: &TestSettlement) -> (Deliveries, Arc<Metrics>) {
     (Deliveries { channels: Arc::new(channels), files, metrics: metrics.clone() }, metrics)
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_of_an_unknown_kind_stops_the_delivery_by_name() {
+    let (_settlement, file) = settled().await;
+    let attempted = |channel: &str, error: &str| {
+        let outcome = Outcome::Failed { error: error.to_owned(), reason: "why".to_owned() };
+        let attempt =
+            cdr_core::export::Attempt { at: Millis(i64::MAX), channel: channel.to_owned(), outcome };
+        Export { attempts: vec![attempt], ..file.clone() }
+    };
+    assert_eq!(attempts(&attempted("SFTP", "UNREACHABLE")).unwrap().len(), 1);
+    for (channel, error, named) in
+        [("PIGEON", "UNREACHABLE", "channel PIGEON"), ("SFTP", "ECLIPSE", "error class ECLIPSE")]
+    {
+        let refused = attempts(&attempted(channel, error)).unwrap_err().to_string();
+        assert!(refused.contains(named) && refused.contains("use a build that knows it"), "{refused}");
+    }
+}
+
 async fn settled() -> (TestSettlement, Export) {
     let settlement = TestSettlement::begin(3).await;
     for number in 1..=3 {
@@ -131,7 +149,7 @@ async fn a_refusal_is_kept_with_the_attempt_and_what_waits_behind_it_is_named() 
     let [stored] = &page.rows[..] else { panic!("{} rows", page.rows.len()) };
     let row = stored.row().unwrap();
     let Record::System(system) = &row.record else { panic!("no system row") };
-    let body: serde_json::Value = serde_json::from_str(system.body).unwrap();
+    let body = serde_json::Value::Object(system.content().unwrap());
     let expected = serde_json::json!({
         "atraReceiptId": "R-9", "payload": r#"{"code":"SIGNATURE_INVALID","first":"+***"}"#,
         "rejectionReason": "SIGNATURE_INVALID", "retryCount": 0, "status": 422,

@@ -17,6 +17,7 @@ mod reader;
 mod resume;
 
 use crate::bus::{Bus, BusError};
+use crate::events::NumberHash;
 use crate::events::signature::SignError;
 use crate::events::signing_key::SigningKey;
 use crate::events::streams::stream_specs;
@@ -61,6 +62,8 @@ pub struct Relay {
     pub in_flight: usize,
     /// Copies that the bus keeps.
     pub replicas: usize,
+    /// How events name numbers.
+    pub numbers: NumberHash,
     /// What counts.
     pub metrics: Arc<Metrics>,
     /// Held by whatever still reads the store or writes to the bus.
@@ -169,7 +172,8 @@ impl Relay {
         progress: &Arc<Mutex<Progress>>,
     ) -> Result<(), RelayError> {
         let state = proposer.state();
-        let (Some(outbox), Some(cluster)) = (Outbox::new(proposer.store()), &state.cluster) else {
+        let (Some(outbox), Some(cluster)) = (Outbox::new(proposer.store(), &self.numbers), &state.cluster)
+        else {
             tokio::time::sleep(CURSOR_PERIOD).await;
             return Ok(());
         };

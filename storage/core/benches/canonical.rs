@@ -7,6 +7,7 @@
 use cdr_core::canonical::{push_row, row_hash};
 use cdr_core::hash::sha256;
 use cdr_core::merkle::Frontier;
+use cdr_core::personal::Salt;
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Place, Record, Row, Sms,
 };
@@ -44,12 +45,14 @@ fn draft(i: u64) -> Draft<'static> {
         final_state: FinalState::Delivered,
         segment_count: 1,
         failure_code: None,
+        failure_text: None,
         imsi: Some("412011234567890"),
         adjustment: None,
     };
     Draft {
         cdr_id: CdrId::from_parts(1_776_690_000_123 + i as i64, [i as u8; 10]),
         operator_id: "AWCC",
+        salt: Salt([7; 16]),
         trace_id: "4bf92f3577b34da6a3ce929d0e0e4736",
         record: Record::Sms(sms),
     }
@@ -107,13 +110,13 @@ fn main() {
     let encoded: Vec<Vec<u8>> = (0..1000)
         .map(|i| {
             let mut out = Vec::new();
-            codec::encode_bare("draft", &draft(i), &mut out).map(|()| out).unwrap_or_default()
+            codec::encode_draft(&draft(i), &mut out).map(|()| out).unwrap_or_default()
         })
         .collect();
     measure("decode + canonicalise + hash + chain + tree", || {
         let (mut scratch, mut previous, mut frontier) = (Vec::new(), [1; 32], Frontier::default());
         for i in 0..ROWS {
-            let Ok(draft) = codec::decode_bare::<Draft<'_>>("draft", &encoded[(i % 1000) as usize]) else {
+            let Ok(draft) = codec::decode_draft(&encoded[(i % 1000) as usize]) else {
                 return;
             };
             previous = row_hash(&row(draft, i, previous), &mut scratch);

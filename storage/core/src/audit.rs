@@ -5,6 +5,7 @@
 
 use crate::hash::{Hash, hex_string};
 use crate::id::CdrId;
+use crate::row::System;
 use crate::time::Hour;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -59,16 +60,18 @@ pub struct Request {
     pub answer: CdrId,
 }
 
-/// The repeatable request in the body of an `audit` row, if there is one.
+/// The repeatable request in an `audit` row, if there is one.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn request_of(body: &str) -> Result<Option<Request>, String> {
+pub fn request_of(system: &System<'_>) -> Result<Option<Request>, String> {
     #[derive(Deserialize)]
     struct Only {
         request: Option<RequestRecord>,
     }
-    let Only { request } = serde_json::from_str(body).map_err(|e| format!("request: {e}"))?;
+    // Digests of requests are personal data: they are nowhere else in the row.
+    let Some(personal) = system.personal else { return Ok(None) };
+    let Only { request } = serde_json::from_str(personal).map_err(|e| format!("request: {e}"))?;
     request
         .map(|request| {
             let answer = CdrId::parse(&request.answer)

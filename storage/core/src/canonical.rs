@@ -1,35 +1,81 @@
-//! The RFC 8785 (JCS) bytes of a row, and its hash.
+//! The RFC 8785 (JCS) bytes of a row and of its personal data, and their hashes.
 //!
 //! Rows have no binary fractions and no integers over 2^53, and all their keys are ASCII, so writing the
 //! fields in ascending order with JSON's minimal escapes gives the same bytes as a general canonicaliser,
 //! many times faster. Property tests hold this against `serde_json_canonicalizer`.
 
-use crate::hash::{Hash, push_hex, sha256};
+use crate::hash::{Hash, push_hex, sha256, to_hex};
+use crate::personal::{SALT, Salt};
 use crate::row::{Frame, Record, Row, Sms, System};
+use serde_json::{Map, Value};
 
 /// The largest integer that RFC 8785 writes exactly: 2^53 - 1.
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
-/// How the row of an original CDR begins.
-const NO_ADJUSTMENT: &[u8] =
-    b"{\"adjustmentOf\":null,\"adjustmentReason\":null,\"adjustmentType\":null,\"approverUserId\":null";
+/// Version of the rows that this crate writes, their `schemaVersion`.
+pub const SCHEMA_VERSION: u8 = 2;
 
-/// Appends the canonical bytes of `row` to `out`.
+const SCHEMA_MEMBER: &[u8] = b",\"schemaVersion\":\"2\"";
+
+/// What of a row's personal data is written with it.
+#[derive(Clone, Copy)]
+enum Shown<'a> {
+    /// Nothing but their hash: the bytes that are hashed themselves.
+    Hashed,
+    /// Beside the row, as one member, with the row's hash.
+    Nested(&'a Hash),
+    /// Among the row's own members, with the row's hash; without a salt they are masked.
+    Flat(&'a Hash, Option<Salt>),
+}
+
+/// Appends the canonical bytes of `row`, which are hashed, to `out`.
 pub fn push_row(row: &Row<'_>, out: &mut Vec<u8>) {
     out.reserve(1280);
+    let personal_hash = personal_hash_at_end(row, out);
+    push(row, personal_hash.as_ref(), Shown::Hashed, out);
+}
+
+/// Appends the row with its `rowHash`, and its personal data as one member: the line of an archive file.
+pub fn push_archived(row: &Row<'_>, row_hash: &Hash, out: &mut Vec<u8>) {
+    out.reserve(1664);
+    let personal_hash = personal_hash_at_end(row, out);
+    push(row, personal_hash.as_ref(), Shown::Nested(row_hash), out);
+}
+
+/// Appends the row with its `rowHash`, and its personal data and salt among its members: the record of the API.
+pub fn push_whole(row: &Row<'_>, row_hash: &Hash, out: &mut Vec<u8>) {
+    out.reserve(1664);
+    let personal_hash = personal_hash_at_end(row, out);
+    push(row, personal_hash.as_ref(), Shown::Flat(row_hash, Some(row.salt)), out);
+}
+
+/// Appends a row whose personal data were masked, as [`push_whole`] does, but without the salt. `personal_hash` is that
+/// of the true row: `rowHash` still follows.
+pub fn push_masked(masked: &Row<'_>, personal_hash: Option<&Hash>, row_hash: &Hash, out: &mut Vec<u8>) {
+    out.reserve(1664);
+    push(masked, personal_hash, Shown::Flat(row_hash, None), out);
+}
+
+/// Appends the bytes of the row's personal data with their salt, in canonical form; nothing if it has none.
+pub fn push_personal(row: &Row<'_>, out: &mut Vec<u8>) {
     match &row.record {
-        Record::Sms(sms) => push_sms(&row.frame, sms, None, out),
-        Record::System(system) => push_system(&row.frame, system, None, out),
+        Record::Sms(sms) => push_personal_sms(sms, row.salt, out),
+        Record::System(system) => out.extend(system.personal_with_salt(row.salt).unwrap_or_default()),
     }
 }
 
-/// Appends the row with its `rowHash`: the line of an archive file and the record of the API.
-pub fn push_row_with_hash(row: &Row<'_>, row_hash: &Hash, out: &mut Vec<u8>) {
-    out.reserve(1366);
-    match &row.record {
-        Record::Sms(sms) => push_sms(&row.frame, sms, Some(row_hash), out),
-        Record::System(system) => push_system(&row.frame, system, Some(row_hash), out),
-    }
+/// The row's `personalHash`; none if it has no personal data.
+pub fn personal_hash(row: &Row<'_>) -> Option<Hash> {
+    personal_hash_at_end(row, &mut Vec::with_capacity(384))
+}
+
+/// As [`personal_hash`], with the end of `out` as scratch space.
+fn personal_hash_at_end(row: &Row<'_>, out: &mut Vec<u8>) -> Option<Hash> {
+    let start = out.len();
+    push_personal(row, out);
+    let hash = (out.len() > start).then(|| sha256(&out[start..]));
+    out.truncate(start);
+    hash
 }
 
 /// `sha256(JCS(row))`, using `scratch` for the canonical bytes.
@@ -37,6 +83,13 @@ pub fn row_hash(row: &Row<'_>, scratch: &mut Vec<u8>) -> Hash {
     scratch.clear();
     push_row(row, scratch);
     sha256(scratch)
+}
+
+fn push(row: &Row<'_>, personal_hash: Option<&Hash>, shown: Shown<'_>, out: &mut Vec<u8>) {
+    match &row.record {
+        Record::Sms(sms) => push_sms(row, sms, personal_hash, shown, out),
+        Record::System(system) => push_system(row, system, personal_hash, shown, out),
+    }
 }
 
 /// The canonical bytes of any JSON value (RFC 8785), for seals, bodies and anchors.
@@ -47,22 +100,34 @@ pub fn to_jcs<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, String> {
     serde_json_canonicalizer::to_vec(value).map_err(|e| e.to_string())
 }
 
-fn push_sms(frame: &Frame<'_>, sms: &Sms<'_>, row_hash: Option<&Hash>, out: &mut Vec<u8>) {
-    let adjustment = sms.adjustment.as_ref();
+fn push_sms(row: &Row<'_>, sms: &Sms<'_>, personal_hash: Option<&Hash>, shown: Shown<'_>, out: &mut Vec<u8>) {
+    let (frame, adjustment) = (&row.frame, sms.adjustment.as_ref());
+    let is_flat = matches!(shown, Shown::Flat(..));
     match adjustment {
         Some(a) => {
             out.extend_from_slice(b"{\"adjustmentOf\":\"cdr_");
             a.of.push_base32(out);
-            optional(out, b"\",\"adjustmentReason\":", a.reason);
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"{\"adjustmentOf\":null"),
+    }
+    if is_flat {
+        optional(out, b",\"adjustmentReason\":", adjustment.and_then(|a| a.reason));
+    }
+    match adjustment {
+        Some(a) => {
             text(out, b",\"adjustmentType\":", a.kind.as_str());
             optional(out, b",\"approverUserId\":", a.approver);
         }
-        None => out.extend_from_slice(NO_ADJUSTMENT),
+        None => out.extend_from_slice(b",\"adjustmentType\":null,\"approverUserId\":null"),
     }
     code(out, b",\"billingIndicator\":\"", sms.billing_indicator.as_str());
     bucket_hour(out, b"\",\"bucketHour\":\"", frame);
-    text(out, b"\",\"calledPartyAddress\":", sms.called_party);
-    text(out, b",\"callingPartyAddress\":", sms.calling_party);
+    out.push(b'"');
+    if is_flat {
+        text(out, b",\"calledPartyAddress\":", sms.called_party);
+        text(out, b",\"callingPartyAddress\":", sms.calling_party);
+    }
     cdr_id_to_chain_prev(out, frame);
     match sms.charge_amount {
         Some(amount) => {
@@ -79,8 +144,14 @@ fn push_sms(frame: &Frame<'_>, sms: &Sms<'_>, row_hash: Option<&Hash>, out: &mut
     out.extend_from_slice(b"\",\"eventTimeStamp\":\"");
     sms.event_at.push_utc(out);
     optional(out, b"\",\"failureCode\":", sms.failure_code);
+    if is_flat {
+        optional(out, b",\"failureText\":", sms.failure_text);
+    }
     code(out, b",\"finalState\":\"", sms.final_state.as_str());
-    optional(out, b"\",\"imsi\":", sms.imsi);
+    out.push(b'"');
+    if is_flat {
+        optional(out, b",\"imsi\":", sms.imsi);
+    }
     optional(out, b",\"issuedByUserId\":", adjustment.and_then(|a| a.issued_by));
     out.extend_from_slice(b",\"localTimeStamp\":\"");
     sms.event_at.push_local(sms.local_offset_minutes, out);
@@ -88,12 +159,16 @@ fn push_sms(frame: &Frame<'_>, sms: &Sms<'_>, row_hash: Option<&Hash>, out: &mut
     sms.message_id.push(out);
     text(out, b"\",\"messageReference\":", sms.message_reference);
     text(out, b",\"operatorId\":", frame.operator_id);
-    optional(out, b",\"originalServedSubscriberId\":", sms.original_served_subscriber);
+    if is_flat {
+        optional(out, b",\"originalServedSubscriberId\":", sms.original_served_subscriber);
+    }
+    push_personal_members(row, personal_hash, shown, out);
     out.extend_from_slice(b",\"recordType\":\"sms");
     recorded_at(out, frame);
     text(out, b"\",\"recordingEntity\":", sms.recording_entity);
-    hash_field(out, row_hash);
-    out.extend_from_slice(b",\"schemaVersion\":\"1\",\"segmentCount\":");
+    hash_and_salt(out, shown);
+    out.extend_from_slice(SCHEMA_MEMBER);
+    out.extend_from_slice(b",\"segmentCount\":");
     push_integer(out, u64::from(sms.segment_count));
     text(out, b",\"serviceCenterAddress\":", sms.service_center);
     source(out, frame);
@@ -121,21 +196,98 @@ fn push_sms(frame: &Frame<'_>, sms: &Sms<'_>, row_hash: Option<&Hash>, out: &mut
     out.push(b'}');
 }
 
-fn push_system(frame: &Frame<'_>, system: &System<'_>, row_hash: Option<&Hash>, out: &mut Vec<u8>) {
+/// The members are [`crate::personal::SMS_MEMBERS`] and the salt.
+fn push_personal_sms(sms: &Sms<'_>, salt: Salt, out: &mut Vec<u8>) {
+    optional(out, b"{\"adjustmentReason\":", sms.adjustment.as_ref().and_then(|a| a.reason));
+    text(out, b",\"calledPartyAddress\":", sms.called_party);
+    text(out, b",\"callingPartyAddress\":", sms.calling_party);
+    optional(out, b",\"failureText\":", sms.failure_text);
+    optional(out, b",\"imsi\":", sms.imsi);
+    optional(out, b",\"originalServedSubscriberId\":", sms.original_served_subscriber);
+    out.extend_from_slice(b",\"salt\":\"");
+    push_hex(out, &salt.0);
+    out.extend_from_slice(b"\"}");
+}
+
+fn push_system(
+    row: &Row<'_>,
+    system: &System<'_>,
+    personal_hash: Option<&Hash>,
+    shown: Shown<'_>,
+    out: &mut Vec<u8>,
+) {
+    let frame = &row.frame;
+    if let (Shown::Flat(row_hash, salt), Some(personal)) = (shown, system.personal) {
+        return push_flat_system(row, personal, (personal_hash, row_hash, salt), out);
+    }
     out.extend_from_slice(b"{\"body\":");
     out.extend_from_slice(system.body.as_bytes());
     bucket_hour(out, b",\"bucketHour\":\"", frame);
     out.push(b'"');
     cdr_id_to_chain_prev(out, frame);
     text(out, b"\",\"operatorId\":", frame.operator_id);
+    push_personal_members(row, personal_hash, shown, out);
     code(out, b",\"recordType\":\"", system.kind.as_str());
     recorded_at(out, frame);
     out.push(b'"');
-    hash_field(out, row_hash);
-    out.extend_from_slice(b",\"schemaVersion\":\"1\"");
+    if let Shown::Nested(row_hash) | Shown::Flat(row_hash, _) = shown {
+        hash_field(out, row_hash);
+    }
+    out.extend_from_slice(SCHEMA_MEMBER);
     source(out, frame);
     text(out, b",\"traceId\":", frame.trace_id);
     out.push(b'}');
+}
+
+/// A system row with the members of its personal data among its own: few are asked for, so the general canonicaliser
+/// does.
+fn push_flat_system(
+    row: &Row<'_>,
+    personal: &str,
+    (personal_hash, row_hash, salt): (Option<&Hash>, &Hash, Option<Salt>),
+    out: &mut Vec<u8>,
+) {
+    let mut bytes = Vec::new();
+    push(row, personal_hash, Shown::Hashed, &mut bytes);
+    let mut members: Map<String, Value> = serde_json::from_slice(&bytes).unwrap_or_default();
+    members.extend(serde_json::from_str::<Map<String, Value>>(personal).unwrap_or_default());
+    members.insert("rowHash".to_owned(), to_hex(row_hash).into());
+    members.extend(salt.map(|salt| (SALT.to_owned(), salt.to_hex().into())));
+    out.extend(to_jcs(&members).unwrap_or_default());
+}
+
+/// `personal`, where it stands beside the row, and `personalHash`.
+fn push_personal_members(row: &Row<'_>, personal_hash: Option<&Hash>, shown: Shown<'_>, out: &mut Vec<u8>) {
+    if matches!(shown, Shown::Nested(_)) {
+        out.extend_from_slice(b",\"personal\":");
+        match personal_hash {
+            Some(_) => push_personal(row, out),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+    match personal_hash {
+        Some(hash) => {
+            out.extend_from_slice(b",\"personalHash\":\"");
+            push_hex(out, hash);
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b",\"personalHash\":null"),
+    }
+}
+
+fn hash_and_salt(out: &mut Vec<u8>, shown: Shown<'_>) {
+    match shown {
+        Shown::Hashed => {}
+        Shown::Nested(row_hash) => hash_field(out, row_hash),
+        Shown::Flat(row_hash, salt) => {
+            hash_field(out, row_hash);
+            if let Some(salt) = salt {
+                out.extend_from_slice(b",\"salt\":\"");
+                push_hex(out, &salt.0);
+                out.push(b'"');
+            }
+        }
+    }
 }
 
 fn bucket_hour(out: &mut Vec<u8>, key: &[u8], frame: &Frame<'_>) {
@@ -158,12 +310,10 @@ fn recorded_at(out: &mut Vec<u8>, frame: &Frame<'_>) {
     frame.recorded_at.push_utc(out);
 }
 
-fn hash_field(out: &mut Vec<u8>, row_hash: Option<&Hash>) {
-    if let Some(hash) = row_hash {
-        out.extend_from_slice(b",\"rowHash\":\"");
-        push_hex(out, hash);
-        out.push(b'"');
-    }
+fn hash_field(out: &mut Vec<u8>, row_hash: &Hash) {
+    out.extend_from_slice(b",\"rowHash\":\"");
+    push_hex(out, row_hash);
+    out.push(b'"');
 }
 
 fn source(out: &mut Vec<u8>, frame: &Frame<'_>) {

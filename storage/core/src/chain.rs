@@ -1,4 +1,4 @@
-//! The formulas that join rows, hours and operators (ledger format 1, "Bucket roots, chains").
+//! The formulas that join rows, hours and operators (ledger format 2, "Bucket roots, chains").
 
 use crate::hash::{Hash, sha256, sha256_concat};
 use crate::time::Hour;

@@ -1,8 +1,11 @@
 //! The compact encoding of commands, drafts and state, behind one version byte.
 //!
 //! Nothing here is hashed; hashes are taken from canonical JSON only. The encoding can therefore be
-//! exchanged: a new version gets a new first byte, and this module keeps reading the old one.
+//! exchanged: a new version gets a new first byte, and this module keeps reading the old one. A draft has the
+//! `schemaVersion` of its row in that place.
 
+use crate::canonical::SCHEMA_VERSION;
+use crate::row::Draft;
 use bincode::{BorrowDecode, Encode};
 
 /// First byte of everything that this module writes.
@@ -21,6 +24,14 @@ pub enum CodecError {
     Version {
         /// The byte found, if any.
         found: Option<u8>,
+    },
+    /// A row of a `schemaVersion` that this build does not know.
+    #[error(
+        "rows of schemaVersion {found} are unknown, this build knows {SCHEMA_VERSION}: use a build that knows them"
+    )]
+    SchemaVersion {
+        /// The version.
+        found: u8,
     },
     /// The bytes do not decode.
     #[error("{what} can't be decoded: {why}; the bytes are damaged")]
@@ -86,6 +97,27 @@ pub fn decode_bare<'a, T: BorrowDecode<'a, ()>>(
         return Err(CodecError::Damaged { what, why: format!("{} bytes too many", bytes.len() - used) });
     }
     Ok(value)
+}
+
+/// Appends a draft behind the `schemaVersion` of the row that it becomes.
+///
+/// # Errors
+/// [`CodecError::Encode`].
+pub fn encode_draft(draft: &Draft<'_>, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    out.push(SCHEMA_VERSION);
+    encode_bare("draft", draft, out)
+}
+
+/// Decodes what [`encode_draft`] wrote.
+///
+/// # Errors
+/// [`CodecError::SchemaVersion`] or [`CodecError::Damaged`].
+pub fn decode_draft(bytes: &[u8]) -> Result<Draft<'_>, CodecError> {
+    match bytes.split_first() {
+        Some((&SCHEMA_VERSION, rest)) => decode_bare("draft", rest),
+        Some((&found, _)) => Err(CodecError::SchemaVersion { found }),
+        None => Err(CodecError::Damaged { what: "draft", why: "it is empty".to_owned() }),
+    }
 }
 
 #[cfg(test)]

@@ -242,7 +242,7 @@ impl<'a> Drafts<'a> {
             let (len, after) = after.split_first_chunk::<4>().ok_or_else(|| damaged("cut in a length"))?;
             let len = u32::from_le_bytes(*len) as usize;
             let (bytes, after) = after.split_at_checked(len).ok_or_else(|| damaged("cut in a draft"))?;
-            let draft = codec::decode_bare("draft", bytes)?;
+            let draft = codec::decode_draft(bytes)?;
             items.push(DraftItem { offset: u32::from_le_bytes(*offset), draft, bytes });
             rest = after;
         }
@@ -266,7 +266,7 @@ impl DraftsBuffer {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&offset.to_le_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
-        codec::encode_bare("draft", draft, &mut self.bytes)?;
+        codec::encode_draft(draft, &mut self.bytes)?;
         let len = (self.bytes.len() - start - 8) as u32;
         self.bytes[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
         self.count += 1;

@@ -1,4 +1,4 @@
-//! SHA-256 and its lower-case hexadecimal form (ledger format 1: every hash is SHA-256).
+//! SHA-256 and its lower-case hexadecimal form (ledger format 2: every hash is SHA-256).
 
 use sha2::{Digest, Sha256};
 

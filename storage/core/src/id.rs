@@ -1,4 +1,4 @@
-//! Identifiers: UUIDs, and record ids as prefixed Crockford base-32 of a UUIDv7 (ledger format 1, "Identity").
+//! Identifiers: UUIDs, and record ids as prefixed Crockford base-32 of a UUIDv7 (ledger format 2, "Identity").
 
 use crate::hash::{from_hex, hex_pair};
 use std::fmt;

@@ -1,5 +1,5 @@
 //! Signing keys: their algorithms, their public halves, and the records by which the offline root key vouches for them
-//! (ledger format 1, "Trust").
+//! (ledger format 2, "Trust").
 //!
 //! | algorithm | public key | signature, 64 bytes |
 //! |---|---|---|

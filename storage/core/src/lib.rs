@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`row`] | the canonical row and its parts |
 //! | [`canonical`] | the RFC 8785 bytes of a row, from which its hash is taken |
+//! | [`personal`] | which parts of a row are personal data, and the salted hash that commits to them |
 //! | [`merkle`], [`chain`] | trees, frontiers, proofs; the formulas of roots and chains |
 //! | [`json`] | the one reader of JSON that somebody else wrote |
 //! | [`reading`] | a row read back from its JSON |
@@ -51,6 +52,7 @@ pub mod key;
 pub mod memory;
 pub mod merkle;
 pub mod money;
+pub mod personal;
 pub mod proof;
 pub mod reading;
 pub mod receipt;

@@ -3,7 +3,7 @@
 use crate::adjust::{Predecessor, predecessor_id};
 use crate::apply::{NewRow, Transition, View, ViewError, apply, apply_entry};
 use crate::audit::{Request, request_of};
-use crate::canonical::push_row;
+use crate::canonical::{push_personal, push_row};
 use crate::command::{Envelope, Reply, SignSeal};
 use crate::export::Export;
 use crate::export::books::Books;
@@ -24,6 +24,8 @@ pub struct MemoryLedger {
     pub state: LedgerState,
     /// Canonical bytes and hash of every row, by ordinal.
     pub rows: Vec<(Vec<u8>, Hash)>,
+    /// Canonical bytes of every row's personal data with their salt, by ordinal; empty where there are none.
+    pub personal: Vec<Vec<u8>>,
     /// Sealed hours.
     pub seals: BTreeMap<Hour, ClosedHour>,
     /// Signatures of seals.
@@ -119,6 +121,9 @@ impl MemoryLedger {
             let mut canonical = Vec::new();
             push_row(&new.row, &mut canonical);
             self.rows.push((canonical, new.row_hash));
+            let mut personal = Vec::new();
+            push_personal(&new.row, &mut personal);
+            self.personal.push(personal);
         }
         self.state = transition.state;
         transition.reply
@@ -142,7 +147,7 @@ impl MemoryLedger {
                 self.records.insert(new.row.frame.cdr_id, record);
             }
             Record::System(system) if system.kind == SystemKind::Audit => {
-                if let Ok(Some(request)) = request_of(system.body) {
+                if let Ok(Some(request)) = request_of(system) {
                     self.requests.insert(request.key, request);
                 }
             }

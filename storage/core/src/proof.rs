@@ -1,5 +1,5 @@
 //! Portable proofs, and the verification of rows and hours that everything shares: API, CLI, restore, tests
-//! (ledger format 1, "Proofs").
+//! (ledger format 2, "Proofs").
 //!
 //! A proof file holds everything from a row to the signed seal of its hour; who checks it needs the root
 //! public key and the name of the cluster, nothing else.
@@ -9,7 +9,8 @@ use crate::chain;
 use crate::hash::{Hash, from_hex, hex_string, sha256};
 use crate::key::KeyRecord;
 use crate::merkle::InclusionProof;
-use crate::seal::{Seal, verify_signature};
+use crate::personal;
+use crate::seal::{FORMAT_VERSION, Seal, verify_signature};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,10 +19,12 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PortableProof {
-    /// Ledger format, 1.
+    /// Ledger format, [`FORMAT_VERSION`].
     pub format_version: u32,
     /// The canonical row, without `rowHash`.
     pub row: Value,
+    /// Its personal data with their salt; null for whoever may not see them, and of a row that has none.
+    pub personal: Option<Value>,
     /// `sha256(JCS(row))`.
     #[serde(with = "hex_string")]
     pub row_hash: Hash,
@@ -108,17 +111,20 @@ impl PortableProof {
     /// The first [`Violation`].
     pub fn verify(&self, trust: &Trust) -> Result<(), Violation> {
         let hour = self.seal.bucket_hour.to_string();
-        self.verify_row()?;
         let mismatch = |what: &str, why: &str| Violation::Mismatch {
             hour: hour.clone(),
             what: what.to_owned(),
             why: why.to_owned(),
         };
-        if self.format_version != 1 || self.anchor.is_some() {
+        if self.format_version != FORMAT_VERSION || self.anchor.is_some() {
             return Err(mismatch(
                 "proof",
                 "its format version is unknown, or it has an anchor that this build can't check",
             ));
+        }
+        self.verify_row()?;
+        if let Some(why) = self.personal.as_ref().and_then(|data| personal::violation(&self.row, data)) {
+            return Err(mismatch("personal", why));
         }
         verify_seal(&self.seal, &self.seal_hash)?;
         if self.row.get("bucketHour").and_then(Value::as_str) != Some(hour.as_str()) {
@@ -146,6 +152,11 @@ impl PortableProof {
             return Err(mismatch(operator_id, "the operator's chain is not in the national tree"));
         }
         self.verify_signature(trust)
+    }
+
+    /// True if the row has personal data and the file does not hold them: then nothing is said of them.
+    pub fn withholds_personal(&self) -> bool {
+        self.personal.is_none() && self.row.get("personalHash").is_some_and(|hash| !hash.is_null())
     }
 
     fn verify_row(&self) -> Result<(), Violation> {
@@ -200,7 +211,7 @@ pub fn verify_seal(seal: &Seal, seal_hash: &Hash) -> Result<(), Violation> {
     if computed != *seal_hash {
         return Err(mismatch("seal", "its bytes do not give its hash: the seal was changed".to_owned()));
     }
-    if seal.format_version != 1 || seal.generation > MAX_INTEGER {
+    if seal.format_version != FORMAT_VERSION || seal.generation > MAX_INTEGER {
         return Err(mismatch("seal", "its format version or generation is unknown".to_owned()));
     }
     if seal.sealed_at < seal.bucket_hour.end() {

@@ -1,10 +1,11 @@
-//! Reading a CDR row back from its JSON: what the API answers and what archives hold.
+//! Reading a CDR row back from its JSON, as the API answers it.
 //!
 //! Reading proves nothing; a row that was read is what its hash says it is.
 
 use crate::hash::from_hex;
 use crate::id::{CdrId, Uuid};
 use crate::money::Money;
+use crate::personal::{SALT, Salt};
 use crate::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Record,
     Row, Sms,
@@ -20,10 +21,11 @@ pub struct FieldError {
     pub field: &'static str,
 }
 
-/// The CDR or adjustment in a JSON object of ledger format 1. `rowHash` is ignored.
+/// The CDR or adjustment in a record as the API answers it to whoever may see numbers, of ledger format 2. `rowHash` and
+/// `personalHash` are ignored: they follow.
 ///
 /// # Errors
-/// [`FieldError`]; masked addresses are read as they stand.
+/// [`FieldError`]; a masked record has no salt.
 pub fn cdr_row(json: &Map<String, Value>) -> Result<Row<'_>, FieldError> {
     let fields = Fields(json);
     if fields.text("recordType")? != "sms" {
@@ -45,6 +47,7 @@ pub fn cdr_row(json: &Map<String, Value>) -> Result<Row<'_>, FieldError> {
             operator_id: fields.text("operatorId")?,
             trace_id: fields.text("traceId")?,
         },
+        salt: fields.read(SALT, Salt::parse)?,
         record: Record::Sms(fields.sms()?),
     })
 }
@@ -77,6 +80,7 @@ impl<'a> Fields<'a> {
             final_state: self.read("finalState", FinalState::parse)?,
             segment_count: u8::try_from(segments).map_err(|_| FieldError { field: "segmentCount" })?,
             failure_code: self.optional("failureCode")?,
+            failure_text: self.optional("failureText")?,
             imsi: self.optional("imsi")?,
             adjustment: self.adjustment()?,
         })

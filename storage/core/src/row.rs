@@ -1,4 +1,4 @@
-//! The canonical row and its parts (ledger format 1, "Everything that happened is a row").
+//! The canonical row and its parts (ledger format 2, "Everything that happened is a row").
 //!
 //! A [`Draft`] is what a proposer knows; the log adds the rest when it accepts the row: bucket, sequence,
 //! predecessor's hash and time. Both borrow their text, so that a batch is decoded without copying.
@@ -6,6 +6,7 @@
 use crate::hash::Hash;
 use crate::id::{CdrId, Uuid};
 use crate::money::Money;
+use crate::personal::Salt;
 use crate::time::{Hour, Millis};
 use bincode::{BorrowDecode, Encode};
 
@@ -17,6 +18,8 @@ pub const SYSTEM_OPERATOR: &str = "_system";
 pub struct Row<'a> {
     /// What every row has.
     pub frame: Frame<'a>,
+    /// What makes the hash of its personal data impossible to guess.
+    pub salt: Salt,
     /// What this kind of row has.
     pub record: Record<'a>,
 }
@@ -53,8 +56,19 @@ pub struct Draft<'a> {
     pub operator_id: &'a str,
     /// Trace that caused the row.
     pub trace_id: &'a str,
+    /// Salt of the row's personal data, drawn by the proposer.
+    pub salt: Salt,
     /// What this kind of row has.
     pub record: Record<'a>,
+}
+
+/// What a proposer draws at random for a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    /// The row's id.
+    pub cdr_id: CdrId,
+    /// The row's salt.
+    pub salt: Salt,
 }
 
 /// What differs between kinds of rows. Nearly every row is a CDR: boxing it would cost each an allocation.
@@ -72,8 +86,10 @@ pub enum Record<'a> {
 pub struct System<'a> {
     /// Which kind.
     pub kind: SystemKind,
-    /// Its content: the RFC 8785 text of a JSON object.
+    /// What is hashed in the open: the RFC 8785 text of a JSON object.
     pub body: &'a str,
+    /// Its personal data ([`crate::personal`]) without the salt: the RFC 8785 text of a JSON object.
+    pub personal: Option<&'a str>,
 }
 
 /// The fields of a canonical CDR (US-CDR-001) and of its adjustments.
@@ -121,12 +137,21 @@ pub struct Sms<'a> {
     pub final_state: FinalState,
     /// Segments, 1 to 255.
     pub segment_count: u8,
-    /// Operator's failure code.
+    /// Operator's failure code, where it is one.
     pub failure_code: Option<&'a str>,
+    /// What an operator sent in place of a failure code.
+    pub failure_text: Option<&'a str>,
     /// Subscriber identity, 6 to 15 digits.
     pub imsi: Option<&'a str>,
     /// Present in adjustment rows only.
     pub adjustment: Option<Adjustment<'a>>,
+}
+
+impl<'a> Sms<'a> {
+    /// What the operator sent as its reason for a failure, a code or not.
+    pub fn failure(&self) -> Option<&'a str> {
+        self.failure_code.or(self.failure_text)
+    }
 }
 
 /// What makes a row an adjustment (US-CDR-016 to 018).
@@ -297,6 +322,7 @@ impl<'a> Row<'a> {
                 operator_id: draft.operator_id,
                 trace_id: draft.trace_id,
             },
+            salt: draft.salt,
             record: draft.record,
         }
     }

@@ -1,5 +1,5 @@
 //! What closes an hour: the seal, its completeness statement and its signature
-//! (ledger format 1, "The seal and the archive").
+//! (ledger format 2, "The seal and the archive").
 
 use crate::canonical::{MAX_INTEGER, to_jcs};
 use crate::command::ClockKind;
@@ -11,11 +11,14 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::key::KeyRecord;
 
+/// Ledger format of the seals that this crate writes, their `formatVersion`.
+pub const FORMAT_VERSION: u32 = 2;
+
 /// The hashed part of an hour's manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Seal {
-    /// Ledger format, 1.
+    /// Ledger format, [`FORMAT_VERSION`].
     pub format_version: u32,
     /// Cluster that sealed.
     pub cluster_id: String,
@@ -157,7 +160,7 @@ mod tests {
 
     fn seal(cluster_id: &str, hour: u32) -> Seal {
         Seal {
-            format_version: 1,
+            format_version: FORMAT_VERSION,
             cluster_id: cluster_id.to_owned(),
             generation: 1,
             clock: ClockKind::System,

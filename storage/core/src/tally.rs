@@ -80,6 +80,7 @@ mod tests {
             final_state: FinalState::Delivered,
             segment_count: 1,
             failure_code: None,
+            failure_text: None,
             imsi: None,
             adjustment: None,
         }

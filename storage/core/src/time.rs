@@ -1,4 +1,4 @@
-//! Instants, hours and their text forms (ledger format 1, "Notation").
+//! Instants, hours and their text forms (ledger format 2, "Notation").
 //!
 //! Instants are milliseconds since the Unix epoch; a bucket is a UTC hour. Text is RFC 3339 with exactly
 //! three fraction digits and `Z`; a bucket hour has no fraction; local time carries its offset.

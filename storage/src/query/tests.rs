@@ -10,6 +10,7 @@ use crate::page::PageWriter;
 use crate::schema::{column, write_options};
 use cdr_core::apply::NewRow;
 use cdr_core::command::{ClockKind, DraftsBuffer};
+use cdr_core::personal::Salt;
 use cdr_core::row::{Adjustment, BillingIndicator, ChargeType, Direction, Draft, Encoding, Place, Record};
 use cdr_core::state::Cluster;
 use rocksdb::WriteBatch;
@@ -54,6 +55,7 @@ fn sms(planned: &Planned) -> Sms<'static> {
         final_state: planned.state,
         segment_count: 1,
         failure_code: None,
+        failure_text: None,
         imsi: None,
         adjustment: planned.of.map(|(of, kind)| Adjustment {
             of: id(of),
@@ -87,7 +89,8 @@ fn filled(plan: &[Planned]) -> (tempfile::TempDir, Generation) {
     let mut drafts = DraftsBuffer::default();
     for (number, planned) in plan.iter().enumerate() {
         let record = Record::Sms(sms(planned));
-        let draft = Draft { cdr_id: id(number), operator_id: OPERATOR, trace_id: "t", record };
+        let salt = Salt::default();
+        let draft = Draft { cdr_id: id(number), operator_id: OPERATOR, trace_id: "t", salt, record };
         drafts.push(number as u32, &draft).unwrap();
     }
     let items = drafts.drafts().decode().unwrap();

@@ -9,9 +9,10 @@ use cdr_core::export::quarantine::{QuarantineStep, Unfit};
 use cdr_core::export::step::ExportStep;
 use cdr_core::export::{Cut, Export, ExportPins, ExportType, FileContent, SeriesKey};
 use cdr_core::hash::sha256;
+use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
-    Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record,
-    SYSTEM_OPERATOR, Sms, System, SystemKind,
+    Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState,
+    Record, Sms, SystemKind,
 };
 use cdr_core::time::{DAY_MS, Day, HOUR_MS};
 use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
@@ -154,8 +155,8 @@ impl World {
 
     fn push_system(&mut self, rows: &mut DraftsBuffer, kind: SystemKind, body: &str) -> CdrId {
         let cdr_id = self.id();
-        let record = Record::System(System { kind, body });
-        rows.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "t", record }).unwrap();
+        let content = SystemContent::of_text(kind, body).unwrap();
+        rows.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "t")).unwrap();
         cdr_id
     }
 
@@ -201,8 +202,8 @@ impl World {
             if priced {
                 price(&mut sms, Money::parse("1").unwrap());
             }
-            let draft =
-                Draft { cdr_id, operator_id: OPERATORS[operator], trace_id: "t", record: Record::Sms(sms) };
+            let (operator_id, record) = (OPERATORS[operator], Record::Sms(sms));
+            let draft = Draft { cdr_id, operator_id, trace_id: "t", salt: Salt(cdr_id.0), record };
             drafts.push(offset, &draft).unwrap();
             self.sent.push(Sent {
                 id: cdr_id,
@@ -275,8 +276,8 @@ impl World {
             approver: None,
         });
         let mut drafts = DraftsBuffer::default();
-        let draft =
-            Draft { cdr_id, operator_id: OPERATORS[operator], trace_id: "t", record: Record::Sms(sms) };
+        let (operator_id, record) = (OPERATORS[operator], Record::Sms(sms));
+        let draft = Draft { cdr_id, operator_id, trace_id: "t", salt: Salt(cdr_id.0), record };
         drafts.push(0, &draft).unwrap();
         self.send(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() }));
         let stored = self.store.row_by_id(cdr_id).unwrap().unwrap();
@@ -674,6 +675,7 @@ fn message(message_id: Uuid, event_at: Millis) -> Sms<'static> {
         final_state: FinalState::Delivered,
         segment_count: 1,
         failure_code: None,
+        failure_text: None,
         imsi: None,
         adjustment: None,
     }

@@ -8,10 +8,11 @@ use cdr_core::command::{
 use cdr_core::hash::to_hex;
 use cdr_core::job::{JobCounts, JobRequest, JobStep, Place, micros, micros_text};
 use cdr_core::memory::MemoryLedger;
+use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::receipt;
 use cdr_core::row::{
-    Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record,
-    SYSTEM_OPERATOR, Sms, System, SystemKind,
+    Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState,
+    Record, Sms, SystemKind,
 };
 use cdr_core::seal::signed_message;
 use cdr_core::setting::SettingChange;
@@ -158,8 +159,9 @@ impl World {
 
     fn push_system(&mut self, rows: &mut DraftsBuffer, kind: SystemKind, body: &str) {
         let cdr_id = CdrId::from_parts(self.now.0, self.random.bytes());
-        let record = Record::System(System { kind, body });
-        rows.push(0, &Draft { cdr_id, operator_id: SYSTEM_OPERATOR, trace_id: "trace", record }).unwrap();
+        let content = SystemContent::of_text(kind, body).unwrap();
+        let drawn = Drawn { cdr_id, salt: Salt(self.random.bytes()) };
+        rows.push(0, &content.draft(drawn, "trace")).unwrap();
     }
 
     /// System rows of no further meaning.
@@ -440,6 +442,7 @@ impl World {
             final_state: state.unwrap_or(if failed { FinalState::Failed } else { FinalState::Delivered }),
             segment_count: 1 + random.below(3) as u8,
             failure_code: failed.then_some("E7"),
+            failure_text: None,
             imsi: None,
             adjustment: adjusts.as_ref().map(|(of, kind, _)| Adjustment {
                 of: *of,
@@ -453,7 +456,10 @@ impl World {
         };
         let cdr_id = CdrId::from_parts(self.now.0, random.bytes());
         let record = Record::Sms(sms);
-        drafts.push(offset, &Draft { cdr_id, operator_id: &operator, trace_id: "trace", record }).unwrap();
+        let salt = Salt(random.bytes());
+        drafts
+            .push(offset, &Draft { cdr_id, operator_id: &operator, trace_id: "trace", salt, record })
+            .unwrap();
         self.records.push(Known { cdr_id, message_id, operator });
     }
 }

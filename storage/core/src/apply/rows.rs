@@ -259,7 +259,7 @@ fn repeated(view: &impl View, items: &[DraftItem<'_>]) -> Result<Option<CdrId>, 
         if system.kind != SystemKind::Audit {
             continue;
         }
-        let Some(request) = audit::request_of(system.body).map_err(illegal)? else { continue };
+        let Some(request) = audit::request_of(system).map_err(illegal)? else { continue };
         match view.request(&request.key)? {
             Some(known) if known.body == request.body => return Ok(Some(known.answer)),
             Some(_) => return Err(Rejection::IdempotencyConflict.into()),

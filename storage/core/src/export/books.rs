@@ -7,7 +7,7 @@ use super::{Export, fold::Exports};
 use crate::command::Rejection;
 use crate::id::CdrId;
 use crate::row::{System, SystemKind};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
 /// Files and quarantine entries, as they were before a row or are after it.
@@ -38,9 +38,9 @@ pub enum Named {
 /// What a row names; none if nothing, or if it can't be read, which the fold says.
 pub fn named(system: &System<'_>) -> Option<Named> {
     match system.kind {
-        SystemKind::Export => export_id(read::<ExportStep>(system.body)?.export_id()?).map(Named::Export),
-        SystemKind::Delivery => export_id(read::<DeliveryStep>(system.body)?.export_id()).map(Named::Export),
-        SystemKind::Quarantine => match read(system.body)? {
+        SystemKind::Export => export_id(read::<ExportStep>(system)?.export_id()?).map(Named::Export),
+        SystemKind::Delivery => export_id(read::<DeliveryStep>(system)?.export_id()).map(Named::Export),
+        SystemKind::Quarantine => match read(system)? {
             QuarantineStep::Quarantined(unfit) => {
                 Some(Named::Record { series: unfit.series, cdr_id: unfit.cdr_id })
             }
@@ -53,8 +53,8 @@ pub fn named(system: &System<'_>) -> Option<Named> {
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(body: &'a str) -> Option<T> {
-    serde_json::from_str(body).ok()
+fn read<T: DeserializeOwned>(system: &System<'_>) -> Option<T> {
+    system.read().ok()
 }
 
 impl Books {

@@ -1,14 +1,14 @@
 //! What system rows mean to the state.
 
 use super::{LedgerState, Operator, Stream, StreamRecord, stream_epoch};
-use crate::canonical::{MAX_INTEGER, to_jcs};
+use crate::canonical::MAX_INTEGER;
 use crate::command::{Rejection, Source};
 use crate::export::books::Books;
 use crate::export::fold::RowPlace;
 use crate::job::{JobStep, Place};
 use crate::key::{Algorithm, KeyRecord};
 use crate::row::{Frame, SYSTEM_OPERATOR, System, SystemKind};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -21,29 +21,23 @@ impl LedgerState {
     ) -> Result<(), Rejection> {
         let place =
             RowPlace { id: frame.cdr_id, ordinal: self.head.row_count, recorded_at: frame.recorded_at };
-        let (kind, body) = (system.kind, system.body);
-        // The body enters the row's canonical bytes as it is.
-        let value: Map<String, Value> = read_body(body)?;
-        if to_jcs(&value).as_deref() != Ok(body.as_bytes()) {
-            return Err(Rejection::Illegal {
-                why: format!("the body of a {} row is not in RFC 8785 form", kind.as_str()),
-            });
-        }
-        match kind {
-            SystemKind::Operator => self.fold_operator(read_body(body)?),
-            SystemKind::Key => self.fold_key(read_body(body)?),
-            SystemKind::Stream => self.fold_stream(read_body(body)?),
-            // A body without a key or a step means nothing to the state.
-            SystemKind::Config if value.contains_key("configKey") => self.settings.fold(read_body(body)?),
-            SystemKind::Job if value.contains_key("step") => self.fold_job(frame, read_body(body)?),
-            SystemKind::Export if value.contains_key("step") => {
-                books.export(&mut self.exports, place, read_body(body)?)
+        // Both texts enter hashes as they are.
+        let content = system.check().map_err(|why| Rejection::Illegal { why })?;
+        match system.kind {
+            SystemKind::Operator => self.fold_operator(read(content)?),
+            SystemKind::Key => self.fold_key(read(content)?),
+            SystemKind::Stream => self.fold_stream(read(content)?),
+            // A content without a key or a step means nothing to the state.
+            SystemKind::Config if content.contains_key("configKey") => self.settings.fold(read(content)?),
+            SystemKind::Job if content.contains_key("step") => self.fold_job(frame, read(content)?),
+            SystemKind::Export if content.contains_key("step") => {
+                books.export(&mut self.exports, place, read(content)?)
             }
-            SystemKind::Delivery if value.contains_key("step") => {
-                books.delivery(&mut self.exports, place, read_body(body)?)
+            SystemKind::Delivery if content.contains_key("step") => {
+                books.delivery(&mut self.exports, place, read(content)?)
             }
-            SystemKind::Quarantine if value.contains_key("step") => books.quarantine(place, read_body(body)?),
-            SystemKind::Audit => crate::audit::request_of(body)
+            SystemKind::Quarantine if content.contains_key("step") => books.quarantine(place, read(content)?),
+            SystemKind::Audit => crate::audit::request_of(system)
                 .map(|_| ())
                 .map_err(|why| Rejection::Illegal { why: format!("audit row: {why}") }),
             _ => Ok(()),
@@ -115,6 +109,7 @@ impl LedgerState {
     }
 }
 
-fn read_body<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, Rejection> {
-    serde_json::from_str(body).map_err(|e| Rejection::Illegal { why: format!("body: {e}") })
+fn read<T: DeserializeOwned>(content: Map<String, Value>) -> Result<T, Rejection> {
+    serde_json::from_value(Value::Object(content))
+        .map_err(|e| Rejection::Illegal { why: format!("body: {e}") })
 }

@@ -19,7 +19,7 @@ use crate::job::Jobs;
 use crate::key::{self, KeyRecord};
 use crate::merkle::Frontier;
 use crate::row::{Record, Row, SYSTEM_OPERATOR};
-use crate::seal::{OperatorSeal, Seal};
+use crate::seal::{FORMAT_VERSION, OperatorSeal, Seal};
 use crate::setting::Settings;
 use crate::time::{Hour, Millis};
 use bincode::{Decode, Encode};
@@ -316,7 +316,7 @@ impl LedgerState {
             operators.iter().map(|o| chain::national_leaf(&o.operator_id, &o.chain_hash)).collect();
         let bucket_root = crate::merkle::root(&leaves).unwrap_or(empty);
         let seal = Seal {
-            format_version: 1,
+            format_version: FORMAT_VERSION,
             cluster_id: cluster.cluster_id.clone(),
             generation: cluster.generation,
             clock: cluster.clock,

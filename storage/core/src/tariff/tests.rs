@@ -53,6 +53,7 @@ fn row<'a>(query: &PriceQuery<'_>, version: &'a str, priced: Priced<'a>) -> Sms<
         final_state: FinalState::Delivered,
         segment_count: query.segment_count,
         failure_code: None,
+        failure_text: None,
         imsi: None,
         adjustment: None,
     }

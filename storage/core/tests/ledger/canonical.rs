@@ -2,7 +2,9 @@
 
 use crate::oracle::{hex, hour_text, instant, sha};
 use crate::samples::{AdjustmentSample, Sample, SystemSample};
-use cdr_core::canonical::{push_row, push_row_with_hash, push_string, row_hash};
+use cdr_core::canonical::{
+    personal_hash, push_archived, push_masked, push_row, push_string, push_whole, row_hash,
+};
 use cdr_core::reading::cdr_row;
 use cdr_core::row::{AdjustmentType, Draft, Place, Row, SystemKind};
 use cdr_core::{Hour, Millis};
@@ -10,12 +12,11 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 /// The fields of an `sms` row, as the format lists them.
-const SMS_FIELDS: &str = "adjustmentOf adjustmentReason adjustmentType approverUserId billingIndicator bucketHour \
-    calledPartyAddress callingPartyAddress cdrId cdrSequence chainHashPrev chargeAmount chargeCurrency chargeType \
-    direction encoding eventTimeStamp failureCode finalState imsi issuedByUserId localTimeStamp messageId \
-    messageReference operatorId originalServedSubscriberId recordType recordedAt recordingEntity schemaVersion \
-    segmentCount serviceCenterAddress source submittedAt tapTariffClass tariffVersion tenantId ticketId traceId \
-    voidReason";
+const SMS_FIELDS: &str = "adjustmentOf adjustmentType approverUserId billingIndicator bucketHour cdrId cdrSequence \
+    chainHashPrev chargeAmount chargeCurrency chargeType direction encoding eventTimeStamp failureCode finalState \
+    issuedByUserId localTimeStamp messageId messageReference operatorId personalHash recordType recordedAt \
+    recordingEntity schemaVersion segmentCount serviceCenterAddress source submittedAt tapTariffClass tariffVersion \
+    tenantId ticketId traceId voidReason";
 
 /// 9999-12-30, so that local time stays within four-digit years.
 const LAST_DAY_MS: i64 = 253_402_214_400_000;
@@ -55,7 +56,7 @@ prop_compose! {
         codes in 0usize..648,
         adjustment in proptest::option::of(adjustment()),
     ) -> Sample {
-        let [operator_id, trace_id, calling_party, called_party, entity, center, reference, _] = texts;
+        let [operator_id, trace_id, calling_party, called_party, entity, center, reference, failure] = texts;
         let [subscriber, currency, class, version, failure_code, imsi] = options;
         Sample {
             cdr_id: ids.0,
@@ -76,6 +77,7 @@ prop_compose! {
             charge_currency: currency,
             tap_tariff_class: class,
             tariff_version: version,
+            failure_text: failure_code.as_ref().map(|_| failure),
             failure_code,
             imsi,
             segment_count,
@@ -128,14 +130,25 @@ impl WildPlace {
         fields.insert("cdrSequence".into(), self.sequence.into());
         fields.insert("chainHashPrev".into(), hex(&self.chain_prev).into());
         fields.insert("recordedAt".into(), instant(self.recorded_at).into());
-        fields.insert("schemaVersion".into(), "1".into());
+        fields.insert("schemaVersion".into(), "2".into());
         fields.insert("source".into(), json!({"sequence": self.source_sequence, "stream": self.stream}));
         Value::Object(fields)
     }
 }
 
-/// Bytes, hash and archive line of a row are those of its JSON.
+/// Takes the personal data out and puts their hash in.
+fn commit(value: &mut Value) -> Value {
+    let personal = value["personal"].take();
+    let hash = (!personal.is_null())
+        .then(|| hex(&sha(&[serde_json_canonicalizer::to_string(&personal).unwrap().as_bytes()])));
+    value.as_object_mut().unwrap().remove("personal");
+    value["personalHash"] = hash.into();
+    personal
+}
+
+/// Bytes, hashes, archive line and record of a row are those of its JSON.
 fn agrees(row: &Row<'_>, mut value: Value) -> Result<(), TestCaseError> {
+    let personal = commit(&mut value);
     let expected = serde_json_canonicalizer::to_string(&value).unwrap();
     let mut bytes = b"before".to_vec();
     push_row(row, &mut bytes);
@@ -144,9 +157,33 @@ fn agrees(row: &Row<'_>, mut value: Value) -> Result<(), TestCaseError> {
     let hash = row_hash(row, &mut scratch);
     prop_assert_eq!(hash, sha(&[expected.as_bytes()]));
     value["rowHash"] = hex(&hash).into();
-    let mut line = Vec::new();
-    push_row_with_hash(row, &hash, &mut line);
-    prop_assert_eq!(String::from_utf8(line).unwrap(), serde_json_canonicalizer::to_string(&value).unwrap());
+    let commitment = personal_hash(row);
+    prop_assert_eq!(&Value::from(commitment.map(|hash| hex(&hash))), &value["personalHash"]);
+    let canonical = |push: &dyn Fn(&mut Vec<u8>)| {
+        let mut line = Vec::new();
+        push(&mut line);
+        String::from_utf8(line).unwrap()
+    };
+    let expected = |value: &Value| serde_json_canonicalizer::to_string(value).unwrap();
+    let (mut whole, mut masked) = (value.clone(), value.clone());
+    value["personal"] = personal.clone();
+    prop_assert_eq!(canonical(&|out| push_archived(row, &hash, out)), expected(&value));
+    for (name, member) in personal.as_object().into_iter().flatten() {
+        whole[name] = member.clone();
+        if name != "salt" {
+            masked[name] = member.clone();
+        }
+    }
+    prop_assert_eq!(canonical(&|out| push_whole(row, &hash, out)), expected(&whole));
+    prop_assert_eq!(canonical(&|out| push_masked(row, commitment.as_ref(), &hash, out)), expected(&masked));
+    if whole["recordType"] == "sms" {
+        prop_assert_eq!(
+            &cdr_row(whole.as_object().unwrap()).unwrap(),
+            row,
+            "a record reads as it was written"
+        );
+        prop_assert!(cdr_row(masked.as_object().unwrap()).is_err(), "a masked record is no row");
+    }
     Ok(())
 }
 
@@ -157,23 +194,27 @@ proptest! {
     fn sms_and_adjustment_rows_are_canonical(sample in wild_sample(), place in wild_place()) {
         let value = place.json(sample.fields());
         let names: Vec<&str> = SMS_FIELDS.split_whitespace().collect();
-        prop_assert_eq!(value.as_object().unwrap().keys().collect::<Vec<_>>(), names);
-        let row = place.row(sample.draft());
-        prop_assert_eq!(&cdr_row(value.as_object().unwrap()).unwrap(), &row, "a row reads as it was written");
-        agrees(&row, value)?;
+        let mut hashed = value.clone();
+        commit(&mut hashed);
+        prop_assert_eq!(hashed.as_object().unwrap().keys().collect::<Vec<_>>(), names);
+        agrees(&place.row(sample.draft()), value)?;
     }
 
     #[test]
     fn system_rows_are_canonical(
         kind in proptest::sample::select(SystemKind::ALL),
         pairs in proptest::collection::vec((text(), text(), 0..=MAX_INTEGER), 0..5),
-        trace_id in text(),
+        (trace_id, reason) in (text(), proptest::option::of(text())),
         place in wild_place(),
     ) {
         let body: Map<String, Value> =
             pairs.into_iter().map(|(key, text, n)| (key, json!({"list": [text, n, null], "yes": true}))).collect();
-        let body = serde_json_canonicalizer::to_string(&Value::Object(body)).unwrap();
-        let sample = SystemSample { cdr_id: place.chain_prev[..16].try_into().unwrap(), kind, trace_id, body };
+        let mut content = body;
+        if let Some(reason) = reason {
+            content.insert("reason".to_owned(), reason.into());
+        }
+        let sample = SystemSample::new(1, 1, kind, &Value::Object(content));
+        let sample = SystemSample { cdr_id: place.chain_prev[..16].try_into().unwrap(), trace_id, ..sample };
         agrees(&place.row(sample.draft()), place.json(sample.fields()))?;
     }
 

@@ -1,6 +1,6 @@
 //! The golden vectors are what this crate computes, byte for byte.
 
-use crate::proofs::{prove, row_value};
+use crate::proofs::{personal_value, prove, row_value};
 use crate::scenarios::{Scenario, all};
 use crate::vectors::{Vector, folder, proved, sidecar_document, sidecar_file, sidecars};
 use crate::world::trust;
@@ -20,6 +20,7 @@ fn of_ledger(scenario: &Scenario) -> Vector {
     let ledger = &scenario.world.ledger;
     let rows = (0..ledger.rows.len()).map(|i| {
         let mut row = row_value(&scenario.world, i);
+        row["personal"] = personal_value(&scenario.world, i).unwrap_or_default();
         row["rowHash"] = to_hex(&ledger.rows[i].1).into();
         canonical(&row)
     });

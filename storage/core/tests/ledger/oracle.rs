@@ -193,6 +193,7 @@ pub struct Oracle {
 /// A row's canonical text and hash.
 pub struct HashedRow {
     pub row: Value,
+    pub personal: Option<Value>,
     pub text: String,
     pub hash: Digest32,
 }
@@ -417,7 +418,7 @@ impl Oracle {
         row.insert("bucketHour".into(), hour_text(self.open_hour).into());
         row.insert("cdrSequence".into(), (self.open_rows() + 1).into());
         row.insert("recordedAt".into(), instant(at).into());
-        row.insert("schemaVersion".into(), "1".into());
+        row.insert("schemaVersion".into(), "2".into());
         row.insert("source".into(), json!({"sequence": sequence, "stream": stream}));
         self.open().rows.push(row);
     }
@@ -469,7 +470,7 @@ impl Oracle {
             let root = padded_root(&leaves);
             let next = sha(&[&national, &root]);
             let seal = json!({
-                "formatVersion": 1, "clusterId": self.cluster_id, "generation": 1, "clock": "replay",
+                "formatVersion": 2, "clusterId": self.cluster_id, "generation": 1, "clock": "replay",
                 "bucketHour": hour_text(hour), "recordCount": book.rows.len(), "bucketRoot": hex(&root),
                 "chainHash": hex(&next), "prevChainHash": hex(&national), "prevSealHash": hex(&prev_seal),
                 "sealedAt": instant(sealed_at), "signerKeyId": book.signer, "operators": operators,
@@ -493,11 +494,14 @@ fn hash_rows(book: &HourBook, chain: &mut Chain) -> BTreeMap<String, Vec<Digest3
         let mut row = fields.clone();
         let link = before.last().copied().unwrap_or_else(|| chain.heads[&id].0);
         row.insert("chainHashPrev".into(), hex(&link).into());
+        let personal = row.remove("personal").filter(|personal| !personal.is_null());
+        let commitment = personal.as_ref().map(|personal| hex(&sha(&[jcs(personal).as_bytes()])));
+        row.insert("personalHash".into(), commitment.into());
         let row = Value::Object(row);
         let text = jcs(&row);
         let hash = sha(&[text.as_bytes()]);
         before.push(hash);
-        chain.rows.push(HashedRow { row, text, hash });
+        chain.rows.push(HashedRow { row, personal, text, hash });
     }
     hashes
 }

@@ -11,10 +11,16 @@ use cdr_core::proof::{
 };
 use cdr_core::seal::{Seal, StreamStatement};
 use ed25519_dalek::Signer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub fn row_value(world: &World, index: usize) -> Value {
     serde_json::from_slice(&world.ledger.rows[index].0).unwrap()
+}
+
+/// The row's personal data with their salt.
+pub fn personal_value(world: &World, index: usize) -> Option<Value> {
+    let bytes = &world.ledger.personal[index];
+    (!bytes.is_empty()).then(|| serde_json::from_slice(bytes).unwrap())
 }
 
 /// The portable proof of a row in a sealed hour.
@@ -36,8 +42,9 @@ pub fn prove(world: &World, index: usize) -> PortableProof {
     let entry = &closed.seal.operators[at];
     let named = closed.seal.signer_key_id.clone().unwrap();
     PortableProof {
-        format_version: 1,
+        format_version: 2,
         row,
+        personal: personal_value(world, index),
         row_hash: world.ledger.rows[index].1,
         operator_proof: InclusionProof::from_leaves(leaf_index, &leaves).unwrap(),
         operator_chain: OperatorChain {
@@ -96,9 +103,52 @@ fn violations_name_what_is_wrong() {
     has(violation(|p| p.key.as_mut().unwrap().key_id = "key-9".to_owned()), "key is not the one");
     has(violation(|p| p.key.as_mut().unwrap().root_signature = "00".repeat(64)), "root key");
     has(violation(|p| p.key.as_mut().unwrap().public_key = "00".repeat(32)), "root key");
-    has(violation(|p| p.format_version = 2), "format version");
+    has(violation(|p| p.format_version = 1), "format version");
+    has(
+        violation(|p| member(p, "calledPartyAddress", "+93790000001".into())),
+        "do not give the row's personalHash",
+    );
+    has(violation(|p| member(p, "salt", "00".repeat(16).into())), "do not give the row's personalHash");
+    has(violation(|p| member(p, "salt", "00".into())), "salt is not");
+    has(violation(|p| member(p, "extra", Value::Null)), "other members");
+    has(violation(|p| p.personal = Some(Value::from("masked"))), "no object");
+    has(violation(|p| p.row["personalHash"] = Value::Null), &cdr_id);
     has(violation(|p| p.anchor = Some(Value::Bool(true))), "anchor");
     has(violation(|p| p.seal.cluster_id = "other".to_owned()), "seal was changed");
+}
+
+fn member(proof: &mut PortableProof, name: &str, value: Value) {
+    proof.personal.as_mut().unwrap()[name] = value;
+}
+
+#[test]
+fn a_proof_without_the_personal_part_holds_and_says_so() {
+    let mut proof = some_proof();
+    assert!(!proof.withholds_personal());
+    proof.personal = None;
+    assert_eq!(proof.verify(&trust()), Ok(()));
+    assert!(proof.withholds_personal());
+    let world = world("one-operator-empty");
+    let key_row = prove(&world, 2);
+    assert_eq!((&key_row.personal, key_row.withholds_personal()), (&None, false), "it has no personal data");
+}
+
+#[test]
+fn members_of_system_rows_are_checked_too() {
+    let world = world("system-rows");
+    let of_audit = |i: &usize| row_value(&world, *i)["recordType"] == "audit";
+    let index = (0..world.ledger.rows.len()).filter(of_audit).find(|i| !world.ledger.personal[*i].is_empty());
+    let proof = prove(&world, index.unwrap());
+    assert_eq!(proof.verify(&trust()), Ok(()));
+    for change in
+        [json!({"reason": "r"}), json!({"details": {"reason": "r"}, "reason": "r", "request": null})]
+    {
+        let mut changed = proof.clone();
+        let mut personal = change;
+        personal["salt"] = proof.personal.as_ref().unwrap()["salt"].clone();
+        changed.personal = Some(personal);
+        assert!(changed.verify(&trust()).unwrap_err().to_string().contains("other members"));
+    }
 }
 
 #[test]
@@ -203,7 +253,7 @@ fn a_seal_that_contradicts_itself_is_named() {
     has(sealed_violation(|s| s.bucket_root[0] ^= 1), "bucketRoot");
     has(sealed_violation(|s| s.chain_hash[0] ^= 1), "chainHash");
     has(sealed_violation(|s| s.prev_chain_hash[0] ^= 1), "chainHash");
-    has(sealed_violation(|s| s.format_version = 2), "format version");
+    has(sealed_violation(|s| s.format_version = 1), "format version");
     let of_stream = |change: fn(&mut StreamStatement)| {
         has(
             sealed_violation(|s| s.completeness.iter_mut().filter(|c| c.stream == "SMS#2").for_each(change)),

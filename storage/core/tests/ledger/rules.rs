@@ -333,6 +333,35 @@ fn system_bodies_are_canonical_objects() {
 }
 
 #[test]
+fn personal_data_of_system_rows_are_apart_from_their_body() {
+    let mut world = World::begin(&["AWCC"], 24);
+    let all = r#"{"details":{"faults":null,"reason":null},"reason":"r","request":null}"#;
+    let mut send = |body: &str, personal: Option<&str>| {
+        let mut row = world.system_row(SystemKind::Audit, &json!({}));
+        (row.body, row.personal) = (body.to_owned(), personal.map(str::to_owned));
+        let drafts = buffer([(0, row.draft())]);
+        world.send(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() }))
+    };
+    for (body, personal) in [
+        (r#"{"reason":"r"}"#, None),
+        (r#"{"details":{"reason":"r"}}"#, None),
+        (r#"{"reason":"r"}"#, Some(all)),
+        ("{}", Some(r#"{"reason":"r"}"#)),
+        ("{}", Some(r#"{"details":{"faults":null,"reason":null},"reason":null,"request":null}"#)),
+        ("{}", Some(r#"{"details":{"faults":null,"reason":null},"reason":"r","request":null,"salt":"00"}"#)),
+        ("{}", Some("[]")),
+        ("{}", Some("")),
+    ] {
+        let reply = send(body, personal);
+        assert!(
+            matches!(reply, Reply::Rejected(Rejection::Illegal { .. })),
+            "{body} {personal:?}: {reply:?}"
+        );
+    }
+    assert!(matches!(send("{}", Some(all)), Reply::Appended { .. }));
+}
+
+#[test]
 fn requests_append_system_rows_only() {
     let mut world = World::begin(&["AWCC"], 24);
     let sample = Sample::ordinary(1, "AWCC", START_MS);

@@ -1,6 +1,7 @@
 //! Rows to feed a ledger with: each as a draft for the crate under test and as plain JSON for the oracle.
 
 use crate::oracle::{cdr_id, instant, local_instant, sha, uuid};
+use cdr_core::personal::Salt;
 use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record,
     Sms,
@@ -30,6 +31,7 @@ pub struct Sample {
     pub tap_tariff_class: Option<String>,
     pub tariff_version: Option<String>,
     pub failure_code: Option<String>,
+    pub failure_text: Option<String>,
     pub imsi: Option<String>,
     pub segment_count: u8,
     /// Picks the values of the coded fields.
@@ -64,6 +66,13 @@ pub fn drawn_id(number: u64, at_ms: i64) -> [u8; 16] {
     CdrId::from_parts(at_ms, random).0
 }
 
+/// The salt of a row: for tests, it follows from the row's id.
+pub fn salt_of(cdr_id: [u8; 16]) -> [u8; 16] {
+    let mut salt = [0; 16];
+    salt.copy_from_slice(&sha(&[b"salt", &cdr_id])[..16]);
+    salt
+}
+
 impl Sample {
     /// An ordinary delivered message, fully priced; `number` decides every detail.
     pub fn ordinary(number: u64, operator_id: &str, at_ms: i64) -> Self {
@@ -87,6 +96,7 @@ impl Sample {
             tap_tariff_class: Some("SMS_A2P".to_owned()),
             tariff_version: Some("2026-04-01".to_owned()),
             failure_code: None,
+            failure_text: None,
             imsi: number.is_multiple_of(3).then(|| format!("41201{number:010}")),
             segment_count: 1 + (number % 3) as u8,
             codes: 0,
@@ -115,6 +125,7 @@ impl Sample {
             trace_id: receipt.trace_id.clone(),
             event_at: receipt.event_at,
             failure_code: receipt.failure_code.clone(),
+            failure_text: receipt.failure_text.clone(),
             codes: self.codes % 216 + receipt.codes / 216 * 216,
             adjustment: Some(AdjustmentSample {
                 of: self.cdr_id,
@@ -189,6 +200,7 @@ impl Sample {
             final_state: self.code(FinalState::ALL, 216),
             segment_count: self.segment_count,
             failure_code: self.failure_code.as_deref(),
+            failure_text: self.failure_text.as_deref(),
             imsi: self.imsi.as_deref(),
             adjustment: self.adjustment.as_ref().map(AdjustmentSample::draft),
         };
@@ -196,21 +208,19 @@ impl Sample {
             cdr_id: CdrId(self.cdr_id),
             operator_id: &self.operator_id,
             trace_id: &self.trace_id,
+            salt: Salt(salt_of(self.cdr_id)),
             record: Record::Sms(sms),
         }
     }
 
-    /// The fields of the row that do not come from its place in the log.
+    /// The fields of the row that do not come from its place in the log, and its personal data.
     pub fn fields(&self) -> Map<String, Value> {
         let adjustment = self.adjustment.as_ref();
         let fields = json!({
             "adjustmentOf": adjustment.map(|a| cdr_id(a.of)),
-            "adjustmentReason": adjustment.and_then(|a| a.reason.clone()),
             "adjustmentType": adjustment.map(|a| a.kind.as_str()),
             "approverUserId": adjustment.and_then(|a| a.approver.clone()),
             "billingIndicator": self.billing().as_str(),
-            "calledPartyAddress": self.called_party,
-            "callingPartyAddress": self.calling_party,
             "cdrId": cdr_id(self.cdr_id),
             "chargeAmount": self.charge_micros.map(decimal),
             "chargeCurrency": self.charge_currency,
@@ -220,13 +230,20 @@ impl Sample {
             "eventTimeStamp": instant(self.event_at),
             "failureCode": self.failure_code,
             "finalState": self.code(&["DELIVERED", "FAILED", "EXPIRED"], 216),
-            "imsi": self.imsi,
             "issuedByUserId": adjustment.and_then(|a| a.issued_by.clone()),
             "localTimeStamp": local_instant(self.event_at, i64::from(self.local_offset_minutes)),
             "messageId": uuid(self.message_id),
             "messageReference": self.message_reference,
             "operatorId": self.operator_id,
-            "originalServedSubscriberId": self.original_served_subscriber,
+            "personal": {
+                "adjustmentReason": adjustment.and_then(|a| a.reason.clone()),
+                "calledPartyAddress": self.called_party,
+                "callingPartyAddress": self.calling_party,
+                "failureText": self.failure_text,
+                "imsi": self.imsi,
+                "originalServedSubscriberId": self.original_served_subscriber,
+                "salt": crate::oracle::hex(&salt_of(self.cdr_id)),
+            },
             "recordType": "sms",
             "recordingEntity": self.recording_entity,
             "segmentCount": self.segment_count,
@@ -272,30 +289,74 @@ pub struct SystemSample {
     pub cdr_id: [u8; 16],
     pub kind: cdr_core::row::SystemKind,
     pub trace_id: String,
+    /// What is hashed in the open.
     pub body: String,
+    /// What is personal, without the salt.
+    pub personal: Option<String>,
+}
+
+/// Where personal data stand in the content of a system row, as the format lists them.
+fn personal_members(record_type: &str) -> &'static [&'static [&'static str]] {
+    match record_type {
+        "audit" => &[&["details", "faults"], &["details", "reason"], &["reason"], &["request"]],
+        "config" | "stream" => &[&["reason"]],
+        "delivery" => &[&["answer", "payload"], &["payload"], &["reason"]],
+        "job" => &[&["reason"], &["why"]],
+        "quarantine" => &[&["encoderError"]],
+        _ => &[],
+    }
 }
 
 impl SystemSample {
-    pub fn new(number: u64, at_ms: i64, kind: cdr_core::row::SystemKind, body: &Value) -> Self {
-        let trace_id = format!("trace-{number}");
-        Self { cdr_id: drawn_id(number, at_ms), kind, trace_id, body: crate::oracle::jcs(body) }
+    /// A row of this content, with what is personal in it apart.
+    pub fn new(number: u64, at_ms: i64, kind: cdr_core::row::SystemKind, content: &Value) -> Self {
+        let (mut body, mut personal) = (content.clone(), json!({}));
+        for path in personal_members(kind.as_str()) {
+            let (last, outer) = path.split_last().expect("a name");
+            let pointer: String = outer.iter().map(|name| format!("/{name}")).collect();
+            let inside = body.pointer_mut(&pointer).and_then(Value::as_object_mut);
+            let taken = inside.and_then(|inside| inside.remove(*last)).unwrap_or_default();
+            let place = outer.iter().fold(&mut personal, |place, name| &mut place[*name]);
+            place[*last] = taken;
+        }
+        let is_personal = {
+            fn has_value(value: &Value) -> bool {
+                value.as_object().map_or(!value.is_null(), |inside| inside.values().any(has_value))
+            }
+            has_value(&personal)
+        };
+        Self {
+            cdr_id: drawn_id(number, at_ms),
+            kind,
+            trace_id: format!("trace-{number}"),
+            body: crate::oracle::jcs(&body),
+            personal: is_personal.then(|| crate::oracle::jcs(&personal)),
+        }
     }
 
     pub fn draft(&self) -> Draft<'_> {
+        let personal = self.personal.as_deref();
         Draft {
             cdr_id: CdrId(self.cdr_id),
             operator_id: cdr_core::row::SYSTEM_OPERATOR,
             trace_id: &self.trace_id,
-            record: Record::System(cdr_core::row::System { kind: self.kind, body: &self.body }),
+            salt: Salt(salt_of(self.cdr_id)),
+            record: Record::System(cdr_core::row::System { kind: self.kind, body: &self.body, personal }),
         }
     }
 
     pub fn fields(&self) -> Map<String, Value> {
         let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        let personal = self.personal.as_ref().map(|text| {
+            let mut personal: Value = serde_json::from_str(text).unwrap_or_default();
+            personal["salt"] = crate::oracle::hex(&salt_of(self.cdr_id)).into();
+            personal
+        });
         Map::from_iter([
             ("body".to_owned(), body),
             ("cdrId".to_owned(), cdr_id(self.cdr_id).into()),
             ("operatorId".to_owned(), "_system".into()),
+            ("personal".to_owned(), personal.unwrap_or_default()),
             ("recordType".to_owned(), self.kind.as_str().into()),
             ("traceId".to_owned(), self.trace_id.clone().into()),
         ])

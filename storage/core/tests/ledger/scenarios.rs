@@ -97,6 +97,7 @@ fn texts() -> World {
             sample.message_reference = format!("ref {sender}");
             sample.codes = i * 97;
             sample.failure_code = (i % 2 == 1).then(|| format!("E{i}"));
+            sample.failure_text = (i % 3 == 2).then(|| format!("absent: {sender}"));
             Message::Final(Box::new(sample))
         })
         .collect();
@@ -129,9 +130,30 @@ fn system_rows() -> World {
         if !matches!(kind, SystemKind::Operator | SystemKind::Key | SystemKind::Stream) {
             let body = json!({"about": kind.as_str(), "count": 1, "list": ["é", null, true], "text": "a\nb"});
             world.append_one(*kind, &body);
+            if let Some(content) = with_personal_data(*kind) {
+                world.append_one(*kind, &content);
+            }
         }
     }
     world
+}
+
+/// The content of a row of this kind that has personal data.
+fn with_personal_data(kind: SystemKind) -> Option<serde_json::Value> {
+    let payload = "{\"from\": \"+93700000001\", \"n\": 9007199254740993}";
+    Some(match kind {
+        SystemKind::Audit => json!({
+            "actorUserId": "user-1", "details": {"faults": ["row 7"], "nodeId": 1, "reason": "it was asked by phone"},
+            "entryType": "NOTE", "reason": "سؤال",
+        }),
+        SystemKind::Config => json!({"reason": "as agreed with +93 70 000 00 01"}),
+        SystemKind::Delivery => {
+            json!({"answer": {"payload": payload, "status": 422}, "payload": payload, "reason": "no"})
+        }
+        SystemKind::Job => json!({"reason": "a new list", "why": "it is gone"}),
+        SystemKind::Quarantine => json!({"encoderError": "calledPartyAddress +93700000001 does not fit"}),
+        _ => return None,
+    })
 }
 
 fn one_empty() -> World {

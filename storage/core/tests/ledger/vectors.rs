@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 /// What a vector holds, already canonical.
 pub struct Vector {
-    /// Rows with their `rowHash`, in order.
+    /// Rows with their personal data and `rowHash`, in order.
     pub rows: Vec<String>,
     /// `{"seal", "sealHash", "signature"}`, in order.
     pub hours: Vec<String>,
@@ -46,6 +46,7 @@ impl Vector {
             .collect();
         let rows = chain.rows.iter().map(|hashed| {
             let mut row = hashed.row.clone();
+            row["personal"] = hashed.personal.clone().unwrap_or_default();
             row["rowHash"] = hex(&hashed.hash).into();
             jcs(&row)
         });
@@ -131,7 +132,7 @@ fn proof(chain: &Chain, hours: &[Value], index: usize) -> Value {
     let key = chain.rows.iter().map(|r| &r.row).find(is_key).map(|row| row["body"].clone());
     let entry = &operators[at];
     json!({
-        "formatVersion": 1, "row": row, "rowHash": hex(&chain.rows[index].hash), "operatorProof": inclusion(&leaves, leaf_index),
+        "formatVersion": 2, "row": row, "personal": chain.rows[index].personal, "rowHash": hex(&chain.rows[index].hash), "operatorProof": inclusion(&leaves, leaf_index),
         "operatorChain": {
             "bucketRoot": entry["bucketRoot"], "prevChainHash": entry["prevChainHash"], "chainHash": entry["chainHash"],
         },
