@@ -205,13 +205,14 @@ async fn a_learner_catches_up_by_snapshot_and_becomes_a_voter() {
     cluster.converge(cluster.propose("again").await.index).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_replica_that_was_away_too_long_gets_a_snapshot() {
-    let mut cluster = Cluster::start(3, |config| {
-        config.snapshot_every_entries = 50;
-        config.log_keep_entries = 2;
-    })
-    .await;
+/// Snapshots in quick succession, and a short log behind them.
+fn snapshots(config: &mut NodeConfig) {
+    config.snapshot_every_entries = 50;
+    config.log_keep_entries = 2;
+}
+
+/// Stops a follower until the others have purged what it lacks; which one.
+async fn leave_behind(cluster: &mut Cluster) -> u64 {
     cluster.propose("before").await;
     let leader = cluster.leader().await;
     let away = (1..=3).find(|id| *id != leader).unwrap();
@@ -221,26 +222,21 @@ async fn a_replica_that_was_away_too_long_gets_a_snapshot() {
     }
     let node = cluster.node(cluster.leader().await);
     eventually("the log is purged", || (node.metrics().purged_index > 100).then_some(())).await;
+    away
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_replica_that_was_away_too_long_gets_a_snapshot() {
+    let mut cluster = Cluster::start(3, snapshots).await;
+    let away = leave_behind(&mut cluster).await;
     cluster.restart(away).await.unwrap();
     cluster.converge(cluster.propose("back").await.index).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_snapshot_that_does_not_fit_is_refused_before_anything_is_written() {
-    fn snapshots(config: &mut NodeConfig) {
-        config.snapshot_every_entries = 50;
-        config.log_keep_entries = 2;
-    }
     let mut cluster = Cluster::start(3, snapshots).await;
-    cluster.propose("before").await;
-    let leader = cluster.leader().await;
-    let away = (1..=3).find(|id| *id != leader).unwrap();
-    cluster.stop(away).await;
-    for number in 0..200_u64 {
-        cluster.propose(vec![number as u8; 1000]).await;
-    }
-    let node = cluster.node(cluster.leader().await);
-    eventually("the log is purged", || (node.metrics().purged_index > 100).then_some(())).await;
+    let away = leave_behind(&mut cluster).await;
 
     // No disk has so much to spare.
     cluster.adjust = |config| {

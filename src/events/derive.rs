@@ -20,6 +20,7 @@ use super::{
     AdjustmentBatch, Event, EventError, EventHead, EventIds, NumberHash, adjustment_batch,
     adjustment_created, bucket_sealed, generated, record_appended, record_repriced, subject,
 };
+use crate::pricing;
 use cdr_core::export::Export;
 use cdr_core::export::quarantine::Quarantined;
 use cdr_core::job::{JOB_PREFIX, Job, JobStep};
@@ -27,9 +28,6 @@ use cdr_core::row::{Adjustment, AdjustmentType, Record, Row, SYSTEM_OPERATOR, Sm
 use cdr_core::state::Tally;
 use cdr_core::{CdrId, Hash, Hour, Millis, Seal};
 use std::ops::ControlFlow;
-
-/// Who issues the CORRECTIONs that give unpriced rows their price.
-pub use crate::pricing::ISSUER as PRICING_ISSUER;
 
 /// What failed where committed data is kept.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
@@ -248,7 +246,7 @@ impl<'s, S: Sources> Derivation<'s, S> {
         sink: &mut Sink<'_>,
     ) -> Result<ControlFlow<()>, DeriveError> {
         let prices = adjustment.kind == AdjustmentType::Correction
-            && adjustment.issued_by == Some(PRICING_ISSUER)
+            && adjustment.issued_by == Some(pricing::ISSUER)
             && sms.charge_amount.is_some()
             && sms.charge_currency.is_some()
             && sms.tap_tariff_class.is_some();

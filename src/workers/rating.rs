@@ -4,9 +4,7 @@ use crate::pricing::Price;
 use cdr_core::Money;
 use cdr_core::row::{Adjustment, AdjustmentType, Draft, Drawn, Record, Row, Sms};
 
-/// Who issues late prices.
-pub(super) use crate::pricing::ISSUER as PRICING;
-/// Why.
+/// Why late prices are issued.
 pub(super) const LATE: &str = "late pricing";
 
 /// What stands for a ticket where a price list asks for an adjustment.

@@ -5,9 +5,9 @@
 //! ended: rows that no list will ever price don't starve those behind them. Where the walk stands is of no
 //! consequence, so it lives in memory; what is still to be done is in the store.
 
-use super::rating::{Cause, Charge, LATE, PRICING, charged, pricing_ticket};
+use super::rating::{Cause, Charge, LATE, charged, pricing_ticket};
 use super::{EndsTerm, RETRY_PAUSE};
-use crate::pricing::{PriceBook, PriceQuery, Pricing};
+use crate::pricing::{self, PriceBook, PriceQuery, Pricing};
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::adjust::is_unpriced;
 use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
@@ -137,7 +137,7 @@ fn correct(
         kind: AdjustmentType::Correction,
         reason: Some(LATE),
         ticket_id: &ticket,
-        issued_by: PRICING,
+        issued_by: pricing::ISSUER,
         approver: None,
         trace_id: effective.frame.trace_id,
     };

@@ -11,7 +11,6 @@ use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
 use cdr_mediation::bus::{Bus, LocalBackend, LocalOptions, StoredMessage};
 use cdr_mediation::clock::Clock;
 use cdr_mediation::config::{Api, Auth, Config, Operator, Pricing, Tariff, TariffTable, TimeOfDay};
-use cdr_mediation::events::derive::PRICING_ISSUER;
 use cdr_mediation::events::signing_key::SigningKey;
 use cdr_mediation::events::streams::STREAMS;
 use cdr_mediation::generate::{GenerateOptions, generate};
@@ -241,7 +240,7 @@ impl House {
             reason: Some("priced late"),
             void_reason: None,
             ticket_id: Some("PRICING"),
-            issued_by: Some(PRICING_ISSUER),
+            issued_by: Some(cdr_mediation::pricing::ISSUER),
             approver: None,
         });
         let mut drafts = DraftsBuffer::default();

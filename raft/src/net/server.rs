@@ -6,7 +6,7 @@ use super::handshake::{Declined, PATIENCE, admit};
 use super::peers::Peers;
 use super::places::{Lane, Places, Seat};
 use super::refusals::{Refusal, Refusals, Refused};
-use super::snapshot::{Offer, has_space, receive_snapshot};
+use super::snapshot::{Offer, receive_snapshot, with_space};
 use super::tls::{Secured, Security, Validity};
 use super::wire::Wire;
 use crate::codec;
@@ -353,13 +353,17 @@ impl Server {
         let Ok(_one_at_a_time) = self.receiving.try_lock() else {
             return send(stream, Kind::Failed, &"another snapshot is being received".to_owned()).await;
         };
-        if let Err(refused) = has_space(&offer, self.state_machine.snapshots(), self.min_free_bytes) {
-            self.refuse(node, &refused);
-            return reply(stream, Err::<(), _>(refused.error)).await;
-        }
+        let store = self.state_machine.snapshots();
+        let lacking = match with_space(&offer, store, self.min_free_bytes) {
+            Ok(lacking) => lacking,
+            Err(refused) => {
+                self.refuse(node, &refused);
+                return reply(stream, Err::<(), _>(refused.error)).await;
+            }
+        };
         let last = offer.meta.last_log_id;
         tracing::info!(?last, "receiving a snapshot");
-        let snapshot = match receive_snapshot(stream, &offer, self.state_machine.snapshots()).await {
+        let snapshot = match receive_snapshot(stream, &offer, &lacking, store).await {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 tracing::warn!(%error, ?last, "a snapshot was not received; what is complete is kept");

@@ -98,9 +98,13 @@ async fn send_file<S: AsyncWrite + Unpin>(stream: &mut S, path: &Path, bytes: u6
     Ok(())
 }
 
-/// Refuses an offered snapshot for which there is not enough space. The files of another one, of which not all had come,
-/// make room for it.
-pub(super) fn has_space(offer: &Offer, store: &SnapshotStore, min_free_bytes: u64) -> Result<(), Refused> {
+/// The files of an offered snapshot that have not come, unless there is not enough space for them. The files of another
+/// one, of which not all had come, make room for it.
+pub(super) fn with_space(
+    offer: &Offer,
+    store: &SnapshotStore,
+    min_free_bytes: u64,
+) -> Result<Vec<Lacking>, Refused> {
     let outside = |error: io::Error| Refused::new(Refusal::OutOfBounds, error.to_string());
     let unknown =
         |error| Refused::new(Refusal::NoSpace, format!("the space for a snapshot is not known: {error}"));
@@ -109,7 +113,7 @@ pub(super) fn has_space(offer: &Offer, store: &SnapshotStore, min_free_bytes: u6
     store.forget_other_incoming(offer.id).map_err(unknown)?;
     let free = free_bytes(store.dir()).map_err(unknown)?.saturating_sub(min_free_bytes);
     if wanted <= free {
-        return Ok(());
+        return Ok(lacking);
     }
     let message = format!(
         "there is no space for the snapshot: {} MiB of it are lacking, and {} MiB are free under {} beside the {} MiB that \
@@ -123,7 +127,7 @@ pub(super) fn has_space(offer: &Offer, store: &SnapshotStore, min_free_bytes: u6
 }
 
 /// A file of a snapshot that has not come.
-struct Lacking {
+pub(super) struct Lacking {
     number: u32,
     path: PathBuf,
     bytes: u64,
@@ -141,19 +145,18 @@ fn lacking(offer: &Offer, root: &Path) -> io::Result<Vec<Lacking>> {
     Ok(lacking)
 }
 
-/// Receives the files of an offered snapshot. They are on disk when this returns.
+/// Receives the files of an offered snapshot that are lacking. They are on disk when this returns.
 pub(super) async fn receive_snapshot<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     offer: &Offer,
+    lacking: &[Lacking],
     store: &SnapshotStore,
 ) -> io::Result<SnapshotDir> {
-    store.forget_other_incoming(offer.id)?;
     let root = store.incoming(offer.id);
     std::fs::create_dir_all(&root)?;
-    let lacking = lacking(offer, &root)?;
     let numbers: Vec<u32> = lacking.iter().map(|file| file.number).collect();
     in_time(PATIENCE, send(stream, Kind::Answer, &numbers)).await?;
-    for file in &lacking {
+    for file in lacking {
         receive_file(stream, &file.path, file.bytes).await?;
     }
     blocking(|| {

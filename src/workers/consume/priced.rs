@@ -4,7 +4,8 @@ use super::fields::Fields;
 use super::{ConsumeError, Handler, Message, Taken, Work};
 use crate::acts::{is_currency, is_tariff_class};
 use crate::dlr::Reason;
-use crate::workers::rating::{Cause, Charge, LATE, PRICING, charged, pricing_ticket};
+use crate::pricing;
+use crate::workers::rating::{Cause, Charge, LATE, charged, pricing_ticket};
 use cdr_core::Uuid;
 use cdr_core::adjust::is_unpriced;
 use cdr_core::row::{AdjustmentType, BillingIndicator};
@@ -39,7 +40,7 @@ impl Handler for Priced {
             kind: AdjustmentType::Correction,
             reason: Some(LATE),
             ticket_id: &ticket,
-            issued_by: PRICING,
+            issued_by: pricing::ISSUER,
             approver: None,
             trace_id: fields.trace_id(effective.frame.trace_id),
         };
