@@ -20,6 +20,7 @@
 //! | [`setting`] | regulator-facing settings |
 //! | [`export`] | settlement files: their numbers, what they list, how far they are |
 //! | [`command`], [`mod@apply`] | what can be asked, and what follows from it |
+//! | [`rules`] | under which rules a ledger stands, the formats that come with them, and what a build knows |
 //! | [`history`] | a rolling hash over what was applied, by which replicas notice that they differ |
 //! | [`proof`] | portable proofs and the one verifier that everything shares |
 //! | [`tariff`] | price lists, and the proof that a row's charge follows from one |
@@ -57,6 +58,7 @@ pub mod proof;
 pub mod reading;
 pub mod receipt;
 pub mod row;
+pub mod rules;
 pub mod seal;
 pub mod setting;
 pub mod state;

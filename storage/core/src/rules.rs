@@ -1,0 +1,235 @@
+//! Versions: under which rules a ledger stands, which formats come with them, and what a build knows.
+//!
+//! A ledger begins under [`Rules::FIRST`]. Later rules come into force by a row ([`RULES_SETTING`]), so that whoever reads
+//! the rows finds it, and never go back. Until then a build writes what the build before it reads.
+
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The setting whose `config` row raises the rules.
+pub const RULES_SETTING: &str = "ledger.rules";
+
+/// Version of the rules of a ledger: what follows from a command, and how it is written.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
+pub struct Rules(pub u32);
+
+impl Rules {
+    /// Those of a new ledger.
+    pub const FIRST: Self = Self(1);
+    /// The highest that this build may bring into force.
+    pub const RELEASED: Self = Self(1);
+    /// Rules that no release has: rows may have one more field, and every format has a higher number. They show that
+    /// rules can be raised, and are refused everywhere unless a replica is told to know them ([`Build::NEXT`]).
+    pub const TEST_ONLY: Self = Self(2);
+
+    /// What is written under these rules.
+    pub const fn formats(self) -> Formats {
+        let later = self.0 >= Self::TEST_ONLY.0;
+        Formats {
+            envelope: if later { 3 } else { 2 },
+            schema: if later { SchemaVersion::V3 } else { SchemaVersion::V2 },
+            disk: if later { 8 } else { 7 },
+            encoding: if later { 2 } else { 1 },
+            protocol: if later { 5 } else { 4 },
+        }
+    }
+
+    /// The lowest build that knows these rules; none if this one has never heard of them.
+    pub const fn needs(self) -> Option<Version> {
+        match self {
+            Self::FIRST => Some(Version { major: 0, minor: 1, patch: 0 }),
+            Self::TEST_ONLY => Some(Build::NEXT.version),
+            _ => None,
+        }
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::FIRST
+    }
+}
+
+impl fmt::Display for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Numbers of the formats that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Formats {
+    /// Of a command in a log entry, its first byte.
+    pub envelope: u8,
+    /// Of the rows that are begun.
+    pub schema: SchemaVersion,
+    /// Of everything in the store's directory.
+    pub disk: u32,
+    /// Of values in the Raft log, in snapshots and between replicas, their first byte.
+    pub encoding: u8,
+    /// Of what replicas say to one another, and in which order.
+    pub protocol: u16,
+}
+
+/// A row's `schemaVersion`: its fields and the order in which they are hashed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum SchemaVersion {
+    /// `"2"`.
+    #[default]
+    V2 = 2,
+    /// `"3"`, of [`Rules::TEST_ONLY`]: with one more optional field.
+    V3 = 3,
+}
+
+impl SchemaVersion {
+    /// Every version, ascending.
+    pub const ALL: [Self; 2] = [Self::V2, Self::V3];
+
+    /// The number in a draft's encoding; the row has it as text.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The version with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.number() == number)
+    }
+
+    /// The lowest rules under which rows of this version may be written.
+    pub const fn rules(self) -> Rules {
+        match self {
+            Self::V2 => Rules::FIRST,
+            Self::V3 => Rules::TEST_ONLY,
+        }
+    }
+}
+
+/// Version of a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+pub struct Version {
+    /// Incompatible changes.
+    pub major: u16,
+    /// New features.
+    pub minor: u16,
+    /// Mended faults.
+    pub patch: u16,
+}
+
+impl Version {
+    const fn of_package() -> Self {
+        Self {
+            major: number(env!("CARGO_PKG_VERSION_MAJOR")),
+            minor: number(env!("CARGO_PKG_VERSION_MINOR")),
+            patch: number(env!("CARGO_PKG_VERSION_PATCH")),
+        }
+    }
+}
+
+const fn number(text: &str) -> u16 {
+    let (bytes, mut value, mut at) = (text.as_bytes(), 0, 0);
+    while at < bytes.len() {
+        value = value * 10 + (bytes[at] - b'0') as u16;
+        at += 1;
+    }
+    value
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// What a build knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Build {
+    /// Its version.
+    pub version: Version,
+    /// The highest rules that it knows.
+    pub rules: Rules,
+}
+
+impl Build {
+    /// This one.
+    pub const THIS: Self = Self { version: Version::of_package(), rules: Rules::RELEASED };
+    /// What a test calls the next one: the same program, which also knows [`Rules::TEST_ONLY`].
+    pub const NEXT: Self = Self {
+        version: Version { minor: Self::THIS.version.minor + 1, patch: 0, ..Self::THIS.version },
+        rules: Rules::TEST_ONLY,
+    };
+
+    /// True if this build can follow a ledger under these rules.
+    pub fn knows(self, rules: Rules) -> bool {
+        rules >= Rules::FIRST && rules <= self.rules
+    }
+
+    /// Rows of this `schemaVersion`, if the build knows them.
+    pub fn schema(self, number: u8) -> Option<SchemaVersion> {
+        SchemaVersion::from_number(number).filter(|version| self.knows(version.rules()))
+    }
+}
+
+impl Default for Build {
+    fn default() -> Self {
+        Self::THIS
+    }
+}
+
+impl fmt::Display for Build {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.version.fmt(f)
+    }
+}
+
+/// Something that another build wrote and this one does not know. It is not damaged, and nothing of it is skipped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}, which needs build {}: this is build {this}; install that build or a later one, the data is whole", needed(.needs.as_ref()))]
+pub struct NeedsBuild {
+    /// What it is.
+    pub what: String,
+    /// The lowest build that knows it, where that is said.
+    pub needs: Option<Version>,
+    /// The build that met it.
+    pub this: Version,
+}
+
+fn needed(version: Option<&Version>) -> String {
+    version.map_or_else(|| "of a later version".to_owned(), Version::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_knows_all_rules_up_to_its_own() {
+        assert!(Build::THIS.knows(Rules::FIRST) && !Build::THIS.knows(Rules(0)));
+        assert!(!Build::THIS.knows(Rules::TEST_ONLY) && Build::NEXT.knows(Rules::TEST_ONLY));
+        assert!(Build::NEXT.version > Build::THIS.version);
+        assert_eq!((Build::THIS.schema(2), Build::THIS.schema(3)), (Some(SchemaVersion::V2), None));
+        assert_eq!((Build::NEXT.schema(3), Build::NEXT.schema(4)), (Some(SchemaVersion::V3), None));
+    }
+
+    #[test]
+    fn later_rules_never_have_a_lower_number_of_a_format() {
+        let (first, next) = (Rules::FIRST.formats(), Rules::TEST_ONLY.formats());
+        assert!(first.envelope < next.envelope && first.schema < next.schema && first.disk < next.disk);
+        assert!(first.encoding < next.encoding && first.protocol < next.protocol);
+        for version in SchemaVersion::ALL {
+            assert_eq!(SchemaVersion::from_number(version.number()), Some(version));
+            assert_eq!(version.rules().formats().schema, version);
+        }
+    }
+
+    #[test]
+    fn what_needs_another_build_says_which() {
+        let met = |needs| NeedsBuild { what: "rules 9".to_owned(), needs, this: Build::THIS.version };
+        let known = met(Some(Version { major: 2, minor: 3, patch: 4 })).to_string();
+        assert!(known.contains("needs build 2.3.4: this is build 0.1.0"), "{known}");
+        assert!(met(None).to_string().contains("a later version"));
+    }
+}
