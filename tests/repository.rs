@@ -289,6 +289,27 @@ fn alerts_watch_metrics_that_exist() {
 }
 
 #[test]
+fn operators_find_every_alert_in_their_page() {
+    let rules = fs::read_to_string(root().join("deploy/prometheus/cdr-mediation.rules.yml")).unwrap();
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `cdr_")).collect();
+    let alerts: Vec<&str> = rules.split("- alert: ").skip(1).collect();
+    assert!(alerts.len() >= 30, "{} alerts", alerts.len());
+    let mut expected = Vec::new();
+    for alert in &alerts {
+        let name = alert.lines().next().unwrap();
+        let severity = alert.lines().find_map(|line| line.trim().strip_prefix("severity: ")).unwrap();
+        expected.push(format!("| `{name}` | {severity} | "));
+    }
+    let missing = expected.iter().filter(|row| !rows.iter().any(|line| line.starts_with(row.as_str())));
+    let mut violations: Vec<String> =
+        missing.map(|row| format!("docs/operations.md lacks {row:?}: say what the operator does")).collect();
+    let unknown = rows.iter().filter(|line| !expected.iter().any(|row| line.starts_with(row.as_str())));
+    violations.extend(unknown.map(|line| format!("docs/operations.md: there is no such alert: {line}")));
+    none(&violations);
+}
+
+#[test]
 fn the_changelog_knows_this_version() {
     let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
     let heading = format!("## {}", env!("CARGO_PKG_VERSION"));
