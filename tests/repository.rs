@@ -309,6 +309,51 @@ fn operators_find_every_alert_in_their_page() {
     none(&violations);
 }
 
+/// What a page writes in code type within a line.
+fn in_code_type(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+/// True for a file such as `events.pem`, whose name looks like a setting.
+fn is_file(name: &str) -> bool {
+    [".pem", ".key", ".json", ".toml", ".pub", ".rs", ".md"].iter().any(|end| name.ends_with(end))
+}
+
+#[test]
+fn pages_name_settings_and_metrics_that_exist() {
+    let sources = texts(&[".rs", ".yml"]);
+    let sources_in = |folder: &str| -> String {
+        let found = sources.iter().filter(|(path, _)| path.contains(folder)).map(|(_, text)| text.as_str());
+        found.collect::<Vec<_>>().join("\n")
+    };
+    let (settings, metrics) = (sources_in("/config/"), sources_in("/metrics/"));
+    let (rules, sections) = (sources_in("deploy/prometheus/"), Config::default().effective_toml().unwrap());
+    let has_section = |name: &str| sections.lines().any(|line| line == format!("[{name}]"));
+    let (mut violations, mut named) = (Vec::new(), 0);
+    for (path, text) in texts(&[".md"]) {
+        for code in in_code_type(&text).filter(|code| !is_file(code)) {
+            let setting = code.split(" = ").next().unwrap_or_default();
+            let (section, key) = setting.split_once('.').unwrap_or_default();
+            let is_key = key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if !key.is_empty() && is_key && has_section(section) {
+                named += 1;
+                if !settings.contains(&format!(" {key}:")) {
+                    violations.push(format!("{path}: there is no setting {setting}"));
+                }
+            }
+            let is_name = code.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if code.starts_with("cdr_") && is_name && !code.ends_with('_') {
+                named += 1;
+                if !metrics.contains(&format!("\"{code}\"")) && !rules.contains(&format!("alert: {code}\n")) {
+                    violations.push(format!("{path}: there is no metric or alert {code}"));
+                }
+            }
+        }
+    }
+    assert!(named > 100, "{named} settings and metrics in pages");
+    none(&violations);
+}
+
 #[test]
 fn the_changelog_knows_this_version() {
     let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
