@@ -1,23 +1,37 @@
-//! The offline root key of a test, and the keys of the token that it vouches for.
+//! The offline root key of a test, made and used by the commands of the operators' page, and the keys of the token that it
+//! vouches for.
 
 use super::softhsm::{SoftHsm, TOKEN};
 use cdr_core::Hour;
-use ed25519_dalek::{Signer, SigningKey};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
-/// The root key; what it signs, and its public key, are files in one directory.
+/// The key ceremony as operators read it.
+const PAGE: &str = include_str!("../../docs/operations.md");
+
+/// The command of the page that begins so.
+fn command(beginning: &str) -> &'static str {
+    PAGE.lines().find(|line| line.starts_with(beginning)).unwrap_or_else(|| panic!("no command {beginning}"))
+}
+
+/// Runs commands in `dir`.
+fn run_in(dir: &Path, commands: &str) {
+    let done = Command::new("bash").args(["-euc", commands]).current_dir(dir).output().unwrap();
+    assert!(done.status.success(), "{commands}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// The root key; the key, what it signs, and its public key, are files in one directory.
 #[derive(Clone)]
 pub struct RootKey {
-    key: SigningKey,
     dir: PathBuf,
 }
 
 impl RootKey {
     pub fn new(dir: &Path) -> Self {
-        let key = SigningKey::from_bytes(&[77; 32]);
-        std::fs::write(dir.join("root.pub"), hex::encode(key.verifying_key().as_bytes())).unwrap();
-        Self { key, dir: dir.to_owned() }
+        // The passphrase is typed.
+        let make = command("openssl genpkey -algorithm ed25519").replace(" -aes-256-cbc", "");
+        run_in(dir, &format!("{make}\n{}", command("openssl pkey -in root.pem")));
+        Self { dir: dir.to_owned() }
     }
 
     fn file(&self, name: &str) -> String {
@@ -57,8 +71,7 @@ impl RootKey {
         let record = ["signer", "record", "--config", config, "--from", &from];
         let unsigned = run(&[&record[..], &["--message", &message]].concat());
         assert!(unsigned.status.success(), "{unsigned:?}");
-        let signed = self.key.sign(&std::fs::read(&message).unwrap()).to_bytes();
-        std::fs::write(&signature, signed).unwrap();
+        run_in(&self.dir, command("openssl pkeyutl -sign -inkey root.pem"));
         let trust = self.public_key_file();
         let with_root = [&record[..], &["--root-signature", &signature, "--trust", &trust]].concat();
         let vouched = run(&with_root);
