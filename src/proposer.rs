@@ -12,6 +12,7 @@ use cdr_core::command::{
 };
 use cdr_core::personal::SystemContent;
 use cdr_core::row::{Drawn, SystemKind};
+use cdr_core::rules::Rules;
 use cdr_core::{LedgerState, Millis};
 use cdr_raft::{Node, ProposeError};
 use cdr_storage::Store;
@@ -153,13 +154,23 @@ impl Proposer {
     /// # Errors
     /// [`ProposalError`] if it can't be started.
     pub async fn start(&self, command: Command<'_>) -> Result<Proposal, ProposalError> {
+        self.start_under(self.rules(), command).await
+    }
+
+    /// The rules in force, as far as this node has applied them.
+    pub fn rules(&self) -> Rules {
+        self.0.store.state().head.rules
+    }
+
+    async fn start_under(&self, rules: Rules, command: Command<'_>) -> Result<Proposal, ProposalError> {
         if !self.0.clock_is_right.load(Ordering::Acquire) || self.clock_jumped() {
             return Err(ProposalError::ClockIsOff);
         }
         let term = self.0.term;
         let progress =
             Progress { applied: self.0.store.state().head.applied, acknowledged: self.0.node.acknowledged() };
-        let bytes = Bytes::from(Envelope { term, now: self.0.clock.now(), progress, command }.encode()?);
+        let bytes =
+            Bytes::from(Envelope { rules, term, now: self.0.clock.now(), progress, command }.encode()?);
         let node = self.0.node.clone();
         let mut proposal: Proposal = Box::pin(async move {
             match node.propose(bytes).await?.reply {
@@ -198,6 +209,16 @@ impl Proposer {
         let drafts = self.system_drafts(trace_id, rows)?;
         let append = Append { source: Source::Internal, drafts: drafts.drafts() };
         self.propose(Command::Append(append)).await
+    }
+
+    /// Appends the row that brings `rules` into force, and waits for the reply. Only replicas that know them go on.
+    ///
+    /// # Errors
+    /// [`ProposalError`].
+    pub async fn raise_rules(&self, rules: Rules, row: SystemRow) -> Result<Reply, ProposalError> {
+        let drafts = self.system_drafts("rules", vec![row])?;
+        let append = Append { source: Source::Internal, drafts: drafts.drafts() };
+        self.start_under(rules, Command::Append(append)).await?.await
     }
 
     /// Proposes a command and waits for its reply.

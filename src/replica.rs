@@ -25,6 +25,7 @@ use crate::workers::{
 };
 use anyhow::{Context, bail};
 use cdr_core::command::ClockKind;
+use cdr_core::rules::Build;
 use cdr_raft::{AdminError, Node, NodeConfig};
 use cdr_storage::{Store, StoreOptions};
 use std::sync::Arc;
@@ -87,8 +88,9 @@ impl Replica {
         let data_dir = &config.storage.data_dir;
         let forms_cluster = config.cluster.initialize;
         std::fs::create_dir_all(data_dir).with_context(|| format!("{} can't be made", data_dir.display()))?;
-        let store = Store::open(&data_dir.join("store"), store_options(&config.storage))
-            .with_context(|| format!("the store in {} can't be opened", data_dir.display()))?;
+        let store =
+            Store::open(&data_dir.join("store"), store_options(&config.storage, config.cluster.build()))
+                .with_context(|| format!("the store in {} can't be opened", data_dir.display()))?;
         let terms = Terms::of(config);
         refuse_foreign_ledger(&store, &parts, &terms)?;
         let (raft, node) = start_raft(config, &parts.clock, &store).await?;
@@ -376,8 +378,9 @@ fn min_free_bytes(storage: &config::Storage) -> u64 {
     storage.min_free_mb << 20
 }
 
-fn store_options(storage: &config::Storage) -> StoreOptions {
+fn store_options(storage: &config::Storage, build: Build) -> StoreOptions {
     StoreOptions {
+        build,
         block_cache_bytes: (storage.block_cache_mb as usize) << 20,
         write_buffer_bytes: (storage.write_buffer_mb as usize) << 20,
         dedup_filter_bytes: (storage.dedup_filter_mb as usize) << 20,
@@ -469,6 +472,7 @@ fn leadership(
         signing,
         exports,
         regulator,
+        rules_upto: config.cluster.rules_upto,
         unpriced_wait_hours: config.export.unpriced_wait_hours,
         deliveries,
         voucher: parts.voucher,

@@ -19,9 +19,14 @@ pub enum CodecError {
     /// Nothing there.
     #[error("no bytes to decode")]
     Empty,
-    /// Written by another version of this software.
-    #[error("format version {0} is not known to this version, which reads version {FORMAT_VERSION}")]
+    /// Written by another build.
+    #[error(
+        "encoding {0} is not known to this build, which reads encoding {FORMAT_VERSION}: install the build that wrote it"
+    )]
     Version(u8),
+    /// Written by another build.
+    #[error("a record of kind {0} is not known to this build: install the build that wrote it")]
+    Kind(u8),
     /// The bytes are not what they should be.
     #[error("cannot decode: {0}")]
     Decode(#[from] DecodeError),

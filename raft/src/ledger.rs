@@ -4,6 +4,7 @@ use crate::machine::{Machine, MachineCommand, MachineError};
 use crate::types::Reply;
 use cdr_core::command::Acknowledged;
 use cdr_core::history::{Comparison, Mark};
+use cdr_core::rules::{Build, Needs};
 use cdr_storage::{EntryRef, Store, StoreError};
 use std::path::{Path, PathBuf};
 
@@ -53,6 +54,14 @@ impl Machine for Store {
 
     fn keep_identity(&self, identity: &[u8]) -> Result<(), MachineError> {
         Ok(Self::keep_identity(self, identity)?)
+    }
+
+    fn build(&self) -> Build {
+        Self::build(self)
+    }
+
+    fn needs(&self) -> Needs {
+        Self::needs(self)
     }
 
     fn mark(&self) -> Mark {

@@ -46,7 +46,7 @@ pub use machine::{Machine, MachineCommand, MachineError};
 pub use net::{Answerer, Asker, Credentials, CredentialsError};
 pub use node::{
     AdminError, ClockError, Committed, Leadership, Node, NodeConfig, NodeMetrics, ProposeError, ReadError,
-    StartError,
+    StartError, UnchangedMembership,
 };
 pub use restriction::{RestrictionChange, Restrictions};
 pub use roster::{Alarm, Grounds};

@@ -8,6 +8,7 @@ use crate::types::Reply;
 use bytes::Bytes;
 use cdr_core::command::Acknowledged;
 use cdr_core::history::{Comparison, Mark};
+use cdr_core::rules::{Build, Needs};
 use std::path::{Path, PathBuf};
 
 /// A committed command and its place in the log.
@@ -75,6 +76,13 @@ pub trait Machine: Send + Sync + 'static {
 
     /// Keeps what names this state's directory, durably and beside the state: an installed checkpoint does not replace it.
     fn keep_identity(&self, identity: &[u8]) -> Result<(), MachineError>;
+
+    /// As which build the state behaves.
+    fn build(&self) -> Build;
+
+    /// What a replica has to know to follow this one, or to take over a [`checkpoint`](Self::checkpoint) that was made
+    /// before.
+    fn needs(&self) -> Needs;
 
     /// The last command applied, and the history after it.
     fn mark(&self) -> Mark;

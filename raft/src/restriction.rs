@@ -5,6 +5,7 @@
 //! and forgets them.
 
 use crate::net::Room;
+use cdr_core::rules::Build;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -84,9 +85,9 @@ impl Restrictions {
     }
 
     /// What a leader has to know.
-    pub(crate) fn room(&self) -> Room {
+    pub(crate) fn room(&self, build: Build) -> Room {
         let causes = &self.state().causes;
-        Room { takes_commands: causes.is_empty(), has_room: !causes.contains_key(&Cause::Space) }
+        Room { takes_commands: causes.is_empty(), has_room: !causes.contains_key(&Cause::Space), build }
     }
 
     /// True if another replica could take commands where this one does not.

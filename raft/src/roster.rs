@@ -15,6 +15,7 @@ use crate::state_machine::StateMachine;
 use crate::types::{Membership, Raft};
 use cdr_core::command::Acknowledged;
 use cdr_core::history::{Comparison, Mark};
+use cdr_core::rules::Build;
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,6 +42,8 @@ pub(crate) struct Introduction {
     pub initializes: bool,
     /// What it knows of committed entries that were lost.
     pub lost_commits: Option<Report>,
+    /// Its build.
+    pub build: Build,
 }
 
 /// Why a replica is refused.
@@ -56,8 +59,10 @@ pub enum Grounds {
     Fork,
     /// Its leader would have had it forget committed entries.
     LostCommits,
-    /// It is of another cluster, or speaks another protocol, or looks for somebody else.
+    /// It is of another cluster, or looks for somebody else.
     Misdirected,
+    /// Its build is too far from this one's.
+    Build,
 }
 
 impl Grounds {
@@ -70,6 +75,7 @@ impl Grounds {
             Self::Fork => "fork",
             Self::LostCommits => "lost_commits",
             Self::Misdirected => "misdirected",
+            Self::Build => "build",
         }
     }
 }
@@ -194,7 +200,18 @@ impl Roster {
             is_formed: self.is_formed(),
             initializes: self.initializes.load(Ordering::Acquire),
             lost_commits: self.standstill.shown(),
+            build: self.build(),
         }
+    }
+
+    /// As which build this replica behaves.
+    pub(crate) fn build(&self) -> Build {
+        self.state_machine.build()
+    }
+
+    /// Node `node` speaks no version of the protocol that this replica does.
+    pub(crate) fn refused_build(&self, node: u64, refusal: &Refusal) {
+        self.alarm(node, refusal);
     }
 
     /// What the replicas are known to have on disk. To be taken before another one says where its log ends: what it
@@ -297,6 +314,13 @@ impl Roster {
     pub(crate) fn refuse_to_forget(&self, node: u64, reason: &str) {
         if self.is_led_by(node) {
             self.failure.record_lost_commits(reason);
+        }
+    }
+
+    /// Node `node` offers what this build does not know. If it leads, this replica can't follow and stops.
+    pub(crate) fn needs_build(&self, node: u64, reason: &str) {
+        if self.is_led_by(node) {
+            self.failure.record(reason);
         }
     }
 

@@ -9,11 +9,12 @@
 //! contents of those that the snapshot before did not have. A file that is found damaged then, or before it is sent,
 //! is the live store's file too: that stops this replica.
 
-use crate::codec;
+use crate::codec::{self, CodecError};
 use crate::failure::Failure;
 use crate::machine::{Machine, MachineError};
 use crate::sums::{SummedFile, Sums};
 use crate::types::RaftMeta;
+use cdr_core::rules::Needs;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fs::File;
@@ -28,6 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 struct MetaFile {
     id: u64,
     meta: RaftMeta,
+    needs: Needs,
     sums: Sums,
 }
 
@@ -38,6 +40,7 @@ pub struct SnapshotDir(Arc<Lease>);
 #[derive(Debug)]
 struct Lease {
     id: u64,
+    needs: Needs,
     path: PathBuf,
     sums: Sums,
     failure: Failure,
@@ -45,8 +48,13 @@ struct Lease {
 }
 
 impl SnapshotDir {
-    fn new(id: u64, path: PathBuf, sums: Sums, failure: Failure, obsolete: bool) -> Self {
-        Self(Arc::new(Lease { id, path, sums, failure, obsolete: AtomicBool::new(obsolete) }))
+    fn new((id, needs): (u64, Needs), path: PathBuf, sums: Sums, failure: Failure, obsolete: bool) -> Self {
+        Self(Arc::new(Lease { id, needs, path, sums, failure, obsolete: AtomicBool::new(obsolete) }))
+    }
+
+    /// What whoever takes it has to know.
+    pub(crate) fn needs(&self) -> Needs {
+        self.0.needs
     }
 
     /// Drawn at random when the snapshot was made: two snapshots with one id have the same files.
@@ -106,6 +114,14 @@ pub enum SnapshotError {
     /// The state failed.
     #[error("the state machine failed: {0}")]
     Machine(#[from] MachineError),
+    /// Another build wrote it.
+    #[error("snapshot {path} is whole, but its {source}")]
+    Foreign {
+        /// Its description.
+        path: PathBuf,
+        /// What is there.
+        source: CodecError,
+    },
     /// The operating system refused.
     #[error("snapshot {path}: {source}")]
     Io {
@@ -141,9 +157,14 @@ impl SnapshotStore {
             {
                 let bytes = std::fs::read(&path).map_err(io_error(&path))?;
                 match codec::decode::<MetaFile>(&bytes) {
-                    Ok(MetaFile { id, meta, sums }) => {
+                    Ok(MetaFile { id, meta, needs, sums }) => {
                         let path = path.with_extension("");
-                        found.push((meta, SnapshotDir::new(id, path, sums, failure.clone(), false)));
+                        let snapshot = SnapshotDir::new((id, needs), path, sums, failure.clone(), false);
+                        found.push((meta, snapshot));
+                    }
+                    // It may be all that is left of what the log had.
+                    Err(error @ CodecError::Version(_)) => {
+                        return Err(SnapshotError::Foreign { path, source: error });
                     }
                     Err(error) => tracing::warn!(%error, path = %path.display(), "a snapshot is ignored"),
                 }
@@ -190,6 +211,7 @@ impl SnapshotStore {
         let building = self.dir.join(format!("building-{id:016x}"));
         remove_directory(&building);
         let meta = machine.checkpoint(&building)?;
+        let needs = machine.needs();
         let meta = match meta.as_slice() {
             [] => RaftMeta::default(),
             meta => codec::decode(meta).map_err(MachineError::new)?,
@@ -199,9 +221,9 @@ impl SnapshotStore {
         machine.check(&building, &new)?;
         let path = self.dir.join(format!("{:020}-{id:016x}", meta.applied_index()));
         std::fs::rename(&building, &path).map_err(io_error(&path))?;
-        let file = MetaFile { id, meta: meta.clone(), sums };
+        let file = MetaFile { id, meta: meta.clone(), needs, sums };
         self.write_meta(&path, &file)?;
-        let snapshot = SnapshotDir::new(id, path, file.sums, self.failure.clone(), false);
+        let snapshot = SnapshotDir::new((id, needs), path, file.sums, self.failure.clone(), false);
         self.replace_current(meta.clone(), snapshot.clone());
         Ok((meta, snapshot))
     }
@@ -213,7 +235,11 @@ impl SnapshotStore {
 
     /// The snapshot `id` of another replica, received whole: `files` are as offered. It is removed when it is no longer
     /// used. A file that is not what was offered is removed at once.
-    pub(crate) fn received(&self, id: u64, files: &[SummedFile]) -> io::Result<SnapshotDir> {
+    pub(crate) fn received(
+        &self,
+        (id, needs): (u64, Needs),
+        files: &[SummedFile],
+    ) -> io::Result<SnapshotDir> {
         let root = self.incoming(id);
         let (sums, _) = Sums::take(&root, &Sums::default())?;
         let offered: HashSet<&SummedFile> = files.iter().collect();
@@ -228,7 +254,7 @@ impl SnapshotStore {
         if sums.files().count() != files.len() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "files of a snapshot are missing"));
         }
-        Ok(SnapshotDir::new(id, root, sums, self.failure.clone(), true))
+        Ok(SnapshotDir::new((id, needs), root, sums, self.failure.clone(), true))
     }
 
     /// Removes what was received of any other snapshot than `id`.

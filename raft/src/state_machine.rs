@@ -13,6 +13,7 @@ use crate::snapshot::{SnapshotDir, SnapshotError, SnapshotStore};
 use crate::types::{Entry, LogId, RaftMeta, Reply, SnapshotMeta, StoredMembership, TypeConfig, entry_bytes};
 use cdr_core::command::Acknowledged;
 use cdr_core::history::{Comparison, Mark};
+use cdr_core::rules::{Build, Needs};
 use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -122,6 +123,16 @@ impl StateMachine {
     /// Looks at Raft's own metadata as of the last entry applied.
     pub(crate) fn with_meta<T>(&self, look: impl FnOnce(&RaftMeta) -> T) -> T {
         look(&self.0.meta.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// As which build this replica behaves.
+    pub(crate) fn build(&self) -> Build {
+        self.0.machine.build()
+    }
+
+    /// What a replica has to know to follow this one.
+    pub(crate) fn needs(&self) -> Needs {
+        self.0.machine.needs()
     }
 
     /// The last command applied, and the history after it.

@@ -55,6 +55,8 @@ pub(super) async fn ready(State(service): State<Service>) -> Response<Body> {
         "leader": raft.leader,
         "appliedIndex": raft.applied_index,
         "restricted": raft.restricted,
+        "build": ledger.node.build().to_string(),
+        "rules": state.head.rules,
         "openHour": state.cluster.as_ref().map(|_| state.head.open_hour),
         "alarms": ledger.node.alarms().iter().map(alarm).collect::<Vec<Value>>(),
         "checks": checks,

@@ -4,6 +4,7 @@ use super::reader::Reader;
 use super::typed::{ExchangeRate, TimeOfDay};
 use super::wait::Wait;
 use cdr_core::key::Algorithm;
+use cdr_core::rules::{Build, Rules};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -59,6 +60,32 @@ section! {
         /// The most that the leader's clock may be off the median of the replicas', or may be moved at once,
         /// milliseconds; beyond it, it proposes nothing and gives up leadership.
         max_clock_offset_ms: u64 = 1_000,
+        /// The leader brings later rules of the ledger into force, up to this version, once every replica knows them. They
+        /// never go back: no build that does not know them can be installed again.
+        rules_upto: Rules = Rules::FIRST,
+        /// `next`: this build also knows rules that no release has. For tests of upgrades, in clusters whose id begins with
+        /// `test`.
+        test_build: TestBuild = TestBuild::This,
+    }
+}
+
+/// As which build a replica behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TestBuild {
+    /// The one that it is.
+    This,
+    /// The one after it, as far as tests need it.
+    Next,
+}
+
+impl Cluster {
+    /// As which build this node behaves.
+    pub fn build(&self) -> Build {
+        match self.test_build {
+            TestBuild::This => Build::THIS,
+            TestBuild::Next => Build::NEXT,
+        }
     }
 }
 

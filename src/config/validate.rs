@@ -1,10 +1,12 @@
 //! What values must satisfy before a node starts with them.
 
+use super::sections::TestBuild;
 use super::wait::Wait;
 use super::{BusKind, Cluster, Config, MsisdnHash, Problem, Signer, SignerKind, api, delivery, pricing};
 use cdr_core::export_signature::is_key_id;
 use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
+use cdr_core::rules::Rules;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -138,6 +140,12 @@ fn cluster(config: &Config, check: &mut Check) {
         120_000,
     );
     check.range("cluster.max_clock_offset_ms", cluster.max_clock_offset_ms, 100, 1_000);
+    check.range("cluster.rules_upto", cluster.rules_upto, Rules::FIRST, cluster.build().rules);
+    check.that(
+        cluster.test_build == TestBuild::This || cluster.id.starts_with("test"),
+        "cluster.test_build",
+        "it writes what no release reads: only a cluster whose id begins with test may use it",
+    );
 }
 
 /// Replicas talk over TLS, or on addresses of one machine.

@@ -4,7 +4,7 @@ use super::consume::{Consumer, ConsumerSettings, consumers};
 use super::retry::repeat;
 use super::{
     Deliveries, EndsTerm, Exports, Integrity, RETRY_PAUSE, RegulatorSettings, Relay, clock_watch, deliver,
-    export, priceless, reconcile, registry, relay, reprice, rerate, seal, settings, sign, tariffs,
+    export, priceless, reconcile, registry, relay, reprice, rerate, rules, seal, settings, sign, tariffs,
 };
 use crate::acts::Desk;
 use crate::agreement::Terms;
@@ -16,6 +16,7 @@ use crate::proposer::{ProposalError, Proposer};
 use crate::signer::{Signing, Voucher};
 use cdr_core::LedgerState;
 use cdr_core::command::{Command, Initialize, Rejection, Reply};
+use cdr_core::rules::Rules;
 use cdr_raft::{Leadership as RaftLeadership, Node};
 use cdr_storage::Store;
 use std::future::Future;
@@ -71,6 +72,8 @@ pub struct Leadership {
     pub exports: Option<Exports>,
     /// What the regulator gets and when, as the ledger is told it.
     pub regulator: RegulatorSettings,
+    /// Rules that are brought into force once every replica knows them.
+    pub rules_upto: Rules,
     /// How long a record may wait for a price before it goes into quarantine, hours.
     pub unpriced_wait_hours: u32,
     /// Delivers them; without it they wait.
@@ -109,6 +112,7 @@ impl Leadership {
             () = self.again("relay", || relay::run(self.relay.as_ref(), proposer)) => (),
             () = self.again("reprice", || reprice::run(proposer, &self.pricing, self.reprice_every)) => (),
             () = self.again("reconcile", || reconcile::run(proposer, self.consumers.billing_kept_hours())) => (),
+            () = self.again("rules", || rules::run(self.rules_upto, proposer, &self.metrics)) => (),
             () = self.again("integrity", || self.integrity.run(proposer)) => (),
             () = self.consume(proposer) => (),
             () = self.settle(proposer) => (),

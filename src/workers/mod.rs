@@ -16,6 +16,7 @@ mod relay;
 mod reprice;
 mod rerate;
 mod retry;
+mod rules;
 mod seal;
 mod settings;
 mod sign;

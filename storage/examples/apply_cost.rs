@@ -17,6 +17,7 @@ use cdr_core::receipt::Known;
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
+use cdr_core::rules::Build;
 use cdr_core::time::HOUR_MS;
 use cdr_core::{CdrId, Hash, Hour, LedgerState, Millis, Money, Uuid, View, ViewError, apply};
 use cdr_storage::{Depth, EntryRef, RecordFilter, Store, StoreOptions};
@@ -228,7 +229,7 @@ fn core_cost(rows_per_hour: u64, batch: u32) {
     let (mut canonical, mut rows) = (Vec::new(), 0);
     let started = thread_cpu();
     for entry in &entries {
-        let transition = apply(&state, &Nothing, &Envelope::decode(entry).unwrap()).unwrap();
+        let transition = apply(&state, &Nothing, &Envelope::decode(entry, Build::THIS).unwrap()).unwrap();
         rows += transition.rows.len();
         if canonical.is_empty() && rows > 100 {
             cdr_core::canonical::push_row(&transition.rows[0].row, &mut canonical);

@@ -116,14 +116,20 @@ impl<'a> Write<'a> {
 
     /// Decides one entry and stages what follows from it, unless the leader that proposed it had another history.
     pub fn entry(&mut self, entry: &EntryRef<'_>) -> Result<Reply, StoreError> {
-        let failed = |why: String| StoreError::Entry { index: entry.index, term: entry.term, why };
-        let envelope = Envelope::decode(entry.bytes).map_err(|e| failed(e.to_string()))?;
+        let undecided = |error: ViewError| match error {
+            ViewError::NeedsBuild(needs) => {
+                StoreError::NeedsBuild { what: format!("log entry {}", entry.index), needs }
+            }
+            ViewError::Unreadable(why) => StoreError::Entry { index: entry.index, term: entry.term, why },
+        };
+        let decoded = Envelope::decode(entry.bytes, self.options.build);
+        let envelope = decoded.map_err(|error| undecided(error.into()))?;
         let carried = envelope.progress.applied;
         if let Comparison::Differs(difference) = self.generation.marks().compare_carried(&carried) {
             return Err(StoreError::Forked { index: entry.index, difference });
         }
         let transition = apply_entry(&self.ahead.state, &*self, (entry.index, entry.term), &envelope)
-            .map_err(|e| failed(e.to_string()))?;
+            .map_err(undecided)?;
         self.generation.marks().push(transition.state.head.applied);
         if let Some(happened) = OutboxEntry::of(entry.index, &transition) {
             outbox::put(&self.generation.db, &happened, &mut self.batch)?;
@@ -161,7 +167,11 @@ impl<'a> Write<'a> {
     fn stage_closed(&mut self, closed: &[ClosedHour]) -> Result<(), StoreError> {
         let seals = column(&self.generation.db, CF_SEALS)?;
         for hour in closed {
-            self.batch.put_cf(seals, keys::seal(hour.seal.bucket_hour), seals::encode(hour)?);
+            self.batch.put_cf(
+                seals,
+                keys::seal(hour.seal.bucket_hour),
+                seals::encode(hour, self.generation.format())?,
+            );
             self.closed.insert(hour.seal.bucket_hour, hour.seal_hash);
             Arc::make_mut(&mut self.ahead.sealed).push(HourSpan {
                 hour: hour.seal.bucket_hour,

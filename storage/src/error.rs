@@ -3,6 +3,7 @@
 use cdr_core::ViewError;
 use cdr_core::codec::CodecError;
 use cdr_core::history::Difference;
+use cdr_core::rules::NeedsBuild;
 
 /// Why the store could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -18,6 +19,14 @@ pub enum StoreError {
         found: String,
         /// Version of this build.
         supported: u32,
+    },
+    /// Another build wrote something that this one does not know.
+    #[error("{what}: {needs}")]
+    NeedsBuild {
+        /// What was being read.
+        what: String,
+        /// What it is and which build knows it.
+        needs: NeedsBuild,
     },
     /// A file operation failed.
     #[error("{action} {path} failed: {why}")]
@@ -146,12 +155,18 @@ pub(crate) fn database(action: &'static str) -> impl Fn(rocksdb::Error) -> Store
 
 impl From<CodecError> for StoreError {
     fn from(error: CodecError) -> Self {
-        Self::Damaged { what: "a stored value".to_owned(), why: error.to_string() }
+        match error {
+            CodecError::NeedsBuild(needs) => Self::NeedsBuild { what: "a stored value".to_owned(), needs },
+            error => Self::Damaged { what: "a stored value".to_owned(), why: error.to_string() },
+        }
     }
 }
 
 impl From<StoreError> for ViewError {
     fn from(error: StoreError) -> Self {
-        Self(error.to_string())
+        match error {
+            StoreError::NeedsBuild { needs, .. } => Self::NeedsBuild(needs),
+            error => Self::Unreadable(error.to_string()),
+        }
     }
 }

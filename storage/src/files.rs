@@ -1,13 +1,14 @@
 //! The store's directory: format file, generations of the database, and the file that names the current one.
 //!
-//! `FORMAT` holds the on-disk format version, `IDENTITY` what names the directory, `CURRENT` the name of a directory
+//! `FORMAT` holds the on-disk format version and the lowest build that reads it, `IDENTITY` what names the directory, `CURRENT` the name of a directory
 //! `ledger-N`. Installing a
 //! checkpoint makes `ledger-N+1` complete and durable before `CURRENT` is exchanged by a rename, so that after a
 //! crash at any moment either the old or the new generation is there as a whole.
 
 use crate::error::StoreError;
-use crate::schema::{DISK_FORMAT, unknown_format};
+use crate::schema::{DISK_FORMAT, known_format, unknown_format};
 use crate::tables;
+use cdr_core::rules::{Build, Rules, Version};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -55,10 +56,10 @@ impl Drop for GenerationDir {
 }
 
 /// Finds or creates the current generation under `root` and removes all others.
-pub(crate) fn open_current(root: &Path) -> Result<GenerationDir, StoreError> {
+pub(crate) fn open_current(root: &Path, build: Build) -> Result<GenerationDir, StoreError> {
     fs::create_dir_all(root).map_err(|e| StoreError::io("creating", root, &e))?;
     let generations = list_generations(root)?;
-    check_format_file(root, !generations.is_empty())?;
+    check_format_file(root, !generations.is_empty(), build)?;
     let current_file = root.join(CURRENT_FILE);
     let current = match fs::read_to_string(&current_file) {
         Ok(name) => parse_generation(name.trim()).ok_or_else(|| StoreError::Damaged {
@@ -108,15 +109,40 @@ pub(crate) fn link_or_copy(source: &Path, target: &Path) -> Result<(), StoreErro
     sync(target)
 }
 
-fn check_format_file(root: &Path, has_generations: bool) -> Result<(), StoreError> {
+fn check_format_file(root: &Path, has_generations: bool, build: Build) -> Result<(), StoreError> {
     let path = root.join(FORMAT_FILE);
     match fs::read_to_string(&path) {
-        Ok(text) if text.trim() == DISK_FORMAT.to_string() => Ok(()),
-        Ok(text) => Err(unknown_format(&path.display().to_string(), text.trim())),
+        Ok(text) => {
+            let what = path.display().to_string();
+            let (format, needs) = parse_format(&text).ok_or_else(|| unknown_format(&what, text.trim()))?;
+            known_format(&what, format, needs, build).map(|_| ())
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !has_generations => {
-            write_durably(root, FORMAT_FILE, format!("{DISK_FORMAT}\n").as_bytes())
+            write_format(root, DISK_FORMAT, Rules::FIRST)
         }
         Err(error) => Err(StoreError::io("reading", &path, &error)),
+    }
+}
+
+/// `7 0.1.0`: the format, and the lowest build that reads it.
+fn parse_format(text: &str) -> Option<(u32, Option<Version>)> {
+    let mut words = text.split_whitespace();
+    let format = words.next()?.parse().ok()?;
+    Some((format, words.next().and_then(Version::parse)))
+}
+
+fn write_format(root: &Path, format: u32, rules: Rules) -> Result<(), StoreError> {
+    let needs = rules.needs().map(|build| format!(" {build}")).unwrap_or_default();
+    write_durably(root, FORMAT_FILE, format!("{format}{needs}\n").as_bytes())
+}
+
+/// Says that from now on something may be written under `format`, which comes with `rules`. It never goes back.
+pub(crate) fn raise_format(root: &Path, format: u32, rules: Rules) -> Result<(), StoreError> {
+    let path = root.join(FORMAT_FILE);
+    let text = fs::read_to_string(&path).map_err(|e| StoreError::io("reading", &path, &e))?;
+    match parse_format(&text) {
+        Some((found, _)) if found >= format => Ok(()),
+        _ => write_format(root, format, rules),
     }
 }
 
@@ -166,18 +192,21 @@ mod tests {
     #[test]
     fn the_current_generation_is_found_again_and_leftovers_go() {
         let root = tempfile::tempdir().unwrap();
-        let first = open_current(root.path()).unwrap();
+        let first = open_current(root.path(), Build::THIS).unwrap();
         assert!(first.path.ends_with("ledger-1"));
         fs::create_dir_all(&first.path).unwrap();
         let from = tempfile::tempdir().unwrap();
         fs::write(from.path().join("1.sst"), b"table").unwrap();
         fs::write(from.path().join("MANIFEST"), b"m").unwrap();
         let staged = stage(root.path(), &first, from.path()).unwrap();
-        assert!(open_current(root.path()).unwrap().path.ends_with("ledger-1"), "not switched yet");
+        assert!(
+            open_current(root.path(), Build::THIS).unwrap().path.ends_with("ledger-1"),
+            "not switched yet"
+        );
         assert!(!staged.path.exists(), "what was not switched to is gone");
         let staged = stage(root.path(), &first, from.path()).unwrap();
         switch(root.path(), &staged).unwrap();
-        let current = open_current(root.path()).unwrap();
+        let current = open_current(root.path(), Build::THIS).unwrap();
         assert_eq!((current.path.ends_with("ledger-2"), first.path.exists()), (true, false));
         assert_eq!(fs::read(current.path.join("1.sst")).unwrap(), b"table");
         current.retire();
@@ -189,17 +218,23 @@ mod tests {
     #[test]
     fn unknown_formats_and_lost_files_are_refused() {
         let root = tempfile::tempdir().unwrap();
-        let dir = open_current(root.path()).unwrap();
+        let dir = open_current(root.path(), Build::THIS).unwrap();
         fs::create_dir_all(&dir.path).unwrap();
-        fs::write(root.path().join(FORMAT_FILE), format!("{}\n", DISK_FORMAT + 1)).unwrap();
-        assert!(matches!(open_current(root.path()), Err(StoreError::FormatVersion { .. })));
+        for former in ["6\n", "none\n", ""] {
+            fs::write(root.path().join(FORMAT_FILE), former).unwrap();
+            let opened = open_current(root.path(), Build::THIS);
+            assert!(matches!(opened, Err(StoreError::FormatVersion { .. })), "{former:?}");
+        }
+        fs::write(root.path().join(FORMAT_FILE), "99 3.2.1\n").unwrap();
+        let error = open_current(root.path(), Build::THIS).unwrap_err().to_string();
+        assert!(error.contains("disk format 99, which needs build 3.2.1"), "{error}");
         fs::remove_file(root.path().join(FORMAT_FILE)).unwrap();
-        assert!(matches!(open_current(root.path()), Err(StoreError::Io { .. })));
+        assert!(matches!(open_current(root.path(), Build::THIS), Err(StoreError::Io { .. })));
         fs::write(root.path().join(FORMAT_FILE), format!("{DISK_FORMAT}\n")).unwrap();
         fs::write(root.path().join(CURRENT_FILE), "elsewhere\n").unwrap();
-        assert!(matches!(open_current(root.path()), Err(StoreError::Damaged { .. })));
+        assert!(matches!(open_current(root.path(), Build::THIS), Err(StoreError::Damaged { .. })));
         fs::remove_file(root.path().join(CURRENT_FILE)).unwrap();
-        assert!(matches!(open_current(root.path()), Err(StoreError::Io { .. })));
+        assert!(matches!(open_current(root.path(), Build::THIS), Err(StoreError::Io { .. })));
         assert!(dir.path.exists(), "nothing is removed while it is unclear what is current");
     }
 }

@@ -14,9 +14,11 @@ use crate::verify::walk::{PageWalk, Step};
 use cdr_core::hash::sha256;
 use cdr_core::history::Marks;
 use cdr_core::row::Record;
+use cdr_core::rules::{Build, NeedsBuild, Rules};
 use cdr_core::{CdrId, Hour, LedgerState, Row};
 use rocksdb::{Direction, IteratorMode};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A database that is open. Fields are dropped in order: the directory goes last.
@@ -29,6 +31,8 @@ pub(crate) struct Generation {
     /// The last marks of the history, for comparison with other replicas'. An entry that is being applied adds its own
     /// before it is committed: whatever keeps it from being committed poisons the store.
     marks: Mutex<Marks>,
+    /// Disk format under which new values are written.
+    format: AtomicU32,
     pub db: Arc<Db>,
     pub dir: GenerationDir,
 }
@@ -43,8 +47,10 @@ pub(crate) struct Present {
 impl Generation {
     /// Opens the database in `dir`, and brings the indexes up to its last row.
     pub fn open(dir: GenerationDir, options: &StoreOptions) -> Result<Self, StoreError> {
-        let db = Arc::new(schema::open(&dir.path, options)?);
+        let (db, format) = schema::open(&dir.path, options)?;
+        let db = Arc::new(db);
         let state = Arc::new(meta::read_state(&db)?);
+        known_rules(state.head.rules, options.build)?;
         let sealed = Arc::new(read_spans(&db, &state)?);
         let raft_meta = meta::read_raft_meta(&db)?.map(Arc::from);
         let index = open_index(&db, &state, options)?;
@@ -52,6 +58,7 @@ impl Generation {
         let mut generation = Self {
             damage: None,
             marks,
+            format: AtomicU32::new(format),
             index: RwLock::new(Arc::new(index)),
             present: RwLock::new(Present { committed: Committed { state, sealed }, raft_meta }),
             db,
@@ -63,6 +70,15 @@ impl Generation {
 
     pub fn marks(&self) -> MutexGuard<'_, Marks> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Disk format under which new values are written.
+    pub fn format(&self) -> u32 {
+        self.format.load(Ordering::Acquire)
+    }
+
+    pub fn set_format(&self, format: u32) {
+        self.format.store(format, Ordering::Release);
     }
 
     pub fn index(&self) -> Arc<Index> {
@@ -140,6 +156,15 @@ impl Generation {
         }
         add_unreadable(index, span, next..span.first_ordinal + span.rows, damage)
     }
+}
+
+fn known_rules(rules: Rules, build: Build) -> Result<(), StoreError> {
+    if build.knows(rules) {
+        return Ok(());
+    }
+    let needs =
+        NeedsBuild { what: format!("rules version {rules}"), needs: rules.needs(), this: build.version };
+    Err(StoreError::NeedsBuild { what: "the ledger".to_owned(), needs })
 }
 
 /// Keeps the place of rows that can't be read.

@@ -95,6 +95,8 @@ pub const META_SETTINGS: &[u8] = &[0x19];
 pub const META_EXPORTS: &[u8] = &[0x1a];
 /// Where leaders began.
 pub const META_FENCES: &[u8] = &[0x1b];
+/// How far a migration is: the first hour whose seal is not written again; nothing if none is under way.
+pub const META_MIGRATION: &[u8] = &[0x1c];
 
 /// Tag of outbox entries.
 pub const TAG_OUTBOX: u8 = 0x30;

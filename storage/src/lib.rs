@@ -32,6 +32,7 @@ mod leaves;
 mod lines;
 mod meta;
 mod metrics;
+mod migration;
 mod options;
 mod outbox;
 mod page;

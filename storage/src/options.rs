@@ -1,5 +1,7 @@
 //! Sizes that bound the store's memory and set its trade-offs.
 
+use cdr_core::rules::Build;
+
 /// How the store uses memory, disk and threads. The default keeps a replica below 1 GiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
@@ -25,6 +27,8 @@ pub struct StoreOptions {
     pub query_scan_rows: usize,
     /// Adjustments that are looked at together for a settlement file at most: each takes about 2 KB of memory meanwhile.
     pub adjustment_batch: usize,
+    /// As which build the store behaves: this one, but for tests of upgrades.
+    pub build: Build,
 }
 
 impl Default for StoreOptions {
@@ -41,6 +45,7 @@ impl Default for StoreOptions {
             min_free_bytes: 1 << 30,
             query_scan_rows: 50_000,
             adjustment_batch: 16_384,
+            build: Build::THIS,
         }
     }
 }

@@ -269,7 +269,7 @@ mod tests {
             (from, upto) in (0..300u64, 0..600u64),
         ) {
             let dir = tempfile::tempdir().unwrap();
-            let db = schema::open(dir.path(), &StoreOptions { block_cache_bytes: 1 << 20, ..StoreOptions::default() }).unwrap();
+            let (db, _) = schema::open(dir.path(), &StoreOptions { block_cache_bytes: 1 << 20, ..StoreOptions::default() }).unwrap();
             let entries: Vec<Quarantined> = puts.iter().enumerate().map(|(at, put)| entry(at, *put)).collect();
             for entry in &entries {
                 let mut batch = WriteBatch::default();

@@ -6,6 +6,7 @@
 use crate::error::{StoreError, database};
 use crate::keys::{self, CF_INDEX, CF_LEAVES, CF_META, CF_ROWS, CF_SEALS, META_FORMAT};
 use crate::options::StoreOptions;
+use cdr_core::rules::{Build, NeedsBuild, Rules, Version};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, Options, WriteOptions,
 };
@@ -14,8 +15,9 @@ use std::path::Path;
 /// The database handle that the modules of this crate share.
 pub type Db = rocksdb::DB;
 
-/// Version of everything below the store's directory: keys, values and files.
-pub const DISK_FORMAT: u32 = 6;
+/// Version of everything below the store's directory, keys, values and files: the lowest that this build reads, and the
+/// one of a new store. Higher ones come with rules ([`cdr_core::rules`]).
+pub const DISK_FORMAT: u32 = Rules::FIRST.formats().disk;
 
 /// The longest delay that RocksDB takes, 136 years.
 const NEVER_SECONDS: &str = "4294967295";
@@ -35,22 +37,22 @@ pub(crate) fn write_options() -> WriteOptions {
     options
 }
 
-/// Opens or creates the database in `path` and checks its format version; a new one gets this build's.
-pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<Db, StoreError> {
+/// Opens or creates the database in `path`; with its format version, which a new one gets here.
+pub(crate) fn open(path: &Path, options: &StoreOptions) -> Result<(Db, u32), StoreError> {
     let cache = Cache::new_lru_cache(options.block_cache_bytes);
     let families = keys::COLUMN_FAMILIES
         .into_iter()
         .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, options, &cache)));
     let db = Db::open_cf_descriptors(&database_options(options), path, families)
         .map_err(database("opening the database"))?;
-    check_format(&db)?;
+    let format = check_format(&db, options.build)?;
     for name in keys::COLUMN_FAMILIES {
         // Whenever a snapshot is released, RocksDB would rewrite whole tables of the bottom level, only to clear
         // the sequence numbers in them: half of all bytes written.
         db.set_options_cf(column(&db, name)?, &[("bottommost_file_compaction_delay", NEVER_SECONDS)])
             .map_err(database("setting the options of a column family"))?;
     }
-    Ok(db)
+    Ok((db, format))
 }
 
 /// Opens the database in `path` for reading only.
@@ -59,21 +61,40 @@ pub(crate) fn open_read_only(path: &Path) -> Result<Db, StoreError> {
         .map_err(database("opening a checkpoint"))
 }
 
-fn check_format(db: &Db) -> Result<(), StoreError> {
+fn check_format(db: &Db, build: Build) -> Result<u32, StoreError> {
+    const WHAT: &str = "the database's format key";
     let meta = column(db, CF_META)?;
     let found = db.get_cf(meta, META_FORMAT).map_err(database("reading the format version"))?;
-    match found {
-        Some(bytes) if bytes == DISK_FORMAT.to_le_bytes() => Ok(()),
-        Some(bytes) => Err(unknown_format("the database's format key", &format!("{bytes:?}"))),
+    match found.as_deref().map(<[u8; 4]>::try_from) {
+        Some(Ok(bytes)) => known_format(WHAT, u32::from_le_bytes(bytes), None, build),
+        Some(Err(_)) => Err(unknown_format(WHAT, &format!("{found:?}"))),
         None => {
             let empty = db.iterator_cf(meta, rocksdb::IteratorMode::Start).next().is_none();
             if !empty {
-                return Err(unknown_format("the database's format key", "none"));
+                return Err(unknown_format(WHAT, "none"));
             }
             db.put_cf_opt(meta, META_FORMAT, DISK_FORMAT.to_le_bytes(), &write_options())
-                .map_err(database("writing the format version"))
+                .map_err(database("writing the format version"))?;
+            Ok(DISK_FORMAT)
         }
     }
+}
+
+/// The format, if the build reads it; `needs` is the build that is said to.
+pub(crate) fn known_format(
+    what: &str,
+    format: u32,
+    needs: Option<Version>,
+    build: Build,
+) -> Result<u32, StoreError> {
+    if format < DISK_FORMAT {
+        return Err(unknown_format(what, &format.to_string()));
+    }
+    if format > build.rules.formats().disk {
+        let needs = NeedsBuild { what: format!("disk format {format}"), needs, this: build.version };
+        return Err(StoreError::NeedsBuild { what: what.to_owned(), needs });
+    }
+    Ok(format)
 }
 
 pub(crate) fn unknown_format(what: &str, found: &str) -> StoreError {

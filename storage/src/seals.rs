@@ -7,10 +7,15 @@ use crate::error::{StoreError, database};
 use crate::keys::{self, CF_SEALS};
 use crate::schema::{Db, column};
 use cdr_core::codec;
+use cdr_core::rules::Rules;
 use cdr_core::state::{ClosedHour, Tally};
 use cdr_core::{Hash, Hour, Seal};
 
-const SEAL_VERSION: u8 = 2;
+/// Version of the values that are written under a disk format.
+const fn version_under(disk_format: u32) -> u8 {
+    if disk_format >= Rules::TEST_ONLY.formats().disk { 3 } else { 2 }
+}
+
 /// Bytes before the tallies.
 const HEADER_BYTES: usize = 1 + 8 + 8 + 4 + 32;
 
@@ -41,10 +46,11 @@ pub(crate) struct SealValue<'a> {
     pub canonical: &'a [u8],
 }
 
-pub(crate) fn encode(closed: &ClosedHour) -> Result<Vec<u8>, StoreError> {
+/// The value of a seal under a disk format.
+pub(crate) fn encode(closed: &ClosedHour, disk_format: u32) -> Result<Vec<u8>, StoreError> {
     let tallies = codec::encode("tallies", &closed.tallies)?;
     let mut value = Vec::with_capacity(HEADER_BYTES + tallies.len() + closed.canonical.len() + 4);
-    value.push(SEAL_VERSION);
+    value.push(version_under(disk_format));
     value.extend_from_slice(&closed.first_ordinal.to_le_bytes());
     value.extend_from_slice(&closed.seal.record_count.to_le_bytes());
     value.extend_from_slice(&(tallies.len() as u32).to_le_bytes());
@@ -54,6 +60,16 @@ pub(crate) fn encode(closed: &ClosedHour) -> Result<Vec<u8>, StoreError> {
     let crc = checksum(closed.seal.bucket_hour, &value);
     value.extend_from_slice(&crc.to_le_bytes());
     Ok(value)
+}
+
+/// The same value under another disk format.
+pub(crate) fn rewritten(hour: Hour, value: &[u8], disk_format: u32) -> Result<Vec<u8>, StoreError> {
+    SealValue::parse(hour, value)?;
+    let mut content = value[..value.len() - 4].to_vec();
+    content[0] = version_under(disk_format);
+    let crc = checksum(hour, &content);
+    content.extend_from_slice(&crc.to_le_bytes());
+    Ok(content)
 }
 
 fn checksum(hour: Hour, content: &[u8]) -> u32 {
@@ -75,7 +91,7 @@ impl<'a> SealValue<'a> {
         if checksum(hour, content) != u32::from_le_bytes(*crc) {
             return Err(damaged("its checksum is wrong"));
         }
-        if content[0] != SEAL_VERSION {
+        if !(2..=3).contains(&content[0]) {
             return Err(damaged(&format!("version {} is unknown", content[0])));
         }
         let number =

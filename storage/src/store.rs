@@ -10,6 +10,7 @@ use crate::keys::COLUMN_FAMILIES;
 use crate::leaves::{LeafCursor, StoredTree};
 use crate::meta;
 use crate::metrics::{Counters, StoreMetrics};
+use crate::migration::{self, Step};
 use crate::options::StoreOptions;
 use crate::outbox::UNPRICED_COUNTED;
 use crate::page::StoredRow;
@@ -22,16 +23,21 @@ use crate::verify::{self, Depth, HourReport, Pace, RangeReport};
 use cdr_core::command::Reply;
 use cdr_core::history::{self, Comparison, Difference, Mark};
 use cdr_core::merkle::InclusionProof;
+use cdr_core::rules::{Build, Needs};
 use cdr_core::{CdrId, Hash, Hour, LedgerState};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{FlushOptions, properties};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{self, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes written between two looks at the free disk space and at background errors.
 const CHECK_EVERY_BYTES: u64 = 4 << 20;
+
+/// Pause between two steps of a migration: commands come first.
+const MIGRATION_PAUSE: Duration = Duration::from_millis(5);
 
 /// The bytes of the ledger on one disk. Clones share it.
 ///
@@ -49,6 +55,8 @@ struct Inner {
     poison: OnceLock<String>,
     /// Value of `written_bytes` at which the disk is looked at again.
     check_at: AtomicU64,
+    /// A thread migrates the disk format.
+    migrating: AtomicBool,
 }
 
 impl Store {
@@ -59,7 +67,7 @@ impl Store {
     /// [`StoreError::FormatVersion`] for another build's directory, [`StoreError::Damaged`] if what is needed to go
     /// on can't be read, or what the system says.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        let generation = Generation::open(files::open_current(dir)?, &options)?;
+        let generation = Generation::open(files::open_current(dir, options.build)?, &options)?;
         let damage = generation.damage.clone();
         let store = Self(Arc::new(Inner {
             root: dir.to_owned(),
@@ -69,10 +77,12 @@ impl Store {
             counters: Counters::default(),
             poison: OnceLock::new(),
             check_at: AtomicU64::new(0),
+            migrating: AtomicBool::new(false),
         }));
         if let Some(cause) = damage {
             store.0.poison_with(StoreError::Poisoned { cause });
         }
+        store.migrate_if_due()?;
         Ok(store)
     }
 
@@ -113,6 +123,10 @@ impl Store {
             .collect::<Result<Vec<Reply>, StoreError>>()
             .and_then(|replies| write.commit(raft_meta).map(|()| replies));
         let replies = replies.map_err(|error| inner.poison_with(error))?;
+        drop(buffers);
+        if generation.format() < generation.committed().state.head.rules.formats().disk {
+            self.migrate_if_due()?;
+        }
         Counters::add(&inner.counters.entries_applied, entries.len() as u64);
         Counters::add(&inner.counters.apply_us, started.elapsed().as_micros() as u64);
         Ok(replies)
@@ -168,7 +182,7 @@ impl Store {
     /// written: the store goes on with the old content.
     pub fn install(&self, from: &Path) -> Result<(), StoreError> {
         let inner = &*self.0;
-        let _writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let old = inner.generation();
         let staged = files::stage(&inner.root, &old.dir, from)?;
         if let Err(error) = tables::of(&staged.path).and_then(|all| tables::check(&staged.path, &all)) {
@@ -184,10 +198,50 @@ impl Store {
             new.dir.retire();
             return Err(StoreError::ForeignCheckpoint { difference });
         }
+        files::raise_format(&inner.root, new.format(), new.committed().state.head.rules)?;
         files::switch(&inner.root, &new.dir)?;
         *inner.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         old.dir.retire();
-        Ok(())
+        drop(writer);
+        self.migrate_if_due()
+    }
+
+    /// As which build this store behaves.
+    pub fn build(&self) -> Build {
+        self.0.options.build
+    }
+
+    /// What a replica has to know to follow this one.
+    pub fn needs(&self) -> Needs {
+        let generation = self.0.generation();
+        Needs::of(generation.committed().state.head.rules, generation.format())
+    }
+
+    /// True while values of a former disk format are written again.
+    ///
+    /// # Errors
+    /// If that can't be read.
+    pub fn is_migrating(&self) -> Result<bool, StoreError> {
+        migration::is_due(&self.0.generation())
+    }
+
+    /// Has what is stored under a former disk format written again, on a thread of its own.
+    fn migrate_if_due(&self) -> Result<(), StoreError> {
+        if !self.is_migrating()? || self.0.migrating.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let store = Arc::downgrade(&self.0);
+        let thread = std::thread::Builder::new().name("cdr-migration".to_owned());
+        let spawned = thread.spawn(move || {
+            while let Some(inner) = store.upgrade() {
+                if inner.migrate() == Step::Done {
+                    return;
+                }
+                drop(inner);
+                std::thread::sleep(MIGRATION_PAUSE);
+            }
+        });
+        spawned.map(|_| ()).map_err(|error| StoreError::io("starting the migration of", &self.0.root, &error))
     }
 
     /// Compares another replica's mark with what was applied here.
@@ -439,6 +493,22 @@ impl Inner {
     }
 
     /// Keeps the first failure, after which nothing is written any more.
+    /// A step of the migration; one that fails stops the store from writing.
+    fn migrate(&self) -> Step {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let step = self
+            .refuse_if_poisoned()
+            .and_then(|()| migration::step(&self.root, &self.generation()))
+            .unwrap_or_else(|error| {
+                self.poison_with(error);
+                Step::Done
+            });
+        if step == Step::Done {
+            self.migrating.store(false, Ordering::Release);
+        }
+        step
+    }
+
     fn poison_with(&self, error: StoreError) -> StoreError {
         if self.poison.set(error.to_string()).is_ok() {
             tracing::error!(%error, "the store stops writing");

@@ -5,6 +5,7 @@ mod support;
 
 use cdr_core::command::{Envelope, Rejection, Reply};
 use cdr_core::history::{Comparison, Mark};
+use cdr_core::rules::Build;
 use cdr_storage::{DISK_FORMAT, EntryRef, RecordFilter, Store, StoreError, StoreOptions};
 use std::fs;
 use std::path::Path;
@@ -153,7 +154,7 @@ fn an_unknown_format_is_refused() {
     let meta = db.cf_handle(cdr_storage::keys::CF_META).unwrap();
     db.put_cf(meta, cdr_storage::keys::META_FORMAT, 9u32.to_le_bytes()).unwrap();
     drop(db);
-    assert!(matches!(Store::open(dir.path(), options()), Err(StoreError::FormatVersion { .. })));
+    assert!(matches!(Store::open(dir.path(), options()), Err(StoreError::NeedsBuild { .. })));
 }
 
 #[test]
@@ -276,7 +277,7 @@ fn a_duplicate_is_found_wherever_its_original_lies() {
 
 /// The same command, from a leader that had applied `applied` last.
 fn carrying(entry: &[u8], applied: Mark) -> Vec<u8> {
-    let mut envelope = Envelope::decode(entry).unwrap();
+    let mut envelope = Envelope::decode(entry, Build::THIS).unwrap();
     envelope.progress.applied = applied;
     envelope.encode().unwrap()
 }

@@ -1,5 +1,6 @@
 //! Why a log cannot be opened.
 
+use crate::codec::CodecError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,16 @@ pub enum LogError {
         cluster: String,
         /// Node in the configuration.
         node: u64,
+    },
+    /// Another build's log.
+    #[error("{path} is whole, but at {at} {source}")]
+    Foreign {
+        /// The segment.
+        path: PathBuf,
+        /// Where.
+        at: String,
+        /// What is there.
+        source: CodecError,
     },
     /// A second process.
     #[error("the Raft log in {0} is in use by another process: stop that one first")]

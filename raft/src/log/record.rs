@@ -79,7 +79,7 @@ impl Record {
             5 => Self::TruncateFrom(codec::decode(payload)?),
             6 => Self::PurgeUpto(codec::decode(payload)?),
             7 => Self::Roll,
-            _ => return Err(CodecError::Version(kind)),
+            kind => return Err(CodecError::Kind(kind)),
         })
     }
 
@@ -114,7 +114,16 @@ impl Record {
 
     /// Reads the record at the start of `bytes`, which are those at `at`, and its length. `None` if
     /// there is no valid record.
-    pub(super) fn read(at: Position, bytes: &[u8]) -> Option<(Self, usize)> {
+    ///
+    /// # Errors
+    /// What was written whole and can't be decoded: another build wrote it.
+    pub(super) fn read(at: Position, bytes: &[u8]) -> Result<Option<(Self, usize)>, CodecError> {
+        let Some((kind, payload)) = Self::checked(at, bytes) else { return Ok(None) };
+        Ok(Some((Self::decode(kind, payload)?, HEADER_BYTES + payload.len())))
+    }
+
+    /// Kind and payload of the record at the start of `bytes`.
+    fn checked(at: Position, bytes: &[u8]) -> Option<(u8, &[u8])> {
         let header = bytes.get(..HEADER_BYTES)?;
         let crc = u32::from_le_bytes(header[..4].try_into().ok()?);
         let len = u32::from_le_bytes(header[4..8].try_into().ok()?) as usize;
@@ -126,8 +135,7 @@ impl Record {
         if checksum(at, checked) != crc {
             return None;
         }
-        let record = Self::decode(header[8], &bytes[HEADER_BYTES..end]).ok()?;
-        Some((record, end))
+        Some((header[8], &bytes[HEADER_BYTES..end]))
     }
 }
 
@@ -181,7 +189,7 @@ mod tests {
             Record::Roll,
         ] {
             let bytes = bytes_of(&record);
-            assert_eq!(Record::read(AT, &bytes), Some((record, bytes.len())));
+            assert_eq!(Record::read(AT, &bytes).unwrap(), Some((record, bytes.len())));
         }
     }
 
@@ -195,12 +203,27 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Record::read(AT, &changed), None, "bit {bit}");
+            assert_eq!(Record::read(AT, &changed).unwrap(), None, "bit {bit}");
         }
         for len in 0..bytes.len() {
-            assert_eq!(Record::read(AT, &bytes[..len]), None, "cut at {len}");
+            assert_eq!(Record::read(AT, &bytes[..len]).unwrap(), None, "cut at {len}");
         }
-        assert_eq!(Record::read(Position { segment: 3, ..AT }, &bytes), None);
-        assert_eq!(Record::read(AT, &[0; 64]), None);
+        assert_eq!(Record::read(Position { segment: 3, ..AT }, &bytes).unwrap(), None);
+        assert_eq!(Record::read(AT, &[0; 64]).unwrap(), None);
+    }
+
+    #[test]
+    fn what_another_build_wrote_whole_is_no_torn_record() {
+        let whole = |kind: u8, version: u8| {
+            let mut bytes = bytes_of(&entry());
+            bytes[8] = kind;
+            bytes[HEADER_BYTES] = version;
+            let crc = checksum(AT, &bytes[4..]);
+            bytes[..4].copy_from_slice(&crc.to_le_bytes());
+            Record::read(AT, &bytes)
+        };
+        assert!(whole(2, 1).unwrap().is_some());
+        assert!(matches!(whole(2, 9), Err(CodecError::Version(9))));
+        assert!(matches!(whole(200, 1), Err(CodecError::Kind(200))));
     }
 }

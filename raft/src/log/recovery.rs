@@ -5,6 +5,7 @@ use super::error::LogError;
 use super::files::{first_record, segment_header, segment_numbers, segment_path};
 use super::marker::Flushed;
 use super::record::{Position, Record};
+use crate::codec::CodecError;
 use openraft::entry::RaftEntry;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
@@ -20,6 +21,14 @@ pub(super) struct Recovered {
     pub rolled: bool,
     /// A segment whose creation was not finished.
     pub unfinished: Option<u64>,
+}
+
+/// Why a segment can't be read back.
+enum Unreadable {
+    /// What was synced is missing.
+    Lost(String),
+    /// What is there was written by another build.
+    Foreign(Position, CodecError),
 }
 
 struct Replay {
@@ -50,7 +59,10 @@ pub(super) fn recover(dir: &Path) -> Result<Result<Option<Recovered>, String>, L
             Ok(true) => {}
             Ok(false) if number == last => unfinished = Some(number),
             Ok(false) => return Ok(Err(format!("the start of segment {number} is not readable"))),
-            Err(reason) => return Ok(Err(reason)),
+            Err(Unreadable::Lost(reason)) => return Ok(Err(reason)),
+            Err(Unreadable::Foreign(at, source)) => {
+                return Err(LogError::Foreign { path, at: at.to_string(), source });
+            }
         }
         if unfinished.is_none() {
             let file = open_segment(&path)?;
@@ -69,28 +81,33 @@ fn open_segment(path: &Path) -> Result<File, LogError> {
 
 impl Replay {
     /// Reads one segment. `Ok(false)` if not even its first record is there.
-    fn read_segment(&mut self, number: u64, bytes: &[u8]) -> Result<bool, String> {
+    fn read_segment(&mut self, number: u64, bytes: &[u8]) -> Result<bool, Unreadable> {
         let mut at = first_record(number);
         if !bytes.starts_with(&segment_header(number)) {
             return Ok(false);
         }
-        let Some((Record::State(state), len)) = Record::read(at, &bytes[at.offset as usize..]) else {
+        let Some((Record::State(state), len)) = Self::read(at, bytes)? else {
             return Ok(false);
         };
         if self.started && state.purged != self.contents.state.purged {
-            return Err(format!("segment {number} does not go on where segment {} ended", number - 1));
+            let reason = format!("segment {number} does not go on where segment {} ended", number - 1);
+            return Err(Unreadable::Lost(reason));
         }
         self.contents.state = state;
         self.started = true;
         self.rolled = false;
         at.offset += len as u64;
         while !self.rolled {
-            let Some((record, len)) = Record::read(at, &bytes[at.offset as usize..]) else { break };
-            self.take(record, at, len)?;
+            let Some((record, len)) = Self::read(at, bytes)? else { break };
+            self.take(record, at, len).map_err(Unreadable::Lost)?;
             at.offset += len as u64;
         }
         self.tail = at;
         Ok(true)
+    }
+
+    fn read(at: Position, bytes: &[u8]) -> Result<Option<(Record, usize)>, Unreadable> {
+        Record::read(at, &bytes[at.offset as usize..]).map_err(|error| Unreadable::Foreign(at, error))
     }
 
     fn take(&mut self, record: Record, at: Position, len: usize) -> Result<(), String> {

@@ -199,7 +199,7 @@ fn read_planned(plan: ReadPlan) -> io::Result<Vec<Entry>> {
         bytes.resize(location.bytes as usize, 0);
         file.read_exact_at(&mut bytes, location.offset)?;
         let at = Position { segment: location.segment, offset: location.offset };
-        if let Some((Record::Entry(entry), _)) = Record::read(at, &bytes) {
+        if let Some((Record::Entry(entry), _)) = Record::read(at, &bytes)? {
             entries.push(entry);
         } else {
             let message = format!("the entry at {at} of the Raft log is damaged");

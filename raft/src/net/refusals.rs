@@ -31,7 +31,7 @@ pub(crate) enum Refusal {
     WrongName,
     /// Plain text, and not from this machine.
     PlainText,
-    /// Its hello is of another version or cluster, or for somebody else.
+    /// Its hello is of another cluster, or for somebody else.
     Hello,
     /// Its id is spent.
     Retired,
@@ -54,11 +54,13 @@ pub(crate) enum Refusal {
     /// Its log ends before what it had acknowledged, as far as can be told while a connection stands: it has to introduce
     /// itself again.
     LogEnd,
+    /// It is of a build that is too far from this one's.
+    Build,
 }
 
 impl Refusal {
     /// Every reason.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Late,
         Self::TooMuch,
         Self::Noise,
@@ -78,6 +80,7 @@ impl Refusal {
         Self::Fork,
         Self::NoSpace,
         Self::LogEnd,
+        Self::Build,
     ];
 
     /// The reason as metrics name it.
@@ -102,6 +105,7 @@ impl Refusal {
             Self::Fork => "fork",
             Self::NoSpace => "no_space",
             Self::LogEnd => "log_end",
+            Self::Build => "build",
         }
     }
 
@@ -153,6 +157,7 @@ impl From<Grounds> for Refusal {
             Grounds::Fork => Self::History,
             Grounds::LostCommits => Self::LostCommits,
             Grounds::Misdirected => Self::Hello,
+            Grounds::Build => Self::Build,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::roster::{Introduction, Roster};
 use crate::state_machine::StateMachine;
 use crate::types::{Raft, TypeConfig};
 use cdr_core::history::Mark;
+use cdr_core::rules::Build;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use openraft::ReadPolicy;
@@ -60,6 +61,8 @@ pub(crate) struct Room {
     pub takes_commands: bool,
     /// Its disk has space for more of them.
     pub has_room: bool,
+    /// Its build.
+    pub build: Build,
 }
 
 /// What the port serves.
@@ -259,7 +262,10 @@ impl Server {
                     Kind::ReadIndex => reply(writer, self.read_index().await).await,
                     Kind::Ask => reply(writer, self.ask(peer.asker, codec::decode(body)?).await).await,
                     Kind::Clock => reply(writer, Ok::<_, io::Error>((self.clock)())).await,
-                    Kind::Room => reply(writer, Ok::<_, io::Error>(self.restrictions.room())).await,
+                    Kind::Room => {
+                        let room = self.restrictions.room(self.state_machine.build());
+                        reply(writer, Ok::<_, io::Error>(room)).await
+                    }
                     kind => Err(invalid(format!("{kind:?} is not a question"))),
                 }
             }
@@ -350,6 +356,12 @@ impl Server {
             return reply(stream, Err::<(), _>(refused.error)).await;
         }
         seat.heard();
+        if let Some(needs) = offer.needs.unknown_to(self.state_machine.build()) {
+            let refused = Refused::new(Refusal::Build, format!("the snapshot is of {needs}"));
+            self.refuse(node, &refused);
+            self.roster.needs_build(node, &refused.error.to_string());
+            return reply(stream, Err::<(), _>(refused.error)).await;
+        }
         let Ok(_one_at_a_time) = self.receiving.try_lock() else {
             return send(stream, Kind::Failed, &"another snapshot is being received".to_owned()).await;
         };

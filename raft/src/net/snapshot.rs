@@ -16,6 +16,7 @@ use crate::runtime::blocking;
 use crate::snapshot::{SnapshotDir, SnapshotStore, sync_tree};
 use crate::sums::SummedFile;
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
+use cdr_core::rules::Needs;
 use openraft::raft::SnapshotResponse;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -40,6 +41,8 @@ const INSTALL_PATIENCE: Duration = Duration::from_secs(900);
 pub(super) struct Offer {
     pub vote: Vote,
     pub meta: SnapshotMeta,
+    /// What whoever takes it has to know.
+    pub needs: Needs,
     id: u64,
     files: Vec<SummedFile>,
 }
@@ -56,7 +59,8 @@ pub(super) async fn send_snapshot<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> io::Result<Result<SnapshotResponse<TypeConfig>, String>> {
     let root = snapshot.snapshot.path();
     let files = snapshot.snapshot.files().cloned().collect();
-    let offer = Offer { vote, meta: snapshot.meta.clone(), id: snapshot.snapshot.id(), files };
+    let (id, needs) = (snapshot.snapshot.id(), snapshot.snapshot.needs());
+    let offer = Offer { vote, meta: snapshot.meta.clone(), needs, id, files };
     in_time(PATIENCE, send(stream, Kind::SnapshotOffer, &offer)).await?;
     let lacking: Vec<u32> = match in_time(PATIENCE, answer(stream)).await? {
         Ok(lacking) => lacking,
@@ -161,7 +165,7 @@ pub(super) async fn receive_snapshot<S: AsyncRead + AsyncWrite + Unpin>(
     }
     blocking(|| {
         sync_tree(&root)?;
-        store.received(offer.id, &offer.files)
+        store.received((offer.id, offer.needs), &offer.files)
     })
 }
 

@@ -93,6 +93,10 @@ impl Node {
                 format!("node {id} has voted or has entries of its own: empty its data directory first");
             return Err(AdminError::Refused(why));
         }
+        let needs = self.0.state_machine.needs();
+        if let Some(needs) = needs.unknown_to(other.build) {
+            return Err(AdminError::Refused(format!("node {id} can't follow: {needs}")));
+        }
         Ok(other.incarnation)
     }
 
@@ -161,6 +165,7 @@ impl Node {
         if !self.0.raft.metrics().borrow_watched().state.is_leader() {
             return Err(self.not_leader());
         }
+        let _unchanged = self.0.membership.lock().await;
         let incarnation = self.meet_newcomer(id, address).await?;
         let member = Member { address: address.to_owned(), incarnation };
         self.check_command(self.0.raft.add_learner(id, member, false).await)
@@ -168,12 +173,18 @@ impl Node {
 
     /// Makes a learner a voter.
     pub async fn promote(&self, id: u64) -> Result<(), AdminError> {
+        let _unchanged = self.0.membership.lock().await;
+        let in_force = self.0.state_machine.needs().rules;
+        if let Some(obstacle) = self.0.builds.obstacle(id, in_force) {
+            return Err(AdminError::Refused(obstacle));
+        }
         let change = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
         self.check_command(self.0.raft.change_membership(change, false).await)
     }
 
     /// Removes a replica, voter or learner.
     pub async fn remove(&self, id: u64) -> Result<(), AdminError> {
+        let _unchanged = self.0.membership.lock().await;
         let voter = {
             let metrics = self.0.raft.metrics();
             let metrics = metrics.borrow_watched();

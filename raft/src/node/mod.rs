@@ -13,6 +13,7 @@
 //! | `ask` | questions of the owners' own to the leader's |
 //! | `admin` | membership, leader transfer, restriction |
 //! | `space` | no commands without room for them |
+//! | `builds` | which rules every member knows |
 //! | `policy` | when to make a snapshot and purge the log |
 //! | `metrics` | numbers for the outside |
 //!
@@ -21,6 +22,7 @@
 
 mod admin;
 mod ask;
+mod builds;
 mod config;
 mod error;
 mod leadership;
@@ -30,6 +32,7 @@ mod propose;
 mod read;
 mod space;
 
+pub use builds::UnchangedMembership;
 pub use config::NodeConfig;
 pub use error::{AdminError, ClockError, ProposeError, ReadError, StartError};
 pub use leadership::Leadership;
@@ -75,6 +78,9 @@ struct Inner {
     in_flight: Semaphore,
     restrictions: Restrictions,
     space: space::Others,
+    builds: builds::Builds,
+    /// Held while the membership changes, or rules are raised that every member has to know.
+    membership: tokio::sync::Mutex<()>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -148,6 +154,8 @@ impl Node {
             in_flight: Semaphore::new(config.max_in_flight),
             restrictions,
             space: space::Others::default(),
+            builds: builds::Builds::default(),
+            membership: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
             config,
             address,

@@ -107,6 +107,7 @@ impl Node {
         let with_room =
             |voter: &&u64| rooms.get(voter).is_some_and(|room| room.has_room) || **voter == self.node_id();
         let able = voters.iter().filter(with_room).count();
+        self.0.builds.hear(rooms.iter().map(|(node, room)| (*node, room.build)));
         self.0.space.set(rooms);
         if full.is_empty() || able * 2 > voters.len() {
             return self.0.restrictions.end(Cause::Quorum);

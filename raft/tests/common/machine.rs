@@ -2,6 +2,7 @@
 
 use cdr_core::command::Acknowledged;
 use cdr_core::history::{Comparison, Mark, Marks};
+use cdr_core::rules::{Build, Needs};
 use cdr_raft::{Machine, MachineCommand, MachineError, Reply};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -83,6 +84,15 @@ impl TestMachine {
 }
 
 impl Machine for TestMachine {
+    fn build(&self) -> Build {
+        Build::THIS
+    }
+
+    fn needs(&self) -> Needs {
+        let rules = Build::THIS.rules;
+        Needs::of(rules, rules.formats().disk)
+    }
+
     fn raft_meta(&self) -> Result<Option<Vec<u8>>, MachineError> {
         self.usable()?;
         Ok(self.state.lock().unwrap().meta.clone())

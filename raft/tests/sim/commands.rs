@@ -81,7 +81,7 @@ pub fn next(ledger: &MemoryLedger, term: u64, now_ms: i64, draw: Draw) -> Bytes 
         })
     };
     let progress = Progress { applied: state.head.applied, acknowledged: Vec::new() };
-    Envelope { term, now: Millis(now_ms), progress, command }.encode().unwrap().into()
+    Envelope { progress, ..Envelope::new(term, Millis(now_ms), command) }.encode().unwrap().into()
 }
 
 fn text(hour: Hour) -> String {

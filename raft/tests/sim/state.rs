@@ -66,7 +66,7 @@ impl Machine {
                 let rows = state.ledger.rows.len();
                 let (index, term) = (entry.log_id.index(), entry.log_id.leader_id.term);
                 let applied = state.ledger.apply_entry(index, term, &command.0);
-                reply = applied.map_err(|error| io::Error::other(error.0))?;
+                reply = applied.map_err(|error| io::Error::other(error.to_string()))?;
                 hasher.update(&command.0);
                 state.ledger.rows[rows..].iter().for_each(|(_, hash)| hasher.update(hash));
             }

@@ -11,6 +11,7 @@ use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Place as RowPlace,
 };
+use cdr_core::rules::Build;
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::{Money, Uuid, codec};
 use proptest::prelude::*;
@@ -135,7 +136,8 @@ impl World {
     fn send(&mut self, command: Command<'_>) {
         let index = self.entries.len() as u64 + 10;
         let bytes = Envelope::new(1, Millis(self.now), command).encode().unwrap();
-        let transition = apply(&self.ledger.state, &self.ledger, &Envelope::decode(&bytes).unwrap()).unwrap();
+        let transition =
+            apply(&self.ledger.state, &self.ledger, &Envelope::decode(&bytes, Build::THIS).unwrap()).unwrap();
         assert!(!matches!(transition.reply, Reply::Rejected(_)), "{:?}", transition.reply);
         let rows = transition.rows.iter().map(|new| {
             let frame = &new.row.frame;

@@ -6,6 +6,8 @@
 
 use crate::canonical::SCHEMA_VERSION;
 use crate::row::Draft;
+use crate::rules::NeedsBuild;
+use bincode::error::DecodeError;
 use bincode::{BorrowDecode, Encode};
 
 /// First byte of everything that this module writes.
@@ -32,6 +34,17 @@ pub enum CodecError {
     SchemaVersion {
         /// The version.
         found: u8,
+    },
+    /// Something that another build wrote.
+    #[error(transparent)]
+    NeedsBuild(#[from] NeedsBuild),
+    /// A choice that this build does not have.
+    #[error("{what} has a kind that is not known: {why}")]
+    Variant {
+        /// What was being read.
+        what: &'static str,
+        /// The decoder's words.
+        why: String,
     },
     /// The bytes do not decode.
     #[error("{what} can't be decoded: {why}; the bytes are damaged")]
@@ -85,14 +98,19 @@ pub fn encode_bare<T: Encode>(what: &'static str, value: &T, out: &mut Vec<u8>) 
 /// Decodes what [`encode_bare`] wrote; every byte must be used.
 ///
 /// # Errors
-/// [`CodecError::Damaged`].
+/// [`CodecError::Damaged`] or [`CodecError::Variant`].
 pub fn decode_bare<'a, T: BorrowDecode<'a, ()>>(
     what: &'static str,
     bytes: &'a [u8],
 ) -> Result<T, CodecError> {
     let config = bincode::config::standard().with_limit::<LIMIT_BYTES>();
-    let (value, used) = bincode::borrow_decode_from_slice(bytes, config)
-        .map_err(|e| CodecError::Damaged { what, why: e.to_string() })?;
+    let (value, used) = bincode::borrow_decode_from_slice(bytes, config).map_err(|error| {
+        let why = error.to_string();
+        match error {
+            DecodeError::UnexpectedVariant { .. } => CodecError::Variant { what, why },
+            _ => CodecError::Damaged { what, why },
+        }
+    })?;
     if used != bytes.len() {
         return Err(CodecError::Damaged { what, why: format!("{} bytes too many", bytes.len() - used) });
     }

@@ -13,6 +13,7 @@ use crate::history::{Comparison, Marks};
 use crate::id::{CdrId, Uuid};
 use crate::receipt::{Known, is_born_expired, settles};
 use crate::row::{Record, Sms, SystemKind};
+use crate::rules::Build;
 use crate::state::{ClosedHour, LedgerState};
 use crate::time::Hour;
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +35,8 @@ pub struct MemoryLedger {
     records: HashMap<CdrId, Predecessor>,
     requests: HashMap<Hash, Request>,
     marks: Marks,
+    /// As which build it reads commands.
+    pub build: Build,
     /// Every settlement file and quarantine entry.
     pub books: Books,
 }
@@ -89,7 +92,7 @@ impl MemoryLedger {
     /// # Errors
     /// [`ViewError`] if the entry is damaged.
     pub fn apply_bytes(&mut self, entry: &[u8]) -> Result<Reply, ViewError> {
-        let envelope = Envelope::decode(entry).map_err(|e| ViewError(e.to_string()))?;
+        let envelope = Envelope::decode(entry, self.build)?;
         let transition = apply(&self.state, self, &envelope)?;
         Ok(self.commit(transition))
     }
@@ -100,9 +103,9 @@ impl MemoryLedger {
     /// # Errors
     /// [`ViewError`] if the entry is damaged, or if the proposer's history is another one.
     pub fn apply_entry(&mut self, index: u64, term: u64, entry: &[u8]) -> Result<Reply, ViewError> {
-        let envelope = Envelope::decode(entry).map_err(|e| ViewError(e.to_string()))?;
+        let envelope = Envelope::decode(entry, self.build)?;
         if let Comparison::Differs(difference) = self.marks.compare_carried(&envelope.progress.applied) {
-            return Err(ViewError(format!("another history: {difference}")));
+            return Err(ViewError::Unreadable(format!("another history: {difference}")));
         }
         let transition = apply_entry(&self.state, self, (index, term), &envelope)?;
         self.marks.push(transition.state.head.applied);

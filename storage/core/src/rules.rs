@@ -32,7 +32,7 @@ impl Rules {
             envelope: if later { 3 } else { 2 },
             schema: if later { SchemaVersion::V3 } else { SchemaVersion::V2 },
             disk: if later { 8 } else { 7 },
-            encoding: if later { 2 } else { 1 },
+            encoding: 1,
             protocol: if later { 5 } else { 4 },
         }
     }
@@ -120,6 +120,13 @@ pub struct Version {
 }
 
 impl Version {
+    /// Reads `1.2.3`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split('.').map(|number| number.parse().ok());
+        let version = Self { major: numbers.next()??, minor: numbers.next()??, patch: numbers.next()?? };
+        numbers.next().is_none().then_some(version)
+    }
+
     const fn of_package() -> Self {
         Self {
             major: number(env!("CARGO_PKG_VERSION_MAJOR")),
@@ -167,6 +174,11 @@ impl Build {
         rules >= Rules::FIRST && rules <= self.rules
     }
 
+    /// The lowest and the highest version of the replicas' protocol that it speaks.
+    pub const fn protocols(self) -> (u16, u16) {
+        (Rules::FIRST.formats().protocol, self.rules.formats().protocol)
+    }
+
     /// Rows of this `schemaVersion`, if the build knows them.
     pub fn schema(self, number: u8) -> Option<SchemaVersion> {
         SchemaVersion::from_number(number).filter(|version| self.knows(version.rules()))
@@ -182,6 +194,41 @@ impl Default for Build {
 impl fmt::Display for Build {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.version.fmt(f)
+    }
+}
+
+/// What a replica has to know to follow another one, or to take over a copy of its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// Rules in force.
+    pub rules: Rules,
+    /// Format of the store's directory.
+    pub disk: u32,
+    /// Format of values in the Raft log and in snapshots.
+    pub encoding: u8,
+    /// The lowest build that knows all of it, where that is known.
+    pub build: Option<Version>,
+}
+
+impl Needs {
+    /// Of a store in disk format `disk` under `rules`.
+    pub fn of(rules: Rules, disk: u32) -> Self {
+        Self { rules, disk, encoding: rules.formats().encoding, build: rules.needs() }
+    }
+
+    /// What of it a build does not know.
+    pub fn unknown_to(&self, build: Build) -> Option<NeedsBuild> {
+        let formats = build.rules.formats();
+        let what = if !build.knows(self.rules) {
+            format!("rules version {}", self.rules)
+        } else if self.disk > formats.disk || self.disk < Rules::FIRST.formats().disk {
+            format!("disk format {}", self.disk)
+        } else if self.encoding > formats.encoding {
+            format!("encoding {}", self.encoding)
+        } else {
+            return None;
+        };
+        Some(NeedsBuild { what, needs: self.build, this: build.version })
     }
 }
 
@@ -218,10 +265,33 @@ mod tests {
     fn later_rules_never_have_a_lower_number_of_a_format() {
         let (first, next) = (Rules::FIRST.formats(), Rules::TEST_ONLY.formats());
         assert!(first.envelope < next.envelope && first.schema < next.schema && first.disk < next.disk);
-        assert!(first.encoding < next.encoding && first.protocol < next.protocol);
+        assert!(first.encoding <= next.encoding && first.protocol < next.protocol);
         for version in SchemaVersion::ALL {
             assert_eq!(SchemaVersion::from_number(version.number()), Some(version));
             assert_eq!(version.rules().formats().schema, version);
+        }
+    }
+
+    #[test]
+    fn what_a_build_does_not_know_is_named() {
+        let next = Needs::of(Rules::TEST_ONLY, 8);
+        assert_eq!(next.unknown_to(Build::NEXT), None);
+        assert_eq!(Needs::of(Rules::FIRST, 7).unknown_to(Build::THIS), None);
+        for (needs, what) in [
+            (next, "rules version 2"),
+            (Needs::of(Rules::FIRST, 8), "disk format 8"),
+            (Needs::of(Rules::FIRST, 6), "disk format 6"),
+            (Needs { encoding: 9, ..Needs::of(Rules::FIRST, 7) }, "encoding 9"),
+        ] {
+            assert_eq!(needs.unknown_to(Build::THIS).map(|unknown| unknown.what).as_deref(), Some(what));
+        }
+    }
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(Version::parse("1.20.3"), Some(Version { major: 1, minor: 20, patch: 3 }));
+        for wrong in ["", "1", "1.2", "1.2.3.4", "1.2.x", "1..3", "1.2.70000"] {
+            assert_eq!(Version::parse(wrong), None, "{wrong}");
         }
     }
 

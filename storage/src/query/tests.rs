@@ -75,7 +75,8 @@ fn filled(plan: &[Planned]) -> (tempfile::TempDir, Generation) {
     // Small blocks, so that some rows are looked up in stored runs and some in memory.
     let options =
         StoreOptions { index_block_rows: 64, block_cache_bytes: 1 << 20, ..StoreOptions::default() };
-    let generation = Generation::open(files::open_current(dir.path()).unwrap(), &options).unwrap();
+    let generation =
+        Generation::open(files::open_current(dir.path(), options.build).unwrap(), &options).unwrap();
     let cluster = Cluster {
         cluster_id: "test".to_owned(),
         generation: 1,

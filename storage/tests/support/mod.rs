@@ -14,6 +14,7 @@ use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState,
     Record, Sms, SystemKind,
 };
+use cdr_core::rules::Rules;
 use cdr_core::seal::signed_message;
 use cdr_core::setting::SettingChange;
 use cdr_core::time::HOUR_MS;
@@ -390,6 +391,26 @@ impl World {
         let mut rows = DraftsBuffer::default();
         self.push_system(&mut rows, SystemKind::Config, &body);
         self.envelope(Command::Append(Append { source: Source::Api, drafts: rows.drafts() }))
+    }
+
+    /// A first value of a setting, in a command that needs certain rules.
+    pub fn setting_under(&mut self, rules: Rules, key: &str, value: &str) -> Vec<u8> {
+        let change = SettingChange {
+            actor_user_id: "somebody".to_owned(),
+            approver_user_id: None,
+            config_key: key.to_owned(),
+            content: None,
+            new_value: value.to_owned(),
+            previous_value: None,
+            reason: "why".to_owned(),
+            ticket_id: None,
+        };
+        let body = String::from_utf8(to_jcs(&change).unwrap()).unwrap();
+        let mut rows = DraftsBuffer::default();
+        self.push_system(&mut rows, SystemKind::Config, &body);
+        let append = Append { source: Source::Internal, drafts: rows.drafts() };
+        let envelope = Envelope::new(self.term, self.now, Command::Append(append));
+        Envelope { rules, ..envelope }.encode().unwrap()
     }
 
     fn push_sms(

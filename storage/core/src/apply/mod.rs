@@ -16,6 +16,7 @@ use crate::command::{
 use crate::export::books::Books;
 use crate::history;
 use crate::row::SYSTEM_OPERATOR;
+use crate::rules::Rules;
 use crate::seal::verify_signature;
 use crate::state::{Cluster, LedgerState};
 use crate::time::Millis;
@@ -36,7 +37,7 @@ pub fn apply<'a>(
     envelope: &Envelope<'a>,
 ) -> Result<Transition<'a>, ViewError> {
     let mut step = Step::new(state);
-    match step.run(view, envelope) {
+    match step.run(view, envelope).and_then(|reply| step.stays_under(state, envelope.rules).map(|()| reply)) {
         Ok(reply) => {
             step.transition.reply = reply;
             Ok(step.transition)
@@ -110,7 +111,7 @@ impl From<ViewError> for Stop {
 
 impl From<crate::codec::CodecError> for Stop {
     fn from(error: crate::codec::CodecError) -> Self {
-        Self::View(ViewError(error.to_string()))
+        Self::View(error.into())
     }
 }
 
@@ -166,6 +167,15 @@ impl<'a> Step<'a> {
             Command::Reconcile(reconcile) => self.reconcile(reconcile),
             Command::Fence | Command::Initialize(_) => Err(illegal("handled above")),
         }
+    }
+
+    /// A command needs the rules that are in force before it, or brings into force those that it needs.
+    fn stays_under(&self, before: &LedgerState, needed: Rules) -> Result<(), Stop> {
+        let (before, after) = (before.head.rules, self.transition.state.head.rules);
+        if needed <= before && after == before || needed == after {
+            return Ok(());
+        }
+        Err(illegal(format!("it needs rules version {needed}, and {after} would be in force after {before}")))
     }
 
     fn fence(&mut self, term: u64) -> Result<Reply, Stop> {

@@ -2,11 +2,13 @@
 
 use crate::adjust::Predecessor;
 use crate::audit::Request;
+use crate::codec::CodecError;
 use crate::export::Export;
 use crate::export::quarantine::Quarantined;
 use crate::hash::Hash;
 use crate::id::{CdrId, Uuid};
 use crate::receipt::Known;
+use crate::rules::NeedsBuild;
 use crate::time::Hour;
 
 /// What `apply` has to know of earlier rows.
@@ -55,7 +57,22 @@ pub trait View {
     fn waits_in_quarantine(&self, series: &str, cdr_id: &str) -> Result<bool, ViewError>;
 }
 
-/// Earlier rows could not be read, or the entry itself is damaged: the node must stop serving.
+/// Why nothing can be decided: the node must stop serving.
 #[derive(Debug, thiserror::Error)]
-#[error("earlier rows can't be read: {0}")]
-pub struct ViewError(pub String);
+pub enum ViewError {
+    /// Earlier rows could not be read, or the entry itself is damaged.
+    #[error("earlier rows can't be read: {0}")]
+    Unreadable(String),
+    /// Another build wrote the entry, or rows that decide about it.
+    #[error(transparent)]
+    NeedsBuild(#[from] NeedsBuild),
+}
+
+impl From<CodecError> for ViewError {
+    fn from(error: CodecError) -> Self {
+        match error {
+            CodecError::NeedsBuild(needs) => Self::NeedsBuild(needs),
+            error => Self::Unreadable(error.to_string()),
+        }
+    }
+}

@@ -8,6 +8,8 @@ use crate::export::fold::RowPlace;
 use crate::job::{JobStep, Place};
 use crate::key::{Algorithm, KeyRecord};
 use crate::row::{Frame, SYSTEM_OPERATOR, System, SystemKind};
+use crate::rules::{RULES_SETTING, Rules};
+use crate::setting::SettingChange;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -28,7 +30,7 @@ impl LedgerState {
             SystemKind::Key => self.fold_key(read(content)?),
             SystemKind::Stream => self.fold_stream(read(content)?),
             // A content without a key or a step means nothing to the state.
-            SystemKind::Config if content.contains_key("configKey") => self.settings.fold(read(content)?),
+            SystemKind::Config if content.contains_key("configKey") => self.fold_setting(read(content)?),
             SystemKind::Job if content.contains_key("step") => self.fold_job(frame, read(content)?),
             SystemKind::Export if content.contains_key("step") => {
                 books.export(&mut self.exports, place, read(content)?)
@@ -42,6 +44,22 @@ impl LedgerState {
                 .map_err(|why| Rejection::Illegal { why: format!("audit row: {why}") }),
             _ => Ok(()),
         }
+    }
+
+    fn fold_setting(&mut self, change: SettingChange) -> Result<(), Rejection> {
+        let raised =
+            if change.config_key == RULES_SETTING { Some(self.raised(&change.new_value)?) } else { None };
+        self.settings.fold(change)?;
+        self.head.rules = raised.unwrap_or(self.head.rules);
+        Ok(())
+    }
+
+    /// Rules that a change of the setting brings into force: they never go back.
+    fn raised(&self, value: &str) -> Result<Rules, Rejection> {
+        let rules = value.parse().map(Rules).ok().filter(|rules| rules.to_string() == value);
+        rules.filter(|rules| *rules > self.head.rules).ok_or_else(|| Rejection::Illegal {
+            why: format!("rules version {value} can't come into force after {}", self.head.rules),
+        })
     }
 
     fn fold_operator(&mut self, operator: Operator) -> Result<(), Rejection> {

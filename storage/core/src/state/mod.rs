@@ -19,6 +19,7 @@ use crate::job::Jobs;
 use crate::key::{self, KeyRecord};
 use crate::merkle::Frontier;
 use crate::row::{Record, Row, SYSTEM_OPERATOR};
+use crate::rules::Rules;
 use crate::seal::{FORMAT_VERSION, OperatorSeal, Seal};
 use crate::setting::Settings;
 use crate::time::{Hour, Millis};
@@ -79,6 +80,8 @@ pub struct Head {
     /// How far each voter has acknowledged committed entries, ascending by node: a replica whose log ends before that
     /// has lost what it promised to keep.
     pub acknowledged: Vec<Acknowledged>,
+    /// Rules in force.
+    pub rules: Rules,
 }
 
 impl Head {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 /// Reads whatever `bytes` hold as far as it goes.
 fn read_all(bytes: &[u8]) -> bool {
-    let Ok(envelope) = Envelope::decode(bytes) else { return false };
+    let Ok(envelope) = Envelope::decode(bytes, cdr_core::rules::Build::THIS) else { return false };
     match envelope.command {
         Command::Ingest(ingest) => ingest.drafts.decode().is_ok(),
         Command::Append(append) => append.drafts.decode().is_ok(),

@@ -22,8 +22,8 @@ struct Log {
 impl Log {
     fn apply(&mut self, term: u64, progress: Progress, command: Command<'_>) -> Result<Reply, String> {
         self.index += 2;
-        let entry = Envelope { term, now: Millis(self.now), progress, command }.encode().unwrap();
-        self.ledger.apply_entry(self.index, TERM, &entry).map_err(|error| error.0)
+        let entry = Envelope { progress, ..Envelope::new(term, Millis(self.now), command) }.encode().unwrap();
+        self.ledger.apply_entry(self.index, TERM, &entry).map_err(|error| error.to_string())
     }
 
     /// Applies a command and checks the history after it; `reply` are the bytes of its reply.

@@ -11,6 +11,7 @@ mod history;
 mod naive;
 mod oracle;
 mod proofs;
+mod raising;
 mod receipts;
 mod rules;
 mod samples;

@@ -8,6 +8,7 @@ use cdr_core::command::{
 use cdr_core::memory::MemoryLedger;
 use cdr_core::proof::Trust;
 use cdr_core::row::SystemKind;
+use cdr_core::rules::Rules;
 use cdr_core::seal::signed_message;
 use cdr_core::state::ClosedHour;
 use cdr_core::{Envelope, Hash, Hour, LedgerState, Millis, Rejection, Reply, codec};
@@ -36,6 +37,8 @@ pub struct World {
     pub oracle: Oracle,
     pub now: i64,
     pub term: u64,
+    /// What commands say that they need.
+    pub rules: Rules,
     next_number: u64,
     keys: Vec<(String, SealKey)>,
 }
@@ -130,6 +133,7 @@ impl World {
             oracle: Oracle::new(CLUSTER, i64::from(horizon_hours), START_MS),
             now: START_MS,
             term: 1,
+            rules: Rules::FIRST,
             next_number: 1,
             keys: vec![("key-1".to_owned(), SealKey::ed25519(2))],
         };
@@ -171,7 +175,8 @@ impl World {
     }
 
     pub fn send(&mut self, command: Command<'_>) -> Reply {
-        let entry = Envelope::new(self.term, Millis(self.now), command).encode().expect("it encodes");
+        let envelope = Envelope { rules: self.rules, ..Envelope::new(self.term, Millis(self.now), command) };
+        let entry = envelope.encode().expect("it encodes");
         self.ledger.apply_bytes(&entry).expect("the entry is whole")
     }
 
