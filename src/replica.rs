@@ -75,6 +75,8 @@ pub struct Replica {
 const RAFT_THREADS: usize = 2;
 /// The part of `storage.min_free_mb` that is left for what the log holds when it takes no more.
 const RESERVE: u64 = 4;
+/// How long a stop waits for another leader.
+const LEAVE_WITHIN: Duration = Duration::from_millis(1_500);
 /// How long a stop waits for the relay to let go of store and bus.
 const RELAY_ENDS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -250,8 +252,9 @@ impl Replica {
         &self.entities
     }
 
-    /// Stops serving, leading and replicating, and closes everything.
+    /// Gives leadership away, stops serving and replicating, and closes everything.
     pub async fn stop(mut self) {
+        self.node.leave_leadership(LEAVE_WITHIN).await;
         for task in self.tasks.drain(..) {
             task.abort();
             let _ = task.await;

@@ -108,6 +108,25 @@ impl Node {
         }
     }
 
+    /// Before an orderly stop: a leader gives leadership away, so that the others need not wait until they miss it, and waits
+    /// for the next one for at most `patience`.
+    pub async fn leave_leadership(&self, patience: Duration) {
+        if !self.leads() {
+            return;
+        }
+        let Some(heir) = self.heir(|_| true) else { return };
+        if let Err(error) = self.transfer_leader(heir).await {
+            return tracing::warn!(%error, "leadership can't be given away before the stop");
+        }
+        let mut metrics = self.0.raft.metrics();
+        let followed = metrics.wait_until(|metrics| {
+            metrics.current_leader.is_some_and(|leader| leader != self.node_id())
+        });
+        if tokio::time::timeout(patience, followed).await.is_err() {
+            tracing::warn!(to = heir, "nobody took leadership over before the stop");
+        }
+    }
+
     /// Gives leadership to a voter that takes commands where this replica does not; false if none is known that would
     /// take more of them. Only the leader can.
     pub async fn hand_over(&self) -> Result<bool, AdminError> {
