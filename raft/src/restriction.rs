@@ -4,7 +4,7 @@
 //! commit that it is, so its changes wait here, in order, until their owner has told them; a restart ends the episode
 //! and forgets them.
 
-use crate::net::Room;
+use crate::net::Condition;
 use cdr_core::rules::Build;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,9 +85,9 @@ impl Restrictions {
     }
 
     /// What a leader has to know.
-    pub(crate) fn room(&self, build: Build) -> Room {
+    pub(crate) fn condition(&self, build: Build) -> Condition {
         let causes = &self.state().causes;
-        Room { takes_commands: causes.is_empty(), has_room: !causes.contains_key(&Cause::Space), build }
+        Condition { takes_commands: causes.is_empty(), has_room: !causes.contains_key(&Cause::Space), build }
     }
 
     /// True if another replica could take commands where this one does not.

@@ -46,13 +46,11 @@ async fn raise(rules: Rules, proposer: &Proposer) -> Result<Result<(), String>, 
         Ok(unchanged) => unchanged,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    match proposer.raise_rules(rules, row(rules, proposer)).await? {
-        Reply::Rejected(rejection) => Ok(Err(rejection.to_string())),
-        _ => {
-            tracing::info!(%rules, "rules of the ledger are in force from now on");
-            Ok(Ok(()))
-        }
+    if let Reply::Rejected(rejection) = proposer.raise_rules(rules, row(rules, proposer)).await? {
+        return Ok(Err(rejection.to_string()));
     }
+    tracing::info!(%rules, "rules of the ledger are in force from now on");
+    Ok(Ok(()))
 }
 
 fn row(rules: Rules, proposer: &Proposer) -> SystemRow {

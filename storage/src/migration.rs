@@ -13,12 +13,20 @@ use crate::generation::Generation;
 use crate::keys::{self, CF_META, CF_SEALS, META_FORMAT, META_MIGRATION};
 use crate::schema::{Db, column, write_options};
 use crate::seals;
+use crate::store::{Inner, Store};
 use cdr_core::Hour;
+use cdr_core::rules::{Build, Needs};
 use rocksdb::WriteBatch;
 use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 /// Values that one step writes again at most.
 const STEP_VALUES: u32 = 256;
+
+/// Pause between two steps of a migration: commands come first.
+const MIGRATION_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,4 +92,62 @@ pub(crate) fn step(root: &Path, generation: &Generation) -> Result<Step, StoreEr
     }
     db.write_opt(batch, &write_options()).map_err(database("migrating"))?;
     Ok(if upto == end { Step::Done } else { Step::Again })
+}
+
+impl Store {
+    /// As which build this store behaves.
+    pub fn build(&self) -> Build {
+        self.0.options.build
+    }
+
+    /// What a replica has to know to follow this one.
+    pub fn needs(&self) -> Needs {
+        let generation = self.0.generation();
+        Needs::of(generation.committed().state.head.rules, generation.format())
+    }
+
+    /// True while values of a former disk format are written again.
+    ///
+    /// # Errors
+    /// If that can't be read.
+    pub fn is_migrating(&self) -> Result<bool, StoreError> {
+        is_due(&self.0.generation())
+    }
+
+    /// Has what is stored under a former disk format written again, on a thread of its own.
+    pub(crate) fn migrate_if_due(&self) -> Result<(), StoreError> {
+        if !self.is_migrating()? || self.0.migrating.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let store = Arc::downgrade(&self.0);
+        let thread = std::thread::Builder::new().name("cdr-migration".to_owned());
+        let spawned = thread.spawn(move || {
+            while let Some(inner) = store.upgrade() {
+                if inner.migrate() == Step::Done {
+                    return;
+                }
+                drop(inner);
+                std::thread::sleep(MIGRATION_PAUSE);
+            }
+        });
+        spawned.map(|_| ()).map_err(|error| StoreError::io("starting the migration of", &self.0.root, &error))
+    }
+}
+
+impl Inner {
+    /// A step of the migration; one that fails stops the store from writing.
+    fn migrate(&self) -> Step {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = self
+            .refuse_if_poisoned()
+            .and_then(|()| step(&self.root, &self.generation()))
+            .unwrap_or_else(|error| {
+                self.poison_with(error);
+                Step::Done
+            });
+        if done == Step::Done {
+            self.migrating.store(false, Ordering::Release);
+        }
+        done
+    }
 }

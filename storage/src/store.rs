@@ -10,7 +10,6 @@ use crate::keys::COLUMN_FAMILIES;
 use crate::leaves::{LeafCursor, StoredTree};
 use crate::meta;
 use crate::metrics::{Counters, StoreMetrics};
-use crate::migration::{self, Step};
 use crate::options::StoreOptions;
 use crate::outbox::UNPRICED_COUNTED;
 use crate::page::StoredRow;
@@ -23,40 +22,37 @@ use crate::verify::{self, Depth, HourReport, Pace, RangeReport};
 use cdr_core::command::Reply;
 use cdr_core::history::{self, Comparison, Difference, Mark};
 use cdr_core::merkle::InclusionProof;
-use cdr_core::rules::{Build, Needs};
 use cdr_core::{CdrId, Hash, Hour, LedgerState};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{FlushOptions, properties};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::{self, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Bytes written between two looks at the free disk space and at background errors.
 const CHECK_EVERY_BYTES: u64 = 4 << 20;
-
-/// Pause between two steps of a migration: commands come first.
-const MIGRATION_PAUSE: Duration = Duration::from_millis(5);
 
 /// The bytes of the ledger on one disk. Clones share it.
 ///
 /// [`apply`](Self::apply) is called in log order, by one caller at a time; everything else may be called from any
 /// thread at any time.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(pub(crate) Arc<Inner>);
 
-struct Inner {
-    root: PathBuf,
-    options: StoreOptions,
+/// What the clones of a store share.
+pub(crate) struct Inner {
+    pub(crate) root: PathBuf,
+    pub(crate) options: StoreOptions,
     current: RwLock<Arc<Generation>>,
-    writer: Mutex<Buffers>,
+    pub(crate) writer: Mutex<Buffers>,
     counters: Counters,
     poison: OnceLock<String>,
     /// Value of `written_bytes` at which the disk is looked at again.
     check_at: AtomicU64,
     /// A thread migrates the disk format.
-    migrating: AtomicBool,
+    pub(crate) migrating: AtomicBool,
 }
 
 impl Store {
@@ -204,44 +200,6 @@ impl Store {
         old.dir.retire();
         drop(writer);
         self.migrate_if_due()
-    }
-
-    /// As which build this store behaves.
-    pub fn build(&self) -> Build {
-        self.0.options.build
-    }
-
-    /// What a replica has to know to follow this one.
-    pub fn needs(&self) -> Needs {
-        let generation = self.0.generation();
-        Needs::of(generation.committed().state.head.rules, generation.format())
-    }
-
-    /// True while values of a former disk format are written again.
-    ///
-    /// # Errors
-    /// If that can't be read.
-    pub fn is_migrating(&self) -> Result<bool, StoreError> {
-        migration::is_due(&self.0.generation())
-    }
-
-    /// Has what is stored under a former disk format written again, on a thread of its own.
-    fn migrate_if_due(&self) -> Result<(), StoreError> {
-        if !self.is_migrating()? || self.0.migrating.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let store = Arc::downgrade(&self.0);
-        let thread = std::thread::Builder::new().name("cdr-migration".to_owned());
-        let spawned = thread.spawn(move || {
-            while let Some(inner) = store.upgrade() {
-                if inner.migrate() == Step::Done {
-                    return;
-                }
-                drop(inner);
-                std::thread::sleep(MIGRATION_PAUSE);
-            }
-        });
-        spawned.map(|_| ()).map_err(|error| StoreError::io("starting the migration of", &self.0.root, &error))
     }
 
     /// Compares another replica's mark with what was applied here.
@@ -484,32 +442,16 @@ pub(crate) fn registry_number(committed: &Committed, operator_id: &str) -> Optio
 }
 
 impl Inner {
-    fn generation(&self) -> Arc<Generation> {
+    pub(crate) fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn refuse_if_poisoned(&self) -> Result<(), StoreError> {
+    pub(crate) fn refuse_if_poisoned(&self) -> Result<(), StoreError> {
         self.poison.get().map_or(Ok(()), |cause| Err(StoreError::Poisoned { cause: cause.clone() }))
     }
 
     /// Keeps the first failure, after which nothing is written any more.
-    /// A step of the migration; one that fails stops the store from writing.
-    fn migrate(&self) -> Step {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let step = self
-            .refuse_if_poisoned()
-            .and_then(|()| migration::step(&self.root, &self.generation()))
-            .unwrap_or_else(|error| {
-                self.poison_with(error);
-                Step::Done
-            });
-        if step == Step::Done {
-            self.migrating.store(false, Ordering::Release);
-        }
-        step
-    }
-
-    fn poison_with(&self, error: StoreError) -> StoreError {
+    pub(crate) fn poison_with(&self, error: StoreError) -> StoreError {
         if self.poison.set(error.to_string()).is_ok() {
             tracing::error!(%error, "the store stops writing");
         }

@@ -40,7 +40,7 @@ pub(crate) enum Kind {
     Failed = 13,
     Ask = 14,
     Refused = 15,
-    Room = 16,
+    Condition = 16,
 }
 
 impl Kind {
@@ -71,7 +71,7 @@ impl Kind {
             Kind::Failed,
             Kind::Ask,
             Kind::Refused,
-            Kind::Room,
+            Kind::Condition,
         ];
         let found = ALL.into_iter().find(|kind| *kind as u8 == byte);
         found.ok_or_else(|| invalid(format!("frames of kind {byte} are not known")))

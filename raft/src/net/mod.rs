@@ -35,6 +35,6 @@ pub(crate) use frame::Kind;
 pub(crate) use peers::{CallError, Peers};
 pub(crate) use refusals::Refusals;
 pub use server::{Answerer, Asker};
-pub(crate) use server::{ReadIndexAnswer, Room, Server};
+pub(crate) use server::{Condition, ReadIndexAnswer, Server};
 pub(crate) use tls::Security;
 pub use tls::{Credentials, CredentialsError};

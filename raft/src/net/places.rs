@@ -31,7 +31,7 @@ impl Lane {
     pub(super) fn of(kind: Kind) -> Option<Self> {
         Some(match kind {
             Kind::Append | Kind::Vote | Kind::PreVote | Kind::TransferLeader => Self::Elections,
-            Kind::ReadIndex | Kind::Clock | Kind::Room => Self::Reads,
+            Kind::ReadIndex | Kind::Clock | Kind::Condition => Self::Reads,
             Kind::Ask => Self::Questions,
             Kind::OpenStream => Self::Entries,
             Kind::SnapshotOffer => Self::Snapshots,

@@ -56,7 +56,7 @@ pub(crate) enum ReadIndexAnswer {
 
 /// What a replica tells a leader of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Room {
+pub(crate) struct Condition {
     /// It would take commands if it led.
     pub takes_commands: bool,
     /// Its disk has space for more of them.
@@ -262,8 +262,8 @@ impl Server {
                     Kind::ReadIndex => reply(writer, self.read_index().await).await,
                     Kind::Ask => reply(writer, self.ask(peer.asker, codec::decode(body)?).await).await,
                     Kind::Clock => reply(writer, Ok::<_, io::Error>((self.clock)())).await,
-                    Kind::Room => {
-                        let room = self.restrictions.room(self.state_machine.build());
+                    Kind::Condition => {
+                        let room = self.restrictions.condition(self.state_machine.build());
                         reply(writer, Ok::<_, io::Error>(room)).await
                     }
                     kind => Err(invalid(format!("{kind:?} is not a question"))),

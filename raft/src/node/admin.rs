@@ -97,6 +97,7 @@ impl Node {
         if let Some(needs) = needs.unknown_to(other.build) {
             return Err(AdminError::Refused(format!("node {id} can't follow: {needs}")));
         }
+        self.0.builds.hear([(id, other.build)].into_iter());
         Ok(other.incarnation)
     }
 
@@ -119,9 +120,8 @@ impl Node {
             return tracing::warn!(%error, "leadership can't be given away before the stop");
         }
         let mut metrics = self.0.raft.metrics();
-        let followed = metrics.wait_until(|metrics| {
-            metrics.current_leader.is_some_and(|leader| leader != self.node_id())
-        });
+        let followed = metrics
+            .wait_until(|metrics| metrics.current_leader.is_some_and(|leader| leader != self.node_id()));
         if tokio::time::timeout(patience, followed).await.is_err() {
             tracing::warn!(to = heir, "nobody took leadership over before the stop");
         }

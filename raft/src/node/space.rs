@@ -6,7 +6,7 @@
 
 use super::{Inner, Node};
 use crate::free_space::free_bytes;
-use crate::net::{Kind, Room};
+use crate::net::{Condition, Kind};
 use crate::restriction::Cause;
 use futures::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -29,17 +29,17 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the others said last.
 #[derive(Debug, Default)]
-pub(super) struct Others(Mutex<BTreeMap<u64, Room>>);
+pub(super) struct Others(Mutex<BTreeMap<u64, Condition>>);
 
 impl Others {
-    fn set(&self, rooms: BTreeMap<u64, Room>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rooms;
+    fn set(&self, conditions: BTreeMap<u64, Condition>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = conditions;
     }
 
     /// True if a replica said that it takes commands.
     pub fn takes_commands(&self, node: u64) -> bool {
-        let rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rooms.get(&node).is_some_and(|room| room.takes_commands)
+        let conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        conditions.get(&node).is_some_and(|condition| condition.takes_commands)
     }
 }
 
@@ -89,10 +89,11 @@ impl Node {
             return self.0.restrictions.end(Cause::Quorum);
         }
         let asked = self.other_replicas().into_iter().map(|(node, address)| async move {
-            let room = self.0.peers.call::<_, Room>(node, &address, Kind::Room, &(), PATIENCE).await;
-            room.ok().map(|room| (node, room))
+            let condition =
+                self.0.peers.call::<_, Condition>(node, &address, Kind::Condition, &(), PATIENCE).await;
+            condition.ok().map(|condition| (node, condition))
         });
-        let rooms: BTreeMap<u64, Room> = join_all(asked).await.into_iter().flatten().collect();
+        let conditions: BTreeMap<u64, Condition> = join_all(asked).await.into_iter().flatten().collect();
         let voters: Vec<u64> = {
             let metrics = self.0.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -102,13 +103,14 @@ impl Node {
         let full: Vec<u64> = voters
             .iter()
             .copied()
-            .filter(|voter| rooms.get(voter).is_some_and(|room| !room.has_room))
+            .filter(|voter| conditions.get(voter).is_some_and(|condition| !condition.has_room))
             .collect();
-        let with_room =
-            |voter: &&u64| rooms.get(voter).is_some_and(|room| room.has_room) || **voter == self.node_id();
+        let with_room = |voter: &&u64| {
+            conditions.get(voter).is_some_and(|condition| condition.has_room) || **voter == self.node_id()
+        };
         let able = voters.iter().filter(with_room).count();
-        self.0.builds.hear(rooms.iter().map(|(node, room)| (*node, room.build)));
-        self.0.space.set(rooms);
+        self.0.builds.hear(conditions.iter().map(|(node, condition)| (*node, condition.build)));
+        self.0.space.set(conditions);
         if full.is_empty() || able * 2 > voters.len() {
             return self.0.restrictions.end(Cause::Quorum);
         }

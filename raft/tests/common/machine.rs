@@ -2,7 +2,7 @@
 
 use cdr_core::command::Acknowledged;
 use cdr_core::history::{Comparison, Mark, Marks};
-use cdr_core::rules::{Build, Needs};
+use cdr_core::rules::{Build, Needs, Rules};
 use cdr_raft::{Machine, MachineCommand, MachineError, Reply};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -34,6 +34,8 @@ pub struct TestMachine {
     /// What the cluster knows to be on the nodes' disks.
     pub acknowledged: Mutex<BTreeMap<u64, u64>>,
     pub broken: AtomicBool,
+    /// As which build it behaves, and the rules in force.
+    pub versions: Mutex<(Build, Rules)>,
 }
 
 impl TestMachine {
@@ -85,11 +87,11 @@ impl TestMachine {
 
 impl Machine for TestMachine {
     fn build(&self) -> Build {
-        Build::THIS
+        self.versions.lock().unwrap().0
     }
 
     fn needs(&self) -> Needs {
-        let rules = Build::THIS.rules;
+        let rules = self.versions.lock().unwrap().1;
         Needs::of(rules, rules.formats().disk)
     }
 
