@@ -1,5 +1,4 @@
 //! The binary as its callers see it: help, exit codes, and a day replayed to its end.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::net::TcpListener;
 use std::path::Path;

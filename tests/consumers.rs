@@ -1,12 +1,9 @@
 //! Messages of the other services from a real JetStream into three real processes: late prices, fraud reversals, the
 //! audit sink, messages that expired without a receipt, dead letters, and leaders that are killed meanwhile.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
+use crate::common::cluster::{Cluster, wait_until};
+use crate::common::nats::NatsServer;
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions, Outgoing};
-use common::cluster::{Cluster, wait_until};
-use common::nats::NatsServer;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::runtime::Runtime;

@@ -1,11 +1,8 @@
 //! Settlement files of a whole day, from receipts to what a regulator checks: three replicas in one process, killed while
 //! they make, sign and deliver.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
+use crate::common::dev::{Dev, free_ports, receipts, verify_alone};
 use cdr_mediation::tap::{TraceEvent, TraceHead, TraceReader, TraceWriter};
-use common::dev::{Dev, free_ports, receipts, verify_alone};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,16 +1,13 @@
 //! Replicas whose data directories are not the ones that the cluster knows: what was acknowledged stays, nobody who
 //! forgot it votes, and each replica says what to do.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
+use crate::common::cluster::{ClockOffset, Cluster, wait_until};
+use crate::common::nats::NatsServer;
+use crate::common::single::Single;
 use cdr_mediation::auth::dev::DevIssuer;
 use cdr_mediation::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsOptions};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
-use common::cluster::{ClockOffset, Cluster, wait_until};
-use common::nats::NatsServer;
-use common::single::Single;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,15 +1,12 @@
 //! Ingest from a real JetStream into three real processes: leaders killed, streams lost, nothing missing and nothing
 //! twice.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
+use crate::common::audit::{recompute_bucket, rollups, statement};
+use crate::common::cluster::{ClockOffset, Cluster, wait_until};
+use crate::common::nats::NatsServer;
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions, Outgoing, StreamSpec};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
-use common::audit::{recompute_bucket, rollups, statement};
-use common::cluster::{ClockOffset, Cluster, wait_until};
-use common::nats::NatsServer;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

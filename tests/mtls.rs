@@ -1,14 +1,11 @@
 //! The API over mutual TLS: who gets in, what a certificate allows, and how certificates are exchanged at run time.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
+use crate::common::certificates::{Authority, ClientFiles, Pair};
+use crate::common::cluster::wait_until;
+use crate::common::single::Single;
 use cdr_core::CdrId;
 use cdr_mediation::auth::dev::DevIssuer;
 use cdr_mediation::tls;
-use common::certificates::{Authority, ClientFiles, Pair};
-use common::cluster::wait_until;
-use common::single::Single;
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 use std::path::Path;

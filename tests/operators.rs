@@ -1,10 +1,7 @@
 //! Operators enter the replicated registry by rows, once.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
-use common::cluster::{ClockOffset, Cluster, wait_until};
-use common::nats::NatsServer;
+use crate::common::cluster::{ClockOffset, Cluster, wait_until};
+use crate::common::nats::NatsServer;
 
 /// System rows that workers have appended: operators, keys, streams, price lists.
 fn internal_rows(cluster: &Cluster, node: usize) -> Option<f64> {

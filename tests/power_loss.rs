@@ -1,14 +1,11 @@
 //! Power fails on all machines at once: what was not synced is gone, what was acknowledged is not; and a replica that
 //! lost what it *had* synced takes no part any more.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
+use crate::common::cluster::{ClockOffset, Cluster, wait_until};
+use crate::common::nats::NatsServer;
 use cdr_mediation::bus::{JetStream, NatsOptions};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
-use common::cluster::{ClockOffset, Cluster, wait_until};
-use common::nats::NatsServer;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;

@@ -1,12 +1,9 @@
 //! SIGHUP: a running replica reads its log filter, `[delivery]` and the key set of bearer tokens again, and the ledger
 //! records what came into force.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
+use crate::common::cluster::wait_until;
+use crate::common::single::Single;
 use cdr_mediation::auth::dev::DevIssuer;
-use common::cluster::wait_until;
-use common::single::Single;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;

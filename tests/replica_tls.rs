@@ -1,13 +1,10 @@
 //! Three processes over TLS, with certificates made as docs/replica-tls.md says: what a follower is asked reaches the
 //! leader, others are refused, and certificates are exchanged by SIGHUP.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
+use crate::common::certificates::{Authority, ClientFiles};
+use crate::common::cluster::{Cluster, free_ports, wait_until};
+use crate::common::nats::NatsServer;
 use cdr_mediation::tls;
-use common::certificates::{Authority, ClientFiles};
-use common::cluster::{Cluster, free_ports, wait_until};
-use common::nats::NatsServer;
 use serde_json::json;
 use std::io::Write;
 use std::net::TcpStream;

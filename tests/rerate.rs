@@ -1,13 +1,10 @@
 //! Adjustments and bulk jobs on three real processes, while receipts come in and leaders are killed.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
-
+use crate::common::cluster::{Cluster, wait_until};
+use crate::common::nats::NatsServer;
 use cdr_mediation::bus::{JetStream, NatsOptions};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
-use common::cluster::{Cluster, wait_until};
-use common::nats::NatsServer;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

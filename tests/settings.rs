@@ -1,12 +1,11 @@
 //! Regulator-facing settings that a restart changes: each is on the bus as `cdr.config.changed.v1` and in the ledger as a
 //! `config` row, with the value before and the new one, and without secrets.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-mod common;
+use crate::common::certificates::{Authority, ClientFiles};
+use crate::common::nats::NatsServer;
+use crate::common::single::Single;
 #[path = "events/schemas.rs"]
 #[allow(dead_code)] // the events tests read more of it
-mod schemas;
-
 use cdr_core::row::{Record, SystemKind};
 use cdr_mediation::auth::dev::DevIssuer;
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
@@ -14,9 +13,6 @@ use cdr_mediation::clock::Clock;
 use cdr_mediation::events::signing_key::SigningKey;
 use cdr_mediation::replica::{Replica, ReplicaParts};
 use cdr_storage::{RecordFilter, RowKind};
-use common::certificates::{Authority, ClientFiles};
-use common::nats::NatsServer;
-use common::single::Single;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -99,7 +95,7 @@ impl House {
             for sequence in 1..=last {
                 let Some(message) = bus.message("CDR_AUDIT", sequence).await.unwrap() else { continue };
                 if message.subject == SUBJECT {
-                    assert_eq!(schemas::faults(SUBJECT, &message.payload), [""; 0]);
+                    assert_eq!(crate::events::schemas::faults(SUBJECT, &message.payload), [""; 0]);
                     events.push(serde_json::from_slice(&message.payload).unwrap());
                 }
             }

@@ -1,6 +1,6 @@
 //! Adjustments, bulk jobs and the audit log of one replica.
 
-use crate::house::{Answer, House, OPEN, RECORDS, SEALED, TENANT, cdr_id, message_id};
+use crate::api::house::{Answer, House, OPEN, RECORDS, SEALED, TENANT, cdr_id, message_id};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Settlement files: lists, delivery log, redrops, triggers, and what the regulator says.
 
-use crate::house::{Answer, House, OPEN, SEALED};
+use crate::api::house::{Answer, House, OPEN, SEALED};
 use cdr_core::CdrId;
 use cdr_core::row::SystemKind;
 use cdr_core::time::Day;
@@ -624,7 +624,7 @@ fn waiting_files_and_new_quarantine_are_measured() {
     let file = Opened::of("measured", "2026-04-10", 1).open(&house);
     for number in 1..4 {
         let body = json!({
-            "step": "QUARANTINED", "cdrId": crate::house::cdr_id(number).to_string(), "encoderError": "no",
+            "step": "QUARANTINED", "cdrId": crate::api::house::cdr_id(number).to_string(), "encoderError": "no",
             "exportId": file, "operatorId": "AWCC", "schemaVariant": "tap-a", "series": "measured",
         });
         house.append(SystemKind::Quarantine, &body);

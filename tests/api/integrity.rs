@@ -1,6 +1,6 @@
 //! The nightly verification of the last days, as the audit log tells of it.
 
-use crate::house::{EMPTY, House, RECORDS, SEALED};
+use crate::api::house::{EMPTY, House, RECORDS, SEALED};
 use cdr_core::row::SystemKind;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -81,7 +81,7 @@ fn each_night_is_verified_once_whoever_leads() {
 fn a_flipped_byte_in_a_stored_row_is_found_and_told() {
     let dir = House::build().close();
     assert!(
-        crate::flip_stored_text(&dir.path().join("store"), b"reference-33") > 0,
+        crate::api::flip_stored_text(&dir.path().join("store"), b"reference-33") > 0,
         "no table file has the row's text"
     );
     let house = House::open(dir);

@@ -1,8 +1,8 @@
 //! Subscribers' numbers in answers to callers without `cdr:pii`, wherever somebody wrote them.
 
-use crate::adjustments::{correction, path_of};
-use crate::exports::{FILES, Opened, delivered, failed, post as files_post};
-use crate::house::{House, cdr_id};
+use crate::api::adjustments::{correction, path_of};
+use crate::api::exports::{FILES, Opened, delivered, failed, post as files_post};
+use crate::api::house::{House, cdr_id};
 use serde_json::{Value, json};
 
 /// As it stands in texts here, in three scripts.

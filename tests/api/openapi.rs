@@ -1,9 +1,11 @@
 //! Real answers against the OpenAPI document that the API serves.
 
-use crate::HOUSE;
-use crate::adjustments::{DESK, adjust, correction, path_of, rerate_body, void};
-use crate::exports::{FILES, Opened, delivered, encode, failed, get as files_get, post as files_post, sign};
-use crate::house::{Answer, EMPTY, OPEN, RECORDS, SEALED, cdr_id};
+use crate::api::HOUSE;
+use crate::api::adjustments::{DESK, adjust, correction, path_of, rerate_body, void};
+use crate::api::exports::{
+    FILES, Opened, delivered, encode, failed, get as files_get, post as files_post, sign,
+};
+use crate::api::house::{Answer, EMPTY, OPEN, RECORDS, SEALED, cdr_id};
 use cdr_core::CdrId;
 use cdr_core::row::SystemKind;
 use serde_json::{Map, Value, json};

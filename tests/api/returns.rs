@@ -1,9 +1,9 @@
 //! Adjustments on their way into RAP files: when lists show the file, and what has to be true before one that could not
 //! be returned is tried again.
 
-use crate::exports::{Opened, encode, refused};
-use crate::house::{Answer, House, OPEN, cdr_id};
-use crate::openapi::{check, document};
+use crate::api::exports::{Opened, encode, refused};
+use crate::api::house::{Answer, House, OPEN, cdr_id};
+use crate::api::openapi::{check, document};
 use cdr_core::row::SystemKind;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Schema variants: which there are, whether they can encode, and who may put one in force.
 
-use crate::house::{Answer, House};
-use crate::openapi::{check, document};
+use crate::api::house::{Answer, House};
+use crate::api::openapi::{check, document};
 use cdr_core::row::SystemKind;
 use serde_json::{Value, json};
 use std::sync::LazyLock;

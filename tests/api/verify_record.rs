@@ -1,7 +1,7 @@
 //! `verify-record` on proofs that the API gives.
 
-use crate::HOUSE;
-use crate::house::{RECORDS, cdr_id};
+use crate::api::HOUSE;
+use crate::api::house::{RECORDS, cdr_id};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,8 +1,8 @@
 //! Both channels together, as the policy asks for them: SFTP down, the fallback takes the file; SFTP back, it is first.
 
-use crate::parcels::{Gate, NAME, SIGNATURE, content, parcel};
-use crate::receiver::{Act, Receiver};
-use crate::sshd::Sshd;
+use crate::delivery::parcels::{Gate, NAME, SIGNATURE, content, parcel};
+use crate::delivery::receiver::{Act, Receiver};
+use crate::delivery::sshd::Sshd;
 use cdr_core::{LedgerState, Millis};
 use cdr_mediation::config::{self, DeliveryKind};
 use cdr_mediation::delivery::policy::{Attempt, Next, Outcome, decide};
@@ -14,7 +14,10 @@ use std::sync::Arc;
 
 /// `[delivery]` for the two servers.
 fn config(server: &Sshd, receiver: &Receiver) -> config::Delivery {
-    let (sftp, rest) = (server.options(crate::parcels::PATIENT), receiver.options(crate::parcels::PATIENT));
+    let (sftp, rest) = (
+        server.options(crate::delivery::parcels::PATIENT),
+        receiver.options(crate::delivery::parcels::PATIENT),
+    );
     config::Delivery {
         kind: DeliveryKind::Regulator,
         sftp_host: sftp.host,

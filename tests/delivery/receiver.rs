@@ -1,8 +1,8 @@
 //! The regulator's REST interface for tests: HTTP/1.1 behind mutual TLS, answering as it is told to and keeping what it
 //! got.
 
-use crate::certificates::{Authority, ClientFiles, Pair};
-use crate::parcels::PATIENT;
+use crate::common::certificates::{Authority, ClientFiles, Pair};
+use crate::delivery::parcels::PATIENT;
 use bytes::Bytes;
 use cdr_core::hash::{sha256, to_hex};
 use cdr_mediation::delivery::{Rest, RestOptions, Timeouts};

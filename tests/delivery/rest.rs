@@ -1,8 +1,8 @@
 //! The REST interface over real mutual TLS: receipts, refusals, certificates that have ended, connections that break.
 
-use crate::certificates::Authority;
-use crate::parcels::{BRIEF, NAME, PATIENT, SIGNATURE, SIGNED, content, parcel};
-use crate::receiver::{Act, Part, Receiver};
+use crate::common::certificates::Authority;
+use crate::delivery::parcels::{BRIEF, NAME, PATIENT, SIGNATURE, SIGNED, content, parcel};
+use crate::delivery::receiver::{Act, Part, Receiver};
 use bytes::Bytes;
 use cdr_core::hash::{sha256, to_hex};
 use cdr_mediation::delivery::{

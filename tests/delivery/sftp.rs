@@ -1,7 +1,7 @@
 //! SFTP when the server does what it should: files arrive, once, under their names.
 
-use crate::parcels::{Gate, NAME, PATIENT, SIGNATURE, SIGNED, content, parcel};
-use crate::sshd::Sshd;
+use crate::delivery::parcels::{Gate, NAME, PATIENT, SIGNATURE, SIGNED, content, parcel};
+use crate::delivery::sshd::Sshd;
 use bytes::Bytes;
 use cdr_core::hash::sha256;
 use cdr_mediation::delivery::{Channel, ChannelKind, ErrorClass, FileSource, Item, Sftp};

@@ -1,8 +1,8 @@
 //! SFTP when something is wrong: the server dies, is full, is another one, or lets nobody in.
 
-use crate::parcels::{BRIEF, Gate, NAME, PATIENT, SIGNATURE, content, parcel};
-use crate::small_disk::SmallDisk;
-use crate::sshd::{Sshd, is_root};
+use crate::delivery::parcels::{BRIEF, Gate, NAME, PATIENT, SIGNATURE, content, parcel};
+use crate::delivery::small_disk::SmallDisk;
+use crate::delivery::sshd::{Sshd, is_root};
 use cdr_mediation::delivery::{Channel, ErrorClass, Sftp};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

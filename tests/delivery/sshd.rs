@@ -109,7 +109,7 @@ impl Sshd {
     }
 
     pub fn channel(&self) -> Sftp {
-        Sftp::new(self.options(crate::parcels::PATIENT)).unwrap()
+        Sftp::new(self.options(crate::delivery::parcels::PATIENT)).unwrap()
     }
 
     /// Names in the drop.

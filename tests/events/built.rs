@@ -1,6 +1,6 @@
 //! What stands in an event is what stands in its source.
 
-use crate::samples::{AdjustmentSample, Built, ORIGINAL, Sample, head, of_rows, sample, seal};
+use crate::events::samples::{AdjustmentSample, Built, ORIGINAL, Sample, head, of_rows, sample, seal};
 use cdr_core::hash::{sha256, to_hex};
 use cdr_core::row::{AdjustmentType, FinalState, Record, System, SystemKind};
 use cdr_core::state::Tally;

@@ -1,7 +1,7 @@
 //! Signed events through a real JetStream and through the local bus: streams, headers and duplicates.
 
-use crate::nats::NatsServer;
-use crate::samples::{ORIGINAL, Sample, head, seal};
+use crate::common::nats::NatsServer;
+use crate::events::samples::{ORIGINAL, Sample, head, seal};
 use cdr_core::Millis;
 use cdr_core::row::AdjustmentType;
 use cdr_mediation::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsOptions, Outgoing};

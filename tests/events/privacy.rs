@@ -1,6 +1,6 @@
 //! No event holds a subscriber's number or identity.
 
-use crate::samples::{Built, Sample, of_rows, of_the_rest, sample};
+use crate::events::samples::{Built, Sample, of_rows, of_the_rest, sample};
 use cdr_core::row::AdjustmentType;
 use proptest::prelude::*;
 

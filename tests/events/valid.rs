@@ -1,7 +1,7 @@
 //! Schemas are schemas; what is built fits them; what is broken does not.
 
-use crate::samples::{Sample, of_rows, of_the_rest, sample};
-use crate::schemas::{all, faults, faults_of};
+use crate::events::samples::{Sample, of_rows, of_the_rest, sample};
+use crate::events::schemas::{all, faults, faults_of};
 use cdr_core::row::AdjustmentType;
 use cdr_mediation::dlr::{Parsed, parse};
 use cdr_mediation::events::streams::{STREAMS, stream_of};

@@ -1,10 +1,10 @@
 //! Three replicas, each with a session of its own at one HSM: seals signed, a token that goes away, a key replaced, and no
 //! secret anywhere.
 
-use super::common::cluster::{ClockOffset, Cluster, wait_until};
-use super::common::nats::NatsServer;
 use super::softhsm::{ED25519_SEED, P256_SCALAR, PIN, SoftHsm};
 use super::vouching::RootKey;
+use crate::common::cluster::{ClockOffset, Cluster, wait_until};
+use crate::common::nats::NatsServer;
 use cdr_core::Hour;
 use cdr_core::key::Algorithm::{EcdsaP256, Ed25519};
 use cdr_mediation::bus::{JetStream, NatsOptions};
@@ -111,7 +111,7 @@ fn wait_until_signed(cluster: &Cluster, hour: Hour, key_id: &str) {
 
 #[test]
 fn three_replicas_sign_with_keys_of_the_hsm_and_keep_its_secrets() {
-    let name = "cluster::three_replicas_sign_with_keys_of_the_hsm_and_keep_its_secrets";
+    let name = "hsm::cluster::three_replicas_sign_with_keys_of_the_hsm_and_keep_its_secrets";
     let Some(hsm) = SoftHsm::for_test(name) else { return };
     hsm.import(OLD, Ed25519);
     hsm.import(NEW, EcdsaP256);

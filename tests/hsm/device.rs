@@ -28,7 +28,7 @@ fn refusal(result: Result<impl Sized, SignError>) -> String {
 
 #[test]
 fn keys_of_both_algorithms_sign() {
-    let Some(hsm) = SoftHsm::for_test("device::keys_of_both_algorithms_sign") else { return };
+    let Some(hsm) = SoftHsm::for_test("hsm::device::keys_of_both_algorithms_sign") else { return };
     hsm.import(OLD, Ed25519);
     hsm.import(NEW, EcdsaP256);
     let signer = start(hsm.settings(NEW, EcdsaP256, &[OLD]));
@@ -53,7 +53,7 @@ fn keys_of_both_algorithms_sign() {
 
 #[test]
 fn what_can_not_be_signed_with_is_named() {
-    let Some(hsm) = SoftHsm::for_test("device::what_can_not_be_signed_with_is_named") else { return };
+    let Some(hsm) = SoftHsm::for_test("hsm::device::what_can_not_be_signed_with_is_named") else { return };
     hsm.import(OLD, Ed25519);
     let signer = start(hsm.settings(OLD, EcdsaP256, &["later"]));
     let why = refusal(signer.public_key(OLD));
@@ -78,7 +78,7 @@ fn what_can_not_be_signed_with_is_named() {
 
 #[test]
 fn a_token_that_was_away_signs_again() {
-    let Some(hsm) = SoftHsm::for_test("device::a_token_that_was_away_signs_again") else { return };
+    let Some(hsm) = SoftHsm::for_test("hsm::device::a_token_that_was_away_signs_again") else { return };
     hsm.import(OLD, Ed25519);
     let signer = start(hsm.settings(OLD, Ed25519, &[]));
     for round in 0..3u8 {
@@ -101,7 +101,7 @@ fn a_token_that_was_away_signs_again() {
 
 #[test]
 fn a_wrong_pin_is_tried_once() {
-    let Some(hsm) = SoftHsm::for_test("device::a_wrong_pin_is_tried_once") else { return };
+    let Some(hsm) = SoftHsm::for_test("hsm::device::a_wrong_pin_is_tried_once") else { return };
     hsm.import(OLD, Ed25519);
     let wrong = "wrong-5Tz81";
     std::fs::write(hsm.pin_file(), wrong).unwrap();

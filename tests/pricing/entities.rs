@@ -1,6 +1,6 @@
 //! Recording entities of the operator registry.
 
-use crate::{House, eventually};
+use crate::pricing::{House, eventually};
 use cdr_mediation::config::{Config, Operator};
 use cdr_mediation::pricing::{
     BreakerState, ConfiguredEntities, EntitySource, GrpcEntities, PricingError, Sources,
@@ -103,7 +103,7 @@ async fn in_the_background_they_are_kept_new_and_survive_an_outage() {
 async fn the_configuration_says_where_everything_comes_from() {
     let house = House::new().await;
     house.register("AWCC", "4120101");
-    house.offer("e1", vec![crate::table("v1", 0, vec![crate::line("0.5")])]);
+    house.offer("e1", vec![crate::pricing::table("v1", 0, vec![crate::pricing::line("0.5")])]);
     let peers = BTreeMap::from([(1, "127.0.0.1:7018".to_owned())]);
     let mut config = Config::development("dev", 1, peers, Path::new("data"), "127.0.0.1:3018");
     config.operators.list =
@@ -122,7 +122,7 @@ async fn the_configuration_says_where_everything_comes_from() {
     let sources = Sources::new(&config, &house.clock, &house.metrics).unwrap();
     let running: Vec<_> = sources.background.into_iter().map(tokio::spawn).collect();
     let (pricing, entities) = (sources.pricing, sources.entities);
-    eventually("prices", || pricing.price(&crate::query("AWCC")).is_some()).await;
+    eventually("prices", || pricing.price(&crate::pricing::query("AWCC")).is_some()).await;
     eventually("entities", || entities.recording_entity("AWCC").as_deref() == Some("4120101")).await;
     running.iter().for_each(tokio::task::JoinHandle::abort);
 

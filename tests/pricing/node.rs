@@ -1,7 +1,7 @@
 //! A whole replica that takes its prices from the billing service.
 
-use crate::service::Service;
-use crate::{House, eventually, line, table};
+use crate::pricing::service::Service;
+use crate::pricing::{House, eventually, line, table};
 use bytes::Bytes;
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::Reply;

@@ -1,7 +1,7 @@
 //! Services that are slow, away, or say no.
 
-use crate::service::Service;
-use crate::{House, eventually, line, query, table};
+use crate::pricing::service::Service;
+use crate::pricing::{House, eventually, line, query, table};
 use cdr_mediation::pricing::{BreakerState, Pricing, PricingError};
 use std::time::{Duration, Instant};
 

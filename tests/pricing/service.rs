@@ -1,6 +1,6 @@
 //! A billing service and operator registry that answer what a test tells them to.
 
-use crate::certificates::{Authority, Pair};
+use crate::common::certificates::{Authority, Pair};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};

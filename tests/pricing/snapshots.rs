@@ -1,9 +1,9 @@
 //! Snapshots that are fetched, exchanged and refused.
 
-use crate::certificates::Authority;
-use crate::service::v1;
-use crate::write_client;
-use crate::{House, NOW, eventually, line, query, table};
+use crate::common::certificates::Authority;
+use crate::pricing::service::v1;
+use crate::pricing::write_client;
+use crate::pricing::{House, NOW, eventually, line, query, table};
 use cdr_core::Millis;
 use cdr_core::row::{Encoding, FinalState, Sms};
 use cdr_core::tariff::{PriceQuery, verify_price};
@@ -80,7 +80,7 @@ async fn a_snapshot_is_fetched_and_prices() {
     assert_eq!(asked[0].operator_ids, ["AWCC", "ETS"]);
     assert_eq!(
         asked[0].at_ms,
-        NOW - crate::HORIZON.as_millis() as i64,
+        NOW - crate::pricing::HORIZON.as_millis() as i64,
         "versions of late events are asked for"
     );
     assert_eq!((asked[0].known_etag.as_deref(), asked[1].known_etag.as_deref()), (None, Some("e1")));

@@ -1,6 +1,6 @@
 //! The live feed: what a client sees over several connections is what was told, once each, in order.
 
-use crate::house::House;
+use crate::relay::house::House;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
@@ -169,7 +169,7 @@ async fn feeds_that_cannot_be_given_are_refused() {
     let verifier = house.issuer.token("tester", &["cdr:verify"], 600).unwrap();
     let port = house.api_port;
     let foreign = cdr_mediation::events::EventIds::new("other", 1).id(3, 0).unwrap().to_string();
-    let own = cdr_mediation::events::EventIds::new(crate::house::CLUSTER, 1);
+    let own = cdr_mediation::events::EventIds::new(crate::relay::house::CLUSTER, 1);
     // Entries without anything to tell are not kept: nothing says that events behind them were not dropped.
     let never = own.id(0, 0).unwrap().to_string();
     let later = own.id(1 << 40, 0).unwrap().to_string();

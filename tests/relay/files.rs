@@ -1,6 +1,6 @@
 //! A settlement file and a record in quarantine, as workers and people would leave them.
 
-use crate::house::{House, TOLD};
+use crate::relay::house::{House, TOLD};
 use cdr_core::row::SystemKind;
 use serde_json::json;
 

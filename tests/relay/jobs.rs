@@ -1,6 +1,6 @@
 //! Bulk jobs and other rows that name one another, as the replica's workers would leave them.
 
-use crate::house::House;
+use crate::relay::house::House;
 use cdr_core::CdrId;
 use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobRequest, JobStep};

@@ -1,7 +1,7 @@
 //! Every kind of event that has a cause is published once, in order, valid, signed, and without a subscriber's number.
 
-use crate::house::{CLUSTER, House};
-use crate::schemas::faults;
+use crate::events::schemas::faults;
+use crate::relay::house::{CLUSTER, House};
 use cdr_core::CdrId;
 use cdr_core::command::OutboxPlace;
 use cdr_mediation::events::numbers::PLAIN;

@@ -3,8 +3,8 @@
 
 use crate::common::cluster::{ClockOffset, Cluster, wait_until};
 use crate::common::nats::NatsServer;
-use crate::outage::{connect, lines, publish, runtime};
-use crate::schemas::faults;
+use crate::events::schemas::faults;
+use crate::relay::outage::{connect, lines, publish, runtime};
 use cdr_core::Millis;
 use cdr_mediation::bus::Bus;
 use serde_json::{Value, json};
@@ -131,7 +131,7 @@ fn start(dir: &Path, url: &str) -> (Vec<Disk>, Cluster) {
 
 #[test]
 fn a_full_disk_is_told_once_and_once_that_it_is_over() {
-    if !may_mount("restriction::a_full_disk_is_told_once_and_once_that_it_is_over") {
+    if !may_mount("relay::restriction::a_full_disk_is_told_once_and_once_that_it_is_over") {
         return;
     }
     let (dir, nats, runtime) = (tempfile::tempdir().unwrap(), NatsServer::start(), runtime());
@@ -218,7 +218,7 @@ fn a_full_disk_is_told_once_and_once_that_it_is_over() {
 
 #[test]
 fn a_cluster_without_space_reads_on_and_says_why_it_takes_nothing() {
-    if !may_mount("restriction::a_cluster_without_space_reads_on_and_says_why_it_takes_nothing") {
+    if !may_mount("relay::restriction::a_cluster_without_space_reads_on_and_says_why_it_takes_nothing") {
         return;
     }
     let (dir, nats, runtime) = (tempfile::tempdir().unwrap(), NatsServer::start(), runtime());

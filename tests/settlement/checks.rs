@@ -1,7 +1,7 @@
 //! What has to hold in the end, whatever happened on the way.
 
 use crate::common::cluster::wait_until;
-use crate::house::{House, OPERATORS, SCHEMAS, run};
+use crate::settlement::house::{House, OPERATORS, SCHEMAS, run};
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

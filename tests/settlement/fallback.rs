@@ -1,17 +1,17 @@
 //! The REST interface takes over after three failures of SFTP within 15 minutes, each under another leader.
 
-use crate::checks::everything_is_in;
 use crate::common::cluster::wait_until;
-use crate::house::{House, OPERATORS};
-use crate::receiver::{Act, Upload};
-use crate::softhsm::SoftHsm;
+use crate::delivery::receiver::{Act, Upload};
+use crate::hsm::softhsm::SoftHsm;
+use crate::settlement::checks::everything_is_in;
+use crate::settlement::house::{House, OPERATORS};
 use cdr_core::hash::{sha256, to_hex};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 #[test]
 fn three_failures_lead_to_the_fallback_which_takes_every_file_once() {
-    let name = "fallback::three_failures_lead_to_the_fallback_which_takes_every_file_once";
+    let name = "settlement::fallback::three_failures_lead_to_the_fallback_which_takes_every_file_once";
     let Some(hsm) = SoftHsm::for_test(name) else { return };
     let mut house = House::start(hsm);
     house.sshd.kill();

@@ -2,12 +2,12 @@
 
 use crate::common::cluster::{ClockOffset, Cluster, wait_until};
 use crate::common::nats::NatsServer;
-use crate::line::Line;
-use crate::parcels::PATIENT;
-use crate::receiver::Receiver;
-use crate::softhsm::SoftHsm;
-use crate::sshd::Sshd;
-use crate::vouching::RootKey;
+use crate::delivery::parcels::PATIENT;
+use crate::delivery::receiver::Receiver;
+use crate::delivery::sshd::Sshd;
+use crate::hsm::softhsm::SoftHsm;
+use crate::hsm::vouching::RootKey;
+use crate::settlement::line::Line;
 use cdr_core::key::Algorithm;
 use cdr_core::{Hour, Millis};
 use cdr_mediation::bus::{JetStream, NatsOptions};

@@ -1,10 +1,10 @@
 //! A receiver that takes nothing for a while: its disk is full, or its host key is another one.
 
-use crate::checks::everything_is_settled;
-use crate::house::{House, OPERATORS};
-use crate::small_disk::SmallDisk;
-use crate::softhsm::SoftHsm;
-use crate::sshd::is_root;
+use crate::delivery::small_disk::SmallDisk;
+use crate::delivery::sshd::is_root;
+use crate::hsm::softhsm::SoftHsm;
+use crate::settlement::checks::everything_is_settled;
+use crate::settlement::house::{House, OPERATORS};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -14,7 +14,7 @@ const BALLAST: &str = "ballast";
 
 #[test]
 fn a_full_disk_is_waited_for() {
-    let Some(hsm) = SoftHsm::for_test("receivers::a_full_disk_is_waited_for") else { return };
+    let Some(hsm) = SoftHsm::for_test("settlement::receivers::a_full_disk_is_waited_for") else { return };
     let mut house = House::start(hsm);
     house.sshd.kill();
     house.end_day(0);
@@ -56,7 +56,7 @@ fn fill(house: &House) -> SmallDisk {
 /// key is back, or once the new one is pinned.
 #[test]
 fn another_host_key_stops_deliveries_until_somebody_has_looked() {
-    let name = "receivers::another_host_key_stops_deliveries_until_somebody_has_looked";
+    let name = "settlement::receivers::another_host_key_stops_deliveries_until_somebody_has_looked";
     let Some(hsm) = SoftHsm::for_test(name) else { return };
     let mut house = House::start(hsm);
     house.sshd.make_key("host-2", "ed25519");

@@ -1,12 +1,12 @@
 //! The REST interface refuses a file and says why: its words are kept without numbers, the refusal is published, and the
 //! file is named together with those that wait behind it.
 
-use crate::checks::everything_is_in;
-use crate::fallback::keep;
-use crate::house::{House, OPERATORS};
-use crate::receiver::Act;
-use crate::schemas::faults;
-use crate::softhsm::SoftHsm;
+use crate::delivery::receiver::Act;
+use crate::events::schemas::faults;
+use crate::hsm::softhsm::SoftHsm;
+use crate::settlement::checks::everything_is_in;
+use crate::settlement::fallback::keep;
+use crate::settlement::house::{House, OPERATORS};
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -18,7 +18,9 @@ const NUMBER: &str = "93771234567";
 
 #[test]
 fn a_refusal_is_kept_published_and_named() {
-    let Some(hsm) = SoftHsm::for_test("refusal::a_refusal_is_kept_published_and_named") else { return };
+    let Some(hsm) = SoftHsm::for_test("settlement::refusal::a_refusal_is_kept_published_and_named") else {
+        return;
+    };
     let edit = |text: &str| text.to_owned() + "[observability]\nlog_format = \"json\"\n";
     let mut house = House::start_edited(hsm, edit);
     house.sshd.kill();

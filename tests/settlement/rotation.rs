@@ -1,15 +1,17 @@
 //! The signing key is replaced between two settlement days; the files of both can be verified afterwards.
 
-use crate::checks::everything_is_settled;
-use crate::house::{House, KEY, OPERATORS};
-use crate::softhsm::SoftHsm;
+use crate::hsm::softhsm::SoftHsm;
+use crate::settlement::checks::everything_is_settled;
+use crate::settlement::house::{House, KEY, OPERATORS};
 use cdr_core::key::Algorithm;
 
 const NEW: &str = "cdr-export-signer-v2";
 
 #[test]
 fn files_of_both_keys_can_be_verified() {
-    let Some(hsm) = SoftHsm::for_test("rotation::files_of_both_keys_can_be_verified") else { return };
+    let Some(hsm) = SoftHsm::for_test("settlement::rotation::files_of_both_keys_can_be_verified") else {
+        return;
+    };
     let mut house = House::start(hsm);
     house.end_day(0);
     everything_is_settled(&house, 1);

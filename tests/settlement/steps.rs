@@ -1,14 +1,14 @@
 //! The leader alone is killed between every two steps of a file's way; another one goes on from there.
 
-use crate::checks::everything_is_settled;
 use crate::common::cluster::wait_until;
-use crate::house::House;
-use crate::receiver::Act;
-use crate::softhsm::SoftHsm;
+use crate::delivery::receiver::Act;
+use crate::hsm::softhsm::SoftHsm;
+use crate::settlement::checks::everything_is_settled;
+use crate::settlement::house::House;
 
 #[test]
 fn opened_and_not_encoded() {
-    let Some(hsm) = SoftHsm::for_test("steps::opened_and_not_encoded") else { return };
+    let Some(hsm) = SoftHsm::for_test("settlement::steps::opened_and_not_encoded") else { return };
     let mut house = House::start(hsm);
     let in_the_way = [1, 2, 3].map(|id| house.cluster.data_dir(id).join("exports"));
     for path in &in_the_way {
@@ -25,7 +25,7 @@ fn opened_and_not_encoded() {
 
 #[test]
 fn encoded_and_not_signed() {
-    let Some(hsm) = SoftHsm::for_test("steps::encoded_and_not_signed") else { return };
+    let Some(hsm) = SoftHsm::for_test("settlement::steps::encoded_and_not_signed") else { return };
     let mut house = House::start(hsm);
     house.hsm.take_away();
     house.end_day(0);
@@ -40,7 +40,7 @@ fn encoded_and_not_signed() {
 
 #[test]
 fn signed_and_not_delivered() {
-    let Some(hsm) = SoftHsm::for_test("steps::signed_and_not_delivered") else { return };
+    let Some(hsm) = SoftHsm::for_test("settlement::steps::signed_and_not_delivered") else { return };
     let mut house = House::start(hsm);
     house.sshd.kill();
     house.receiver.will(&vec![Act::Refuse(503); 200]);

@@ -1,9 +1,9 @@
 //! The leader is killed while it uploads, and before the ledger or the bus has heard of it.
 
-use crate::checks::everything_is_settled;
 use crate::common::cluster::wait_until;
-use crate::house::{House, OPERATORS};
-use crate::softhsm::SoftHsm;
+use crate::hsm::softhsm::SoftHsm;
+use crate::settlement::checks::everything_is_settled;
+use crate::settlement::house::{House, OPERATORS};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 
@@ -12,7 +12,7 @@ const IN_THE_SECOND_PIECE: u64 = 45_000;
 
 #[test]
 fn during_the_upload() {
-    let Some(hsm) = SoftHsm::for_test("uploads::during_the_upload") else { return };
+    let Some(hsm) = SoftHsm::for_test("settlement::uploads::during_the_upload") else { return };
     let mut house = House::start(hsm);
     house.line.hold_after(IN_THE_SECOND_PIECE);
     house.end_day(0);
@@ -32,7 +32,7 @@ fn during_the_upload() {
 
 #[test]
 fn delivered_and_not_committed() {
-    let Some(hsm) = SoftHsm::for_test("uploads::delivered_and_not_committed") else { return };
+    let Some(hsm) = SoftHsm::for_test("settlement::uploads::delivered_and_not_committed") else { return };
     // A leader that hears of nobody has six seconds to finish.
     let edit = |text: &str| {
         let patient = "[cluster]\nelection_min_ms = 2000\nelection_max_ms = 6000\n";
@@ -90,7 +90,7 @@ fn attempts(house: &House, name: &str) -> usize {
 
 #[test]
 fn committed_and_not_published() {
-    let Some(hsm) = SoftHsm::for_test("uploads::committed_and_not_published") else { return };
+    let Some(hsm) = SoftHsm::for_test("settlement::uploads::committed_and_not_published") else { return };
     let mut house = House::start(hsm);
     house.nats.kill();
     house.end_day(0);

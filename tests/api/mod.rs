@@ -1,5 +1,4 @@
 //! The HTTP API as its clients see it: a real replica, its real store, a client over loopback.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 mod adjustments;
 mod exports;

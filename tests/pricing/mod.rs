@@ -1,15 +1,13 @@
 //! Prices and recording entities from real gRPC services with mutual TLS: fetched, exchanged while they are used,
 //! kept while the services are away, refused where they make no sense.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-#[path = "../common/certificates.rs"]
-mod certificates;
 mod entities;
 mod node;
 mod outages;
 mod service;
 mod snapshots;
 
+use crate::common::certificates::{Authority, ClientFiles, Pair};
 use cdr_core::row::{ChargeType, Direction};
 use cdr_core::{Millis, Uuid};
 use cdr_mediation::clock::Clock;
@@ -17,7 +15,6 @@ use cdr_mediation::metrics::Metrics;
 use cdr_mediation::pricing::{
     BreakerSettings, CallSettings, GrpcPricing, GrpcSettings, PriceQuery, TlsFiles,
 };
-use certificates::{Authority, ClientFiles, Pair};
 use service::{Service, Shared, v1};
 use std::path::Path;
 use std::sync::Arc;
