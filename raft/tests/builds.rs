@@ -1,11 +1,8 @@
 //! Replicas of different builds: who may join, what holds rules back, and which snapshots are refused.
-#![allow(missing_docs, clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::cluster::{Cluster, eventually};
 use cdr_core::rules::{Build, Rules};
 use cdr_raft::NodeConfig;
-use common::cluster::{Cluster, eventually};
 
 /// Snapshots in quick succession, and a short log behind them.
 fn snapshots(config: &mut NodeConfig) {
@@ -79,7 +76,7 @@ async fn leadership_is_given_away_before_an_orderly_stop() {
     let cluster = Cluster::start(3, |_| ()).await;
     cluster.propose("begin").await;
     let leader = cluster.leader().await;
-    cluster.node(leader).leave_leadership(common::cluster::PATIENCE).await;
+    cluster.node(leader).leave_leadership(crate::common::cluster::PATIENCE).await;
     assert_ne!(cluster.node(leader).metrics().leader, Some(leader));
     cluster.propose("goes on").await;
 }

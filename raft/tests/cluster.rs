@@ -1,10 +1,7 @@
 //! Nodes in one process, over TCP: replication, elections, snapshots, reads, failures.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::cluster::{Cluster, eventually};
 use cdr_raft::{AdminError, Leadership, Node, NodeConfig, ProposeError, ReadError, Reply, StartError};
-use common::cluster::{Cluster, eventually};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -1,10 +1,7 @@
 //! Data directories that are not the ones that the cluster knows: emptied, exchanged, older, of another history.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::cluster::{Cluster, eventually};
 use cdr_raft::{AdminError, Alarm, Grounds, Leadership, Machine, NodeConfig, ProposeError, StartError};
-use common::cluster::{Cluster, eventually};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

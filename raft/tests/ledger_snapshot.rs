@@ -1,5 +1,4 @@
 //! A replica that was away too long gets the ledger itself by snapshot: every row, hash, seal and index of it.
-#![allow(clippy::unwrap_used)]
 
 use cdr_core::command::{
     Append, ClockKind, Command, DraftsBuffer, Ingest, Ingested, Initialize, Reply, Source,

@@ -1,13 +1,10 @@
 //! openraft's own tests of log and state machine.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::machine::TestMachine;
 use cdr_raft::failure::Failure;
 use cdr_raft::log::{LogOptions, LogStore};
 use cdr_raft::state_machine::StateMachine;
 use cdr_raft::types::TypeConfig;
-use common::machine::TestMachine;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use std::sync::Arc;

@@ -1,8 +1,6 @@
 //! Every table: changed bytes, deleted values, unreadable blocks and lost files are found and named.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{Random, START, World, catch_up, history, open, options};
 use cdr_core::memory::MemoryLedger;
 use cdr_core::{Hour, Millis};
 use cdr_storage::keys::{self, CF_INDEX, CF_LEAVES, CF_ROWS, CF_SEALS};
@@ -10,7 +8,6 @@ use cdr_storage::{Depth, Fault, Store};
 use rocksdb::{DB, IteratorMode, Options};
 use std::fs;
 use std::path::Path;
-use support::{Random, START, World, catch_up, history, open, options};
 
 const HOURS: u32 = 3;
 /// The hour that is damaged.
@@ -335,7 +332,7 @@ fn flipped_bytes_in_table_files_are_faults_not_failures() {
         let size = fs::metadata(table).unwrap().len();
         // The blocks are at the file's beginning; damage to its end keeps the table from being opened at all.
         for _ in 0..4 {
-            let copy = support::crashed_copy(dir.path());
+            let copy = crate::support::crashed_copy(dir.path());
             let path = copy.path().join("ledger-1").join(table.file_name().unwrap());
             let mut bytes = fs::read(&path).unwrap();
             bytes[random.below(size * 3 / 5) as usize] ^= 0x20;

@@ -1,15 +1,12 @@
 //! Any sequence of commands, restarts and flushes gives what the reference in memory gives.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{World, applied, assert_same, open};
 use cdr_core::command::{Rejection, Reply};
 use cdr_core::memory::MemoryLedger;
 use cdr_core::time::HOUR_MS;
 use cdr_storage::{Depth, EntryRef, Store};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use support::{World, applied, assert_same, open};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -203,7 +200,7 @@ impl Run {
                 self.store = Some(open(self.dir.path()));
             }
             Act::Crash => {
-                let crashed = support::crashed_copy(self.dir.path());
+                let crashed = crate::support::crashed_copy(self.dir.path());
                 self.store = None;
                 self.dir = crashed;
                 self.store = Some(open(self.dir.path()));
@@ -256,17 +253,17 @@ proptest! {
 
 #[test]
 fn reopened_after_every_entry() {
-    let (log, ledger) = support::history(3, 3, 6, 30);
+    let (log, ledger) = crate::support::history(3, 3, 6, 30);
     let dir = tempfile::tempdir().unwrap();
     for index in 1..=log.len() {
         let store = open(dir.path());
-        support::catch_up(&store, &log[..index]);
+        crate::support::catch_up(&store, &log[..index]);
         if index % 3 == 0 {
             store.flush().unwrap();
         }
     }
     let store = open(dir.path());
-    support::catch_up(&store, &log);
+    crate::support::catch_up(&store, &log);
     assert_same(&store, &ledger);
 }
 

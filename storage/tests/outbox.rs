@@ -1,11 +1,8 @@
 //! What is told of is kept for a week after it is published, and as long as it is not.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{World, apply_one, open};
 use cdr_core::command::{Command, OutboxPlace, Reply};
 use cdr_core::time::HOUR_MS;
-use support::{World, apply_one, open};
 
 #[test]
 fn only_what_is_published_and_a_week_old_is_dropped() {

@@ -1,14 +1,11 @@
 //! Filters, cursors and look-ups against a plain scan; proofs against the whole tree.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{HORIZON_HOURS, Random, START, catch_up, history, open, options};
 use cdr_core::hash::sha256;
 use cdr_core::merkle::InclusionProof;
 use cdr_core::row::FinalState;
 use cdr_core::{Hour, Millis};
 use cdr_storage::{RecordFilter, Store, StoreError, StoreOptions, StoredRow};
-use support::{HORIZON_HOURS, Random, START, catch_up, history, open, options};
 
 const HOURS: u32 = 4;
 

@@ -1,9 +1,7 @@
 //! CDRs against billing: any sequence of records, adjustments and billing events, gathered into writes in any way, gives
 //! what counting everything from scratch gives.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{World, applied, open};
 use cdr_core::command::{Bill, Command, Reconcile, Reply};
 use cdr_core::memory::MemoryLedger;
 use cdr_core::time::HOUR_MS;
@@ -12,7 +10,6 @@ use cdr_storage::{EntryRef, HourCounts, Store, Sums};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use support::{World, applied, open};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -237,7 +234,7 @@ impl Run {
             let other =
                 (random.below(4) as i64 * 1_000, if random.below(4) == 0 { *b"USD" } else { *b"AFN" });
             let charge = present.filter(|_| random.below(3) > 0).unwrap_or(other);
-            let operator = support::OPERATORS[random.below(3) as usize];
+            let operator = crate::support::OPERATORS[random.below(3) as usize];
             bills.push((
                 message_id,
                 operator,
@@ -293,7 +290,7 @@ impl Run {
             Act::Advance(ms) => self.world.now.0 += ms,
             Act::Apply => self.apply(),
             Act::Crash => {
-                let crashed = support::crashed_copy(self.dir.path());
+                let crashed = crate::support::crashed_copy(self.dir.path());
                 self.store = None;
                 self.dir = crashed;
                 self.store = Some(open(self.dir.path()));

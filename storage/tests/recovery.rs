@@ -1,15 +1,12 @@
 //! Restarts, checkpoints, other formats, full disks and failures.
-#![allow(clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::{World, applied, apply_one, assert_same, catch_up, history, open, options};
 use cdr_core::command::{Envelope, Rejection, Reply};
 use cdr_core::history::{Comparison, Mark};
 use cdr_core::rules::Build;
 use cdr_storage::{DISK_FORMAT, EntryRef, RecordFilter, Store, StoreError, StoreOptions};
 use std::fs;
 use std::path::Path;
-use support::{World, applied, apply_one, assert_same, catch_up, history, open, options};
 
 #[test]
 fn what_was_not_flushed_is_lost_as_a_whole_and_comes_back_by_applying_again() {
@@ -20,7 +17,7 @@ fn what_was_not_flushed_is_lost_as_a_whole_and_comes_back_by_applying_again() {
     let durable = store.flush().unwrap().unwrap();
     catch_up(&store, &log);
     assert_same(&store, &ledger);
-    let crashed = support::crashed_copy(dir.path());
+    let crashed = crate::support::crashed_copy(dir.path());
     drop(store);
     let store = open(crashed.path());
     assert_eq!(store.raft_meta().unwrap().unwrap(), durable);
@@ -36,7 +33,7 @@ fn an_empty_store_has_nothing_and_says_so() {
     assert!(matches!(store.checkpoint(&dir.path().join("copy")), Err(StoreError::Unknown { .. })));
     assert!(store.query(&RecordFilter::default(), None, 10).unwrap().rows.is_empty());
     assert!(matches!(
-        store.verify_hour(support::START, None, cdr_storage::Depth::Rows),
+        store.verify_hour(crate::support::START, None, cdr_storage::Depth::Rows),
         Err(StoreError::NotSealed { .. })
     ));
 }
@@ -54,7 +51,7 @@ fn a_checkpoint_replaces_another_store_under_its_readers() {
 
     let follower = open(other.path());
     catch_up(&follower, &log[..4]);
-    let old_row = follower.row_at(support::START, 1).unwrap().unwrap();
+    let old_row = follower.row_at(crate::support::START, 1).unwrap().unwrap();
     follower.install(&copy).unwrap();
     assert_eq!(follower.raft_meta().unwrap().unwrap(), meta);
     assert_same(&follower, &ledger);
@@ -74,7 +71,7 @@ fn a_checkpoint_replaces_another_store_under_its_readers() {
     assert_eq!(follower.state().digest().unwrap(), leader.state().digest().unwrap());
     assert_eq!(applied(&follower), more.len() as u64);
     fs::remove_dir_all(&copy).unwrap();
-    assert!(follower.row_at(support::START, 1).unwrap().is_some(), "shared files stay");
+    assert!(follower.row_at(crate::support::START, 1).unwrap().is_some(), "shared files stay");
 }
 
 #[test]
@@ -248,7 +245,7 @@ fn entries_without_commands_move_the_metadata_only() {
 #[test]
 fn a_duplicate_is_found_wherever_its_original_lies() {
     // In the same write, in memory, on disk, and behind a restart.
-    let mut world = support::World::new(11);
+    let mut world = crate::support::World::new(11);
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
     let mut index = 0;

@@ -1,21 +1,18 @@
 //! Rules that are raised, the migration in place that follows, and builds that do not know them.
-#![allow(missing_docs, clippy::unwrap_used)]
 
-mod support;
-
+use crate::support::World;
 use cdr_core::rules::{Build, RULES_SETTING, Rules};
 use cdr_core::time::HOUR_MS;
 use cdr_core::{Hour, Millis, Reply};
 use cdr_storage::{EntryRef, Store, StoreError, StoreOptions, StoredSeal};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use support::World;
 
 /// Hours that are sealed before the rules rise: several steps of the migration.
 const HOURS: i64 = 9_000;
 
 fn of(build: Build) -> StoreOptions {
-    StoreOptions { build, ..support::options() }
+    StoreOptions { build, ..crate::support::options() }
 }
 
 struct Ledger {
@@ -54,7 +51,7 @@ impl Ledger {
 
 fn seals(store: &Store) -> Vec<StoredSeal> {
     let end = store.state().head.open_hour;
-    store.seals(support::START, Hour(end.0 - 1)).map(Result::unwrap).collect()
+    store.seals(crate::support::START, Hour(end.0 - 1)).map(Result::unwrap).collect()
 }
 
 fn wait_for_the_migration(store: &Store) {
@@ -104,7 +101,7 @@ fn the_disk_is_migrated_beside_everything_else_and_after_every_crash() {
     let mut under_way = 0;
     while ledger.store.is_migrating().unwrap() {
         ledger.store.flush().unwrap();
-        let crashed = support::crashed_copy(dir.path());
+        let crashed = crate::support::crashed_copy(dir.path());
         let copy = Store::open(crashed.path(), of(Build::NEXT)).unwrap();
         under_way += usize::from(copy.is_migrating().unwrap());
         assert_eq!(seals(&copy), before, "read while it is migrated");

@@ -1,7 +1,7 @@
 //! What must hold, checked while a history runs and at its end.
 
-use crate::commands;
-use crate::state::{LogId, State};
+use crate::sim::commands;
+use crate::sim::state::{LogId, State};
 use bytes::Bytes;
 use cdr_raft::Reply;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! A log of the same contract as the real one: one writer, group commit, callbacks after the sync. A crash
 //! keeps what was synced and any prefix of what was written after that.
 
-use crate::state::{Entry, LogId, Sim, Vote};
+use crate::sim::state::{Entry, LogId, Sim, Vote};
 use futures::channel::oneshot;
 use openraft::OptionalSend;
 use openraft::async_runtime::AsyncRuntime;

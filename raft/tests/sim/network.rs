@@ -1,6 +1,6 @@
 //! A network that delays, drops, duplicates and cuts.
 
-use crate::state::{Raft, Sim, Snapshot, State, Vote};
+use crate::sim::state::{Raft, Sim, Snapshot, State, Vote};
 use openraft::async_runtime::AsyncRuntime;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, v2::RaftNetworkV2};

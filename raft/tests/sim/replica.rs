@@ -1,9 +1,9 @@
 //! One life of a replica.
 
-use crate::checks::Checks;
-use crate::disk::{Contents, Log};
-use crate::network::{Alive, Factory, Network};
-use crate::state::{Machine, Raft, State};
+use crate::sim::checks::Checks;
+use crate::sim::disk::{Contents, Log};
+use crate::sim::network::{Alive, Factory, Network};
+use crate::sim::state::{Machine, Raft, State};
 use openraft::{Config, SnapshotPolicy};
 use std::sync::{Arc, Mutex};
 

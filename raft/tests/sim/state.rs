@@ -1,6 +1,6 @@
 //! openraft's types on virtual time, and the state behind them.
 
-use crate::checks::Checks;
+use crate::sim::checks::Checks;
 use cdr_core::memory::MemoryLedger;
 use cdr_raft::{CommandBytes, Reply, codec};
 use futures::{Stream, TryStreamExt};

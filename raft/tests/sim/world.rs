@@ -1,10 +1,10 @@
 //! A history: three replicas, clients, and what goes wrong.
 
-use crate::checks::Checks;
-use crate::commands::{self, Draw, START_MS};
-use crate::network::Network;
-use crate::replica::{Disks, Replica};
-use crate::state::{Sim, State};
+use crate::sim::checks::Checks;
+use crate::sim::commands::{self, Draw, START_MS};
+use crate::sim::network::Network;
+use crate::sim::replica::{Disks, Replica};
+use crate::sim::state::{Sim, State};
 use cdr_raft::CommandBytes;
 use openraft::BasicNode;
 use openraft::async_runtime::AsyncRuntime;

@@ -1,10 +1,9 @@
 //! Seeded histories of three replicas on virtual time: the consensus layer, a log of the same contract as the
 //! real one that loses what was not synced, and the ledger's own `apply`.
 //!
-//! Every history is replayed by its seed: `CDR_SIM_SEED=17 cargo test --release -p cdr-raft --test sim`.
+//! Every history is replayed by its seed: `CDR_SIM_SEED=17 cargo test --release --workspace --test raft -- sim::`.
 //! Checked: an acknowledged command is at its acknowledged index on every replica, with the reply that was
 //! given; every replica has the same digest at every index; every message is in the ledger exactly once.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 mod checks;
 mod commands;

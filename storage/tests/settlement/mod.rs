@@ -1,9 +1,6 @@
 //! Which file lists what: random days of records, prices, adjustments and quarantine, settled by TAP and RAP files on a
 //! real store, and held against what must be true of every record and adjustment.
-#![allow(clippy::unwrap_used, missing_docs)]
 
-#[path = "../support/mod.rs"]
-mod support;
 mod world;
 
 use proptest::prelude::*;
