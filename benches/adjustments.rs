@@ -6,16 +6,13 @@
 //!    and the largest resident size that the leader ever had, before and after.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-
 use cdr_mediation::bus::{JetStream, NatsOptions};
 use cdr_mediation::generate::{GenerateOptions, generate};
 use cdr_mediation::publish::{PublishOptions, publish_file};
-use common::cluster::Cluster;
-use common::nats::NatsServer;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use testkit::cluster::Cluster;
+use testkit::nats::NatsServer;
 
 const STREAM: &str = "SMS_DLR_INBOUND";
 /// Records that are re-rated unless the environment says otherwise.

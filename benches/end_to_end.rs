@@ -7,15 +7,12 @@
 //! 3. the largest resident size of a replica.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions, StreamSpec};
 use cdr_mediation::generate::{GenerateOptions, generate};
 use cdr_mediation::publish::{PublishOptions, publish_file};
-use common::cluster::{ClockOffset, Cluster};
-use common::nats::NatsServer;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use testkit::cluster::{ClockOffset, Cluster};
+use testkit::nats::NatsServer;
 
 const SUBJECT: &str = "sms.dlr.inbound";
 const STREAM: &str = "SMS_DLR_INBOUND";

@@ -12,16 +12,13 @@
 //! Everything shares one machine, the server's disk and both ends' processors included.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions, Outgoing, StreamSpec};
 use cdr_mediation::generate::{GenerateOptions, generate};
 use cdr_mediation::publish::{PublishOptions, publish_file};
-use common::cluster::{ClockOffset, Cluster};
-use common::nats::NatsServer;
 use futures::StreamExt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use testkit::cluster::{ClockOffset, Cluster};
+use testkit::nats::NatsServer;
 use tokio::runtime::Runtime;
 
 const STREAM: &str = "SMS_DLR_INBOUND";

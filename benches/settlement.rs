@@ -7,20 +7,18 @@
 //! Memory is the leader's, or that follower's, above what it had at rest (aim: under 256 MiB).
 #![allow(missing_docs, clippy::unwrap_used)]
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-
 use cdr_core::Millis;
 use cdr_mediation::bus::{JetStream, NatsOptions};
 use cdr_mediation::events::signing_key::SigningKey;
 use cdr_mediation::generate::{GenerateOptions, generate};
 use cdr_mediation::publish::{PublishOptions, publish_file};
-use common::cluster::{ClockOffset, Cluster, wait_until};
-use common::nats::NatsServer;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use testkit::cluster::{ClockOffset, Cluster};
+use testkit::nats::NatsServer;
+use testkit::wait_until;
 
 const OPERATORS: usize = 7;
 const DAY: i64 = 86_400;

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::export::VARIANT_SETTING as SCHEMA_VARIANT;
-    use crate::test_node::{TestNode, ledger_begun_at};
+    use crate::test_support::node::{TestNode, ledger_begun_at};
     use cdr_core::canonical::to_jcs;
     use cdr_core::row::SystemKind;
     use cdr_core::setting::SettingChange;

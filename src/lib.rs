@@ -61,18 +61,8 @@ mod schema_bounds;
 pub mod signer;
 pub mod tap;
 #[cfg(test)]
-#[path = "../tests/common/nats.rs"]
-mod test_nats;
-#[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod test_node;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, dead_code)]
-#[path = "../tests/events/schemas.rs"]
-mod test_schemas;
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod test_settlement;
+mod test_support;
 mod texts;
 pub mod tls;
 pub mod workers;

@@ -10,10 +10,10 @@ mod outbound;
 mod texts;
 
 use crate::events::streams::stream_of;
-use crate::test_schemas::{Schema, all};
 use jsonschema::Validator;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use testkit::event_schemas::{Schema, all};
 
 /// Keywords by which a schema bounds a value beyond its type.
 const BOUNDS: [&str; 13] = [

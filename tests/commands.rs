@@ -1,15 +1,10 @@
 //! The binary as its callers see it: help, exit codes, and a day replayed to its end.
 
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_cdr-mediation");
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(BINARY).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
+use testkit::dev::{ports, receipts};
+use testkit::{binary, run};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -59,22 +54,6 @@ fn a_failure_is_one_sentence_on_standard_error() {
     }
 }
 
-/// The first of three neighbouring ports that nobody listens on at this moment.
-fn three_ports(from: u16) -> u16 {
-    let free = |first: &u16| {
-        let held: Vec<_> = (*first..first + 3).map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
-        held.iter().all(Result::is_ok)
-    };
-    (from..from + 3_000).step_by(3).find(free).unwrap()
-}
-
-fn generate(file: &Path, records: u64) {
-    let out = std::fs::File::create(file).unwrap();
-    let records = records.to_string();
-    let arguments = ["generate", "--day", "2026-04-20", "--seed", "5", "--records", &records];
-    assert!(Command::new(BINARY).args(arguments).stdout(out).status().unwrap().success());
-}
-
 /// The number behind `name` in what was printed.
 fn number(said: &str, name: &str) -> u64 {
     let (_, rest) = said.split_once(name).unwrap_or_else(|| panic!("{name:?} is not in:\n{said}"));
@@ -86,12 +65,10 @@ fn number(said: &str, name: &str) -> u64 {
 fn a_day_is_replayed_to_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let (day, data) = (dir.path().join("day.ndjson"), dir.path().join("dev"));
-    generate(&day, 3_000);
-    // Below the ports that the system gives out, and apart from those of another run on this machine.
-    let from = 20_000 + (std::process::id() % 1_000) as u16 * 3;
-    let (api, raft) = (three_ports(from), three_ports(from + 5_000));
+    receipts(&day, "2026-04-20", 3_000, 5);
+    let (api, raft) = ports();
     let started = Instant::now();
-    let output = Command::new(BINARY)
+    let output = Command::new(binary())
         .args([
             "dev",
             "--exit-when-done",

@@ -1,11 +1,12 @@
 //! Messages of the other services from a real JetStream into three real processes: late prices, fraud reversals, the
 //! audit sink, messages that expired without a receipt, dead letters, and leaders that are killed meanwhile.
 
-use crate::common::cluster::{Cluster, wait_until};
-use crate::common::nats::NatsServer;
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions, Outgoing};
 use serde_json::{Value, json};
 use std::time::Duration;
+use testkit::cluster::Cluster;
+use testkit::nats::NatsServer;
+use testkit::wait_until;
 use tokio::runtime::Runtime;
 
 const DLR: &str = "sms.dlr.inbound";

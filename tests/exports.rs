@@ -1,12 +1,12 @@
 //! Settlement files of a whole day, from receipts to what a regulator checks: three replicas in one process, killed while
 //! they make, sign and deliver.
 
-use crate::common::dev::{Dev, free_ports, receipts, verify_alone};
 use cdr_mediation::tap::{TraceEvent, TraceHead, TraceReader, TraceWriter};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use testkit::dev::{DevCluster, ports, receipts, verify_alone};
 
 const OPERATORS: usize = 7;
 const RECORDS: u64 = 4_000;
@@ -37,7 +37,7 @@ fn names(dir: &Path) -> BTreeSet<String> {
 }
 
 /// The settlement files, once there are so many of them and each is delivered.
-fn exports_once(dev: &Dev, count: usize) -> Vec<Value> {
+fn exports_once(dev: &DevCluster, count: usize) -> Vec<Value> {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let exports = dev.exports();
@@ -51,7 +51,7 @@ fn exports_once(dev: &Dev, count: usize) -> Vec<Value> {
 }
 
 /// Every file of the day once, whole, signed, with its trace; all records of the ledger in them.
-fn check_files(dev: &Dev, records: u64) {
+fn check_files(dev: &DevCluster, records: u64) {
     let exports = exports_once(dev, OPERATORS);
     assert_eq!(exports.len(), OPERATORS, "{exports:#?}");
     let files: BTreeSet<String> =
@@ -81,7 +81,7 @@ fn check_files(dev: &Dev, records: u64) {
 }
 
 /// Original records of the ledger, by the API.
-fn records(dev: &Dev) -> u64 {
+fn records(dev: &DevCluster) -> u64 {
     let (mut count, mut cursor) = (0, String::new());
     loop {
         let page = dev.get_ok(&format!("/v1/cdr/records?limit=500{cursor}"));
@@ -98,7 +98,7 @@ fn records(dev: &Dev) -> u64 {
 fn a_day_ends_with_signed_files_that_a_regulator_can_check() {
     let dir = tempfile::tempdir().unwrap();
     let (day, data) = (day(dir.path(), 20), dir.path().join("dev"));
-    let mut dev = Dev::start(&data, Some(&day), free_ports(0));
+    let mut dev = DevCluster::start(&data, Some(&day), ports());
     dev.wait_until_serving();
     let count = records(&dev);
     assert!(count > 0 && count <= messages(&day).len() as u64);
@@ -113,8 +113,7 @@ fn a_day_ends_with_signed_files_that_a_regulator_can_check() {
     let said = dev.said();
     let printed = said.lines().find(|line| line.contains("verify-export")).unwrap();
     let arguments: Vec<&str> = printed.split_whitespace().skip(1).collect();
-    let output =
-        std::process::Command::new(env!("CARGO_BIN_EXE_cdr-mediation")).args(arguments).output().unwrap();
+    let output = std::process::Command::new(testkit::binary()).args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{printed}: {output:?}");
     assert!(
         String::from_utf8_lossy(&output.stdout).contains("the root key vouches"),
@@ -122,7 +121,7 @@ fn a_day_ends_with_signed_files_that_a_regulator_can_check() {
     );
 }
 
-fn any_replica_gives_the_same_bytes(dev: &Dev) {
+fn any_replica_gives_the_same_bytes(dev: &DevCluster) {
     for export in exports_once(dev, OPERATORS) {
         let (id, name) = (export["exportId"].as_str().unwrap(), export["filename"].as_str().unwrap());
         for (part, suffix) in [("file", ""), ("trace", ".trace.json.zst")] {
@@ -136,7 +135,7 @@ fn any_replica_gives_the_same_bytes(dev: &Dev) {
 }
 
 /// A changed byte, another file's signature and a trace of another file are each found.
-fn refuses_what_was_changed(dev: &Dev, name: &str, dir: &Path) {
+fn refuses_what_was_changed(dev: &DevCluster, name: &str, dir: &Path) {
     let copy = dir.join("copy");
     let copied = |change: &dyn Fn(&str, &mut Vec<u8>)| {
         std::fs::create_dir_all(&copy).unwrap();
@@ -168,7 +167,7 @@ fn refuses_what_was_changed(dev: &Dev, name: &str, dir: &Path) {
 }
 
 /// Without keys and without a node's API a file is not called what nobody has looked at, forged or not.
-fn says_what_a_check_lacks(dev: &Dev, name: &str, dir: &Path) {
+fn says_what_a_check_lacks(dev: &DevCluster, name: &str, dir: &Path) {
     let copy = dir.join("alone");
     std::fs::create_dir_all(&copy).unwrap();
     for suffix in ["", ".sig", ".trace.json.zst"] {
@@ -245,8 +244,8 @@ fn says_what_a_check_lacks(dev: &Dev, name: &str, dir: &Path) {
 #[test]
 fn adjustments_are_returned_in_a_rap_file() {
     let dir = tempfile::tempdir().unwrap();
-    let (data, ports) = (dir.path().join("dev"), free_ports(2));
-    let mut first = Dev::start(&data, Some(&day(dir.path(), 20)), ports);
+    let (data, ports) = (dir.path().join("dev"), ports());
+    let mut first = DevCluster::start(&data, Some(&day(dir.path(), 20)), ports);
     first.wait_until_serving();
     let list = first.get_ok("/v1/cdr/records?operatorId=AWCC&limit=3");
     let ids: Vec<&str> =
@@ -262,7 +261,7 @@ fn adjustments_are_returned_in_a_rap_file() {
     let again = json!({"type": "CORRECTION", "correctedFields": {"chargeAmount": "0.200000"}, "reason": "r", "ticketId": "T-4"});
     first.post(&format!("/v1/cdr/{}/adjustments", ids[1]), &again);
     drop(first);
-    let mut second = Dev::start(&data, Some(&day(dir.path(), 21)), ports);
+    let mut second = DevCluster::start(&data, Some(&day(dir.path(), 21)), ports);
     second.wait_until_serving();
     let exports = exports_once(&second, 2 * OPERATORS + 1);
     let of = |kind: &str| exports.iter().filter(|export| export["exportType"] == kind).collect::<Vec<_>>();
@@ -282,9 +281,9 @@ fn adjustments_are_returned_in_a_rap_file() {
 fn replicas_killed_at_any_step_deliver_every_file_once() {
     let dir = tempfile::tempdir().unwrap();
     let (day, data) = (day(dir.path(), 20), dir.path().join("dev"));
-    let ports = free_ports(1);
+    let ports = ports();
     // Killed as soon as the first file is there to be seen, in whatever step the others are.
-    let first = Dev::start(&data, Some(&day), ports);
+    let first = DevCluster::start(&data, Some(&day), ports);
     let deadline = Instant::now() + Duration::from_secs(120);
     while first.exports().is_empty() {
         assert!(Instant::now() < deadline, "no file was opened");
@@ -292,7 +291,7 @@ fn replicas_killed_at_any_step_deliver_every_file_once() {
     }
     drop(first);
     for pause_ms in [300, 700, 1_200, 1_500] {
-        let started = Dev::start(&data, None, ports);
+        let started = DevCluster::start(&data, None, ports);
         while started.get("/v1/cdr/exports").is_none() {
             assert!(Instant::now() < deadline, "the replicas did not come back");
             std::thread::sleep(Duration::from_millis(20));
@@ -300,6 +299,6 @@ fn replicas_killed_at_any_step_deliver_every_file_once() {
         std::thread::sleep(Duration::from_millis(pause_ms));
         drop(started);
     }
-    let last = Dev::start(&data, None, ports);
+    let last = DevCluster::start(&data, None, ports);
     check_files(&last, records(&last));
 }

@@ -1,9 +1,6 @@
 //! Replicas whose data directories are not the ones that the cluster knows: what was acknowledged stays, nobody who
 //! forgot it votes, and each replica says what to do.
 
-use crate::common::cluster::{ClockOffset, Cluster, wait_until};
-use crate::common::nats::NatsServer;
-use crate::common::single::Single;
 use cdr_mediation::auth::dev::DevIssuer;
 use cdr_mediation::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsOptions};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
@@ -12,6 +9,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use testkit::cluster::{ClockOffset, Cluster};
+use testkit::nats::NatsServer;
+use testkit::single::SingleReplica;
+use testkit::wait_until;
 
 /// Final receipts of a day that is over, each of a message of its own, one a line.
 fn receipts(seed: u64, count: usize) -> Vec<u8> {
@@ -214,11 +215,11 @@ fn replicas_that_are_all_brought_back_from_copies_take_nothing_in_until_a_person
 async fn a_ledger_brought_back_from_a_copy_is_noticed_by_a_local_bus() {
     let dir = tempfile::tempdir().unwrap();
     let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
-    let mut replica = Single::new(dir.path(), issuer.jwks_path());
+    let mut replica = SingleReplica::new(dir.path(), issuer.jwks_path());
     let (data, kept) = (dir.path().join("node"), dir.path().join("kept"));
     let (bus, report) = (data.join("bus"), data.join("INGEST-HALTED"));
     let position = "cdr_stream_position{stream=\"SMS_DLR_INBOUND\"}";
-    let read = |replica: &Single, last: f64| {
+    let read = |replica: &SingleReplica, last: f64| {
         wait_until("it reads them", 60, || replica.figure(position) == Some(last));
         // Acknowledgements follow the commit.
         std::thread::sleep(Duration::from_secs(1));

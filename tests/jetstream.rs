@@ -1,15 +1,16 @@
 //! Ingest from a real JetStream into three real processes: leaders killed, streams lost, nothing missing and nothing
 //! twice.
 
-use crate::common::audit::{recompute_bucket, rollups, statement};
-use crate::common::cluster::{ClockOffset, Cluster, wait_until};
-use crate::common::nats::NatsServer;
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions, Outgoing, StreamSpec};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use testkit::audit::{recompute_bucket, rollups, statement};
+use testkit::cluster::{ClockOffset, Cluster};
+use testkit::nats::NatsServer;
+use testkit::wait_until;
 
 const STREAM: &str = "SMS_DLR_INBOUND";
 const DEAD_LETTERS: &str = "SMS_DLR_INBOUND_DEADLETTER";

@@ -4,7 +4,6 @@
 
 mod api;
 mod commands;
-mod common;
 mod consumers;
 mod delivery;
 mod events;

@@ -1,8 +1,5 @@
 //! The API over mutual TLS: who gets in, what a certificate allows, and how certificates are exchanged at run time.
 
-use crate::common::certificates::{Authority, ClientFiles, Pair};
-use crate::common::cluster::wait_until;
-use crate::common::single::Single;
 use cdr_core::CdrId;
 use cdr_mediation::auth::dev::DevIssuer;
 use cdr_mediation::tls;
@@ -11,6 +8,9 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
+use testkit::certificates::{Authority, ClientFiles, Pair};
+use testkit::single::SingleReplica;
+use testkit::wait_until;
 
 const CLIENTS: &str = r#"
 [[api.clients]]
@@ -28,7 +28,7 @@ scopes = ["cdr:regulator-ack"]
 
 /// A replica with both doors, and who vouches for certificates on either side of the second one.
 struct House {
-    replica: Single,
+    replica: SingleReplica,
     issuer: DevIssuer,
     servers: Authority,
     clients: Authority,
@@ -44,7 +44,7 @@ impl House {
         let own = dir.path().join("own");
         std::fs::create_dir(&own).unwrap();
         let files = ClientFiles::write(&own, &clients, &servers.issue("cdr-mediation"));
-        let mut replica = Single::new(dir.path(), issuer.jwks_path());
+        let mut replica = SingleReplica::new(dir.path(), issuer.jwks_path());
         let port = replica.spare_port();
         replica.edit(|text| {
             format!(

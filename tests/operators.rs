@@ -1,7 +1,8 @@
 //! Operators enter the replicated registry by rows, once.
 
-use crate::common::cluster::{ClockOffset, Cluster, wait_until};
-use crate::common::nats::NatsServer;
+use testkit::cluster::{ClockOffset, Cluster};
+use testkit::nats::NatsServer;
+use testkit::wait_until;
 
 /// System rows that workers have appended: operators, keys, streams, price lists.
 fn internal_rows(cluster: &Cluster, node: usize) -> Option<f64> {

@@ -1,8 +1,6 @@
 //! Power fails on all machines at once: what was not synced is gone, what was acknowledged is not; and a replica that
 //! lost what it *had* synced takes no part any more.
 
-use crate::common::cluster::{ClockOffset, Cluster, wait_until};
-use crate::common::nats::NatsServer;
 use cdr_mediation::bus::{JetStream, NatsOptions};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
@@ -11,6 +9,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use testkit::cluster::{ClockOffset, Cluster};
+use testkit::nats::NatsServer;
+use testkit::wait_until;
 
 /// Where the log of a node was known to be synced: the newer valid slot of `flushed_upto`.
 fn flushed_upto(raft_log: &Path) -> (u64, u64) {

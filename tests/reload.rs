@@ -1,16 +1,16 @@
 //! SIGHUP: a running replica reads its log filter, `[delivery]` and the key set of bearer tokens again, and the ledger
 //! records what came into force.
 
-use crate::common::cluster::wait_until;
-use crate::common::single::Single;
 use cdr_mediation::auth::dev::DevIssuer;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
+use testkit::single::SingleReplica;
+use testkit::wait_until;
 
 /// The changes of settings that the replica tells from now on, handed over as they come.
-fn config_changes(replica: &Single, token: &str) -> std::sync::mpsc::Receiver<Value> {
+fn config_changes(replica: &SingleReplica, token: &str) -> std::sync::mpsc::Receiver<Value> {
     let url = replica.url("/v1/cdr/events/stream?subjects=cdr.config.changed.v1");
     let answer = ureq::get(&url).header("Authorization", format!("Bearer {token}")).call().unwrap();
     let (told, changes) = std::sync::mpsc::channel();
@@ -51,7 +51,7 @@ fn recorded(changes: &std::sync::mpsc::Receiver<Value>, jwks: &Path, drop: &Path
 fn one_replica_as_shipped_still_takes_what_it_is_told_after_a_while() {
     let dir = tempfile::tempdir().unwrap();
     let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
-    let mut replica = Single::as_shipped(dir.path(), issuer.jwks_path());
+    let mut replica = SingleReplica::as_shipped(dir.path(), issuer.jwks_path());
     replica.start();
     wait_until("it leads a ledger", 60, || replica.figure("cdr_rows").is_some_and(|rows| rows > 0.0));
     let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
@@ -82,7 +82,7 @@ fn sighup_reads_token_keys_and_the_log_filter_again() {
     );
     let jwks = dir.path().join("in-use.json");
     std::fs::copy(issuer.jwks_path(), &jwks).unwrap();
-    let mut replica = Single::new(dir.path(), &jwks);
+    let mut replica = SingleReplica::new(dir.path(), &jwks);
     replica.start();
     let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
     let url = replica.url("/v1/cdr/keys?consistency=stale");
@@ -178,7 +178,7 @@ fn price_list(per_segment: &str) -> String {
 fn a_node_whose_configuration_contradicts_the_ledger_stops() {
     let dir = tempfile::tempdir().unwrap();
     let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
-    let mut replica = Single::new(dir.path(), issuer.jwks_path());
+    let mut replica = SingleReplica::new(dir.path(), issuer.jwks_path());
     let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("tap-schemas");
     replica.edit(|text| {
         let export =

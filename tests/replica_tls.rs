@@ -1,15 +1,16 @@
 //! Three processes over TLS, with certificates made as docs/replica-tls.md says: what a follower is asked reaches the
 //! leader, others are refused, and certificates are exchanged by SIGHUP.
 
-use crate::common::certificates::{Authority, ClientFiles};
-use crate::common::cluster::{Cluster, free_ports, wait_until};
-use crate::common::nats::NatsServer;
 use cdr_mediation::tls;
 use serde_json::json;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use testkit::certificates::{Authority, ClientFiles};
+use testkit::cluster::Cluster;
+use testkit::nats::NatsServer;
+use testkit::{free_ports, wait_until};
 
 /// The commands of the page, as they stand there.
 fn commands() -> String {

@@ -16,7 +16,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("raft_log", &["raft/src/", "raft/tests/"]),
     ("async_nats", &["src/bus/", "tests/", "benches/"]),
     ("axum", &["src/api/"]),
-    ("jsonwebtoken", &["src/auth/", "src/events/sign"]),
+    ("jsonwebtoken", &["src/auth/", "src/events/sign", "testkit/src/tokens.rs"]),
     (
         "aws_lc_rs",
         &[
@@ -29,7 +29,15 @@ const OWNERS: &[(&str, &[&str])] = &[
     ),
     (
         "ed25519_dalek",
-        &["src/signer/", "storage/core/", "tests/", "benches/", "storage/tests/", "storage/src/"],
+        &[
+            "src/signer/",
+            "storage/core/",
+            "tests/",
+            "testkit/src/root_key.rs",
+            "benches/",
+            "storage/tests/",
+            "storage/src/",
+        ],
     ),
     ("p256", &["storage/core/", "tests/"]),
     ("cryptoki", &["src/signer/pkcs11"]),
@@ -38,13 +46,13 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("russh", &["src/delivery/sftp/"]),
     ("russh_sftp", &["src/delivery/sftp/"]),
     ("reqwest", &["src/delivery/rest/", "src/commands/remote.rs", "tests/mtls.rs", "tests/replica_tls.rs"]),
-    ("tokio_rustls", &["src/tls.rs", "src/delivery/rest/", "tests/delivery/", "raft/src/net/"]),
+    ("tokio_rustls", &["src/tls.rs", "src/delivery/rest/", "testkit/src/", "raft/src/net/"]),
     ("x509_parser", &["src/tls.rs", "raft/src/net/tls.rs"]),
     ("tikv_jemallocator", &["src/main.rs"]),
-    ("hyper", &["tests/delivery/"]),
+    ("hyper", &["testkit/src/"]),
     ("rasn", &["src/tap/"]),
     ("rasn_compiler", &["src/tap/"]),
-    ("rcgen", &["tests/", "raft/src/net/tests/", "benches/replicated_append.rs"]),
+    ("rcgen", &["testkit/src/", "raft/src/net/tests/", "benches/replicated_append.rs"]),
     ("clap", &["src/main.rs", "src/bin/"]),
     ("indicatif", &["src/commands/"]),
     ("zstd", &["src/tap/"]),
@@ -55,6 +63,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("storage/core/Cargo.toml", &[]),
     ("storage/Cargo.toml", &["cdr-core"]),
     ("raft/Cargo.toml", &["cdr-core", "cdr-storage"]),
+    ("testkit/Cargo.toml", &["cdr-core"]),
     ("Cargo.toml", &["cdr-core", "cdr-storage", "cdr-raft"]),
 ];
 

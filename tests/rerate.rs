@@ -1,13 +1,14 @@
 //! Adjustments and bulk jobs on three real processes, while receipts come in and leaders are killed.
 
-use crate::common::cluster::{Cluster, wait_until};
-use crate::common::nats::NatsServer;
 use cdr_mediation::bus::{JetStream, NatsOptions};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use testkit::cluster::Cluster;
+use testkit::nats::NatsServer;
+use testkit::wait_until;
 
 /// Receipts that are there when the job is asked for, and receipts that come in while it runs.
 const BEFORE: u64 = 30_000;

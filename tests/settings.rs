@@ -1,9 +1,6 @@
 //! Regulator-facing settings that a restart changes: each is on the bus as `cdr.config.changed.v1` and in the ledger as a
 //! `config` row, with the value before and the new one, and without secrets.
 
-use crate::common::certificates::{Authority, ClientFiles};
-use crate::common::nats::NatsServer;
-use crate::common::single::Single;
 #[path = "events/schemas.rs"]
 #[allow(dead_code)] // the events tests read more of it
 use cdr_core::row::{Record, SystemKind};
@@ -18,6 +15,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use testkit::certificates::{Authority, ClientFiles};
+use testkit::nats::NatsServer;
+use testkit::single::SingleReplica;
 
 const SUBJECT: &str = "cdr.config.changed.v1";
 const FINGERPRINT: &str = "SHA256:3MxkGKQVrIYyH8h6mTUQSBlUnPm8rQIW3KJvXQO5k7E";
@@ -42,7 +42,7 @@ fn own(bodies: &[Value]) -> Vec<Change> {
 
 struct House {
     nats: NatsServer,
-    replica: Single,
+    replica: SingleReplica,
     runtime: tokio::runtime::Runtime,
     /// Changes that were looked at.
     known: usize,
@@ -51,7 +51,7 @@ struct House {
 impl House {
     fn new(dir: &Path) -> Self {
         let (nats, issuer) = (NatsServer::start(), DevIssuer::load_or_create(dir).unwrap());
-        let replica = Single::new(dir, issuer.jwks_path());
+        let replica = SingleReplica::new(dir, issuer.jwks_path());
         let events = dir.join("events.pem");
         SigningKey::load_or_create(&events).unwrap();
         replica.edit(|text| {
@@ -95,7 +95,7 @@ impl House {
             for sequence in 1..=last {
                 let Some(message) = bus.message("CDR_AUDIT", sequence).await.unwrap() else { continue };
                 if message.subject == SUBJECT {
-                    assert_eq!(crate::events::schemas::faults(SUBJECT, &message.payload), [""; 0]);
+                    assert_eq!(testkit::event_schemas::faults(SUBJECT, &message.payload), [""; 0]);
                     events.push(serde_json::from_slice(&message.payload).unwrap());
                 }
             }

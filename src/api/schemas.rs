@@ -305,7 +305,7 @@ fn latest(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::test_node::TestNode;
+    use crate::test_support::node::TestNode;
     use cdr_core::row::Direction;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

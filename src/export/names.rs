@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use crate::export::REGULATOR;
     use crate::tap::Variants;
-    use crate::test_settlement::TestSettlement;
+    use crate::test_support::settlement::TestSettlement;
     use std::path::Path;
 
     fn variants() -> Variants {

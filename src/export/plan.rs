@@ -259,7 +259,7 @@ fn from_bucket(store: &Store, state: &LedgerState, zone: &str, due: &Due) -> Res
 mod tests {
     use super::*;
     use crate::export::REGULATOR;
-    use crate::test_settlement::{TestSettlement, VARIANT, key};
+    use crate::test_support::settlement::{TestSettlement, VARIANT, key};
     use cdr_core::export::step::ExportStep;
 
     fn settings() -> ExportSettings {

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::test_node::ledger_begun_at as state;
+use crate::test_support::node::ledger_begun_at as state;
 use std::time::Duration;
 
 fn line(text: &str, name: &str) -> String {

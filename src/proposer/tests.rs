@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::test_node::TestNode;
+use crate::test_support::node::TestNode;
 use cdr_core::Hour;
 use cdr_core::canonical::to_jcs;
 use std::pin::pin;

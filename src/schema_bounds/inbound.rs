@@ -3,9 +3,9 @@
 use super::property;
 use super::texts::near;
 use crate::dlr::{Parsed, parse};
-use crate::test_schemas::Schema;
 use crate::workers::reads;
 use serde_json::{Value, json};
+use testkit::event_schemas::Schema;
 
 /// A good message of a subject; none for a subject that is not known here.
 fn message(subject: &str) -> Option<Value> {

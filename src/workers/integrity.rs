@@ -296,7 +296,7 @@ impl Drop for StopOnDrop {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::test_node::ledger_begun_at;
+    use crate::test_support::node::ledger_begun_at;
 
     fn state(first: &str, open: &str) -> LedgerState {
         let mut state = ledger_begun_at(Millis::parse(first).unwrap());

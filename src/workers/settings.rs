@@ -162,7 +162,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::{ExchangeRate, TimeOfDay};
     use crate::metrics::Metrics;
-    use crate::test_node::TestNode;
+    use crate::test_support::node::TestNode;
     use cdr_core::Hour;
     use serde_json::Value;
 

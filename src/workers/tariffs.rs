@@ -96,7 +96,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::pricing::{PriceQuery, RecordedPricing, TablePricing};
-    use crate::test_node::TestNode;
+    use crate::test_support::node::TestNode;
     use cdr_core::row::{BillingIndicator, ChargeType, Direction};
     use cdr_core::tariff::Tariff;
     use cdr_core::{Hour, Millis, Money};

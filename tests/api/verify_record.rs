@@ -16,11 +16,8 @@ fn files(dir: &Path) -> (String, String) {
 }
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_cdr-mediation"))
-        .arg("verify-record")
-        .args(arguments)
-        .output()
-        .unwrap();
+    let Output { status, stdout, stderr } =
+        Command::new(testkit::binary()).arg("verify-record").args(arguments).output().unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 

@@ -1,8 +1,7 @@
 //! Both channels together, as the policy asks for them: SFTP down, the fallback takes the file; SFTP back, it is first.
 
+use crate::delivery::clients::Server;
 use crate::delivery::parcels::{Gate, NAME, SIGNATURE, content, parcel};
-use crate::delivery::receiver::{Act, Receiver};
-use crate::delivery::sshd::Sshd;
 use cdr_core::{LedgerState, Millis};
 use cdr_mediation::config::{self, DeliveryKind};
 use cdr_mediation::delivery::policy::{Attempt, Next, Outcome, decide};
@@ -11,9 +10,11 @@ use cdr_mediation::metrics::Metrics;
 use cdr_raft::NodeMetrics;
 use cdr_storage::StoreMetrics;
 use std::sync::Arc;
+use testkit::rest_receiver::{Act, RestReceiver};
+use testkit::sshd::Sshd;
 
 /// `[delivery]` for the two servers.
-fn config(server: &Sshd, receiver: &Receiver) -> config::Delivery {
+fn config(server: &Sshd, receiver: &RestReceiver) -> config::Delivery {
     let (sftp, rest) = (
         server.options(crate::delivery::parcels::PATIENT),
         receiver.options(crate::delivery::parcels::PATIENT),
@@ -52,7 +53,7 @@ async fn live(channels: &Channels, parcel: &Parcel, attempts: &mut Vec<Attempt>,
 #[tokio::test]
 async fn a_file_takes_the_fallback_and_the_next_one_sftp_again() {
     let mut server = Sshd::start();
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let metrics = Arc::new(Metrics::new().unwrap());
     let channels = Channels::open(&config(&server, &receiver), metrics.clone()).unwrap().unwrap();
     server.kill();
@@ -94,7 +95,7 @@ async fn a_file_takes_the_fallback_and_the_next_one_sftp_again() {
 #[tokio::test]
 async fn sftp_that_comes_back_takes_the_file_from_a_failing_fallback() {
     let mut server = Sshd::start();
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let metrics = Arc::new(Metrics::new().unwrap());
     let channels = Channels::open(&config(&server, &receiver), metrics).unwrap().unwrap();
     server.kill();
@@ -113,7 +114,7 @@ async fn sftp_that_comes_back_takes_the_file_from_a_failing_fallback() {
 #[tokio::test]
 async fn channels_are_exchanged_without_losing_the_file_on_its_way() {
     let (server, other) = (Sshd::start(), Sshd::start());
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let metrics = Arc::new(Metrics::new().unwrap());
     let current = CurrentChannels::open(&config(&server, &receiver), metrics).unwrap();
     let gate = Gate::new(&content(4 << 20), 2 << 20);

@@ -2,11 +2,9 @@
 //! killed, full, read-only, in possession of other keys or other files; in the end a file is there whole, once, or
 //! somebody is told why not.
 
+pub mod clients;
 mod fallback;
 pub mod parcels;
-pub mod receiver;
 mod rest;
 mod sftp;
 mod sftp_faults;
-pub mod small_disk;
-pub mod sshd;

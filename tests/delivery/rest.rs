@@ -1,27 +1,28 @@
 //! The REST interface over real mutual TLS: receipts, refusals, certificates that have ended, connections that break.
 
-use crate::common::certificates::Authority;
+use crate::delivery::clients::Server;
 use crate::delivery::parcels::{BRIEF, NAME, PATIENT, SIGNATURE, SIGNED, content, parcel};
-use crate::delivery::receiver::{Act, Part, Receiver};
 use bytes::Bytes;
 use cdr_core::hash::{sha256, to_hex};
 use cdr_mediation::delivery::{
     Channel, ChannelKind, DeliveryError, ErrorClass, FileSource, Item, Parcel, Reason, Receipt, Rest,
 };
 use std::sync::Arc;
+use testkit::certificates::Authority;
+use testkit::rest_receiver::{Act, Part, RestReceiver};
 
 fn receipt_of(bytes: &[u8]) -> String {
     format!("{{\"receiptId\": \"ATRA-7\", \"sha256\": \"{}\"}}", to_hex(&sha256(bytes)))
 }
 
-async fn after(receiver: &Receiver, act: Act) -> Result<Receipt, DeliveryError> {
+async fn after(receiver: &RestReceiver, act: Act) -> Result<Receipt, DeliveryError> {
     receiver.will(&[act]);
     receiver.channel().deliver(&parcel(b"a file")).await
 }
 
 #[tokio::test]
 async fn a_file_and_its_signature_arrive_and_a_receipt_comes_back() {
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let bytes = content(5 << 20);
     let mut parcel = parcel(&bytes);
     parcel
@@ -52,7 +53,7 @@ async fn a_file_and_its_signature_arrive_and_a_receipt_comes_back() {
 
 #[tokio::test]
 async fn a_receipt_for_another_hash_is_no_receipt() {
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let error = after(&receiver, Act::Answer(201, receipt_of(b"another"))).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::IntegrityMismatch);
     assert!(error.what.contains(&to_hex(&sha256(b"another"))), "{error}");
@@ -61,7 +62,7 @@ async fn a_receipt_for_another_hash_is_no_receipt() {
 
 #[tokio::test]
 async fn a_file_that_is_there_is_delivered_another_one_is_not_ours() {
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let receipt = after(&receiver, Act::Answer(409, receipt_of(b"a file"))).await.unwrap();
     assert_eq!((receipt.already_there, receipt.receipt_id.as_deref()), (true, Some("ATRA-7")));
     let error = after(&receiver, Act::Answer(409, receipt_of(b"another"))).await.unwrap_err();
@@ -70,7 +71,7 @@ async fn a_file_that_is_there_is_delivered_another_one_is_not_ours() {
 
 #[tokio::test]
 async fn a_receiver_that_cant_now_is_asked_the_same_again() {
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let error = after(&receiver, Act::Answer(503, "maintenance".to_owned())).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Unreachable);
     assert_eq!(error.answer.unwrap().body, "maintenance");
@@ -81,7 +82,7 @@ async fn a_receiver_that_cant_now_is_asked_the_same_again() {
 
 #[tokio::test]
 async fn a_refusal_comes_with_the_receivers_words() {
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let words = "{\"code\": \"SEQUENCE_OUT_OF_ORDER\"}";
     let error = after(&receiver, Act::Answer(422, words.to_owned())).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Rejected);
@@ -96,7 +97,7 @@ async fn a_refusal_comes_with_the_receivers_words() {
 
 #[tokio::test]
 async fn a_refusal_before_the_body_is_heard_during_it() {
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     receiver.will(&[Act::Refuse(413)]);
     let error = receiver.channel().deliver(&parcel(&content(32 << 20))).await.unwrap_err();
     // The receiver closes while the body is still under way: its words can get lost, and then it is tried again.
@@ -106,7 +107,7 @@ async fn a_refusal_before_the_body_is_heard_during_it() {
 
 #[tokio::test]
 async fn a_certificate_that_has_ended_is_reported_and_can_be_exchanged() {
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let channel = receiver.channel();
     receiver.files.show(&receiver.authority.issue_expired("cdr-mediation"));
     // A small body is sent before the refusal comes, a large one is broken off by it.
@@ -128,12 +129,12 @@ async fn a_certificate_that_has_ended_is_reported_and_can_be_exchanged() {
 async fn a_receiver_that_cant_prove_who_it_is_gets_nothing() {
     let authority = Authority::new("house");
     let ended = authority.issue_expired("receiver");
-    let receiver = Receiver::start_with(authority, &ended).await;
+    let receiver = RestReceiver::start_with(authority, &ended).await;
     let error = receiver.channel().deliver(&parcel(b"x")).await.unwrap_err();
     assert!(error.class == ErrorClass::Certificate && error.what.contains("xpired"), "{error}");
 
     let strange = Authority::new("elsewhere").issue("receiver");
-    let receiver = Receiver::start_with(Authority::new("house"), &strange).await;
+    let receiver = RestReceiver::start_with(Authority::new("house"), &strange).await;
     let error = receiver.channel().deliver(&parcel(b"x")).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Certificate, "{error}");
     assert!(receiver.uploads().is_empty());
@@ -141,7 +142,7 @@ async fn a_receiver_that_cant_prove_who_it_is_gets_nothing() {
 
 #[tokio::test]
 async fn connections_that_break_or_stall_are_temporary() {
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let large = parcel(&content(32 << 20));
     receiver.will(&[Act::Cut(1 << 20)]);
     let error = receiver.channel().deliver(&large).await.unwrap_err();
@@ -166,7 +167,7 @@ async fn connections_that_break_or_stall_are_temporary() {
 
 #[tokio::test]
 async fn a_file_that_is_not_the_signed_one_never_arrives_whole() {
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let bytes = content(300_000);
     let mut damaged = bytes.clone();
     damaged[299_999] ^= 1;
@@ -188,7 +189,7 @@ async fn a_file_that_is_not_the_signed_one_never_arrives_whole() {
 
 #[tokio::test]
 async fn what_is_set_up_wrongly_is_said_at_the_start() {
-    let receiver = Receiver::start().await;
+    let receiver = RestReceiver::start().await;
     let refused = |options| {
         let error = Rest::new(options).unwrap_err();
         assert_eq!(error.class, ErrorClass::Setup, "{error}");

@@ -1,12 +1,13 @@
 //! SFTP when the server does what it should: files arrive, once, under their names.
 
+use crate::delivery::clients::Server;
 use crate::delivery::parcels::{Gate, NAME, PATIENT, SIGNATURE, SIGNED, content, parcel};
-use crate::delivery::sshd::Sshd;
 use bytes::Bytes;
 use cdr_core::hash::sha256;
 use cdr_mediation::delivery::{Channel, ChannelKind, ErrorClass, FileSource, Item, Sftp};
 use std::fs;
 use std::sync::Arc;
+use testkit::sshd::Sshd;
 
 /// Size of the large file, MiB.
 fn large_mib() -> usize {

@@ -1,11 +1,12 @@
 //! SFTP when something is wrong: the server dies, is full, is another one, or lets nobody in.
 
+use crate::delivery::clients::Server;
 use crate::delivery::parcels::{BRIEF, Gate, NAME, PATIENT, SIGNATURE, content, parcel};
-use crate::delivery::small_disk::SmallDisk;
-use crate::delivery::sshd::{Sshd, is_root};
 use cdr_mediation::delivery::{Channel, ErrorClass, Sftp};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use testkit::disk::Disk;
+use testkit::sshd::{Sshd, is_root};
 
 #[tokio::test]
 async fn a_server_that_dies_during_the_upload_gets_the_file_from_its_successor() {
@@ -53,7 +54,7 @@ async fn a_full_disk_is_told_apart_and_left_as_it_was() {
     let server = Sshd::start();
     let bytes = content(6 << 20);
     let full = if is_root() {
-        let small = SmallDisk::mount(server.drop());
+        let small = Disk::mount(server.drop(), "4m");
         server.give_to_user(&server.drop());
         Some(small)
     } else {

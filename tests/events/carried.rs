@@ -1,6 +1,5 @@
 //! Signed events through a real JetStream and through the local bus: streams, headers and duplicates.
 
-use crate::common::nats::NatsServer;
 use crate::events::samples::{ORIGINAL, Sample, head, seal};
 use cdr_core::Millis;
 use cdr_core::row::AdjustmentType;
@@ -11,6 +10,7 @@ use cdr_mediation::events::streams::{stream_of, stream_specs};
 use cdr_mediation::events::{
     Event, EventHead, EventIds, PARTITION_KEY_HEADER, adjustment_created, bucket_sealed, record_appended,
 };
+use testkit::nats::NatsServer;
 
 fn published(event: &Event<'_>, signed: Vec<(String, String)>) -> Outgoing {
     let mut headers = signed;

@@ -4,5 +4,4 @@ mod built;
 mod carried;
 mod privacy;
 mod samples;
-pub mod schemas;
 mod valid;

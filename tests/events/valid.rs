@@ -1,7 +1,6 @@
 //! Schemas are schemas; what is built fits them; what is broken does not.
 
 use crate::events::samples::{Sample, of_rows, of_the_rest, sample};
-use crate::events::schemas::{all, faults, faults_of};
 use cdr_core::row::AdjustmentType;
 use cdr_mediation::dlr::{Parsed, parse};
 use cdr_mediation::events::streams::{STREAMS, stream_of};
@@ -10,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
+use testkit::event_schemas::{all, faults, faults_of};
 
 const INBOUND: [&str; 7] = [
     "billing.events.v1",

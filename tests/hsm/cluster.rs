@@ -1,10 +1,6 @@
 //! Three replicas, each with a session of its own at one HSM: seals signed, a token that goes away, a key replaced, and no
 //! secret anywhere.
 
-use super::softhsm::{ED25519_SEED, P256_SCALAR, PIN, SoftHsm};
-use super::vouching::RootKey;
-use crate::common::cluster::{ClockOffset, Cluster, wait_until};
-use crate::common::nats::NatsServer;
 use cdr_core::Hour;
 use cdr_core::key::Algorithm::{EcdsaP256, Ed25519};
 use cdr_mediation::bus::{JetStream, NatsOptions};
@@ -14,6 +10,11 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
+use testkit::cluster::{ClockOffset, Cluster};
+use testkit::nats::NatsServer;
+use testkit::root_key::RootKey;
+use testkit::softhsm::{ED25519_SEED, P256_SCALAR, PIN, SoftHsm};
+use testkit::wait_until;
 
 const OLD: &str = "cdr-export-signer-v1";
 const NEW: &str = "cdr-export-signer-v2";
@@ -52,7 +53,7 @@ impl House {
     }
 
     fn run(&mut self, arguments: &[&str]) -> Output {
-        let output = Command::new(env!("CARGO_BIN_EXE_cdr-mediation")).args(arguments).output().unwrap();
+        let output = Command::new(testkit::binary()).args(arguments).output().unwrap();
         self.said.extend_from_slice(&output.stdout);
         self.said.extend_from_slice(&output.stderr);
         output

@@ -1,10 +1,22 @@
 //! One signer and its device: both algorithms, a token that goes away, a wrong PIN.
 
-use super::softhsm::{ED25519_SEED, P256_PUBLIC, PIN, SoftHsm};
 use cdr_core::export_signature::ExportSignature;
 use cdr_core::hash::sha256;
-use cdr_core::key::Algorithm::{EcdsaP256, Ed25519};
+use cdr_core::key::Algorithm::{self, EcdsaP256, Ed25519};
 use cdr_mediation::signer::{PIN_VARIABLE, PinSource, Pkcs11Settings, Pkcs11Signer, SignError, Signer};
+use testkit::softhsm::{ED25519_SEED, P256_PUBLIC, PIN, SoftHsm, TOKEN};
+
+/// How a signer reaches the token.
+fn settings(hsm: &SoftHsm, key_id: &str, algorithm: Algorithm, previous: &[&str]) -> Pkcs11Settings {
+    Pkcs11Settings {
+        module: SoftHsm::module(),
+        token_label: TOKEN.to_owned(),
+        pin: PinSource::File(hsm.pin_file()),
+        key_id: key_id.to_owned(),
+        algorithm,
+        previous_key_ids: previous.iter().map(|id| (*id).to_owned()).collect(),
+    }
+}
 
 const OLD: &str = "cdr-export-signer-v1";
 const NEW: &str = "cdr-export-signer-v2";
@@ -31,7 +43,7 @@ fn keys_of_both_algorithms_sign() {
     let Some(hsm) = SoftHsm::for_test("hsm::device::keys_of_both_algorithms_sign") else { return };
     hsm.import(OLD, Ed25519);
     hsm.import(NEW, EcdsaP256);
-    let signer = start(hsm.settings(NEW, EcdsaP256, &[OLD]));
+    let signer = start(settings(&hsm, NEW, EcdsaP256, &[OLD]));
     assert_eq!(signer.active_key_id(), NEW);
     let public = signer.public_key(OLD).unwrap();
     let expected = ed25519_dalek::SigningKey::from_bytes(&ED25519_SEED).verifying_key().to_bytes();
@@ -55,7 +67,7 @@ fn keys_of_both_algorithms_sign() {
 fn what_can_not_be_signed_with_is_named() {
     let Some(hsm) = SoftHsm::for_test("hsm::device::what_can_not_be_signed_with_is_named") else { return };
     hsm.import(OLD, Ed25519);
-    let signer = start(hsm.settings(OLD, EcdsaP256, &["later"]));
+    let signer = start(settings(&hsm, OLD, EcdsaP256, &["later"]));
     let why = refusal(signer.public_key(OLD));
     assert!(why.contains("key of Ed25519, signer.algorithm says ecdsa-p256"), "{why}");
     let why = refusal(signer.sign("unheard-of", b"m"));
@@ -67,7 +79,7 @@ fn what_can_not_be_signed_with_is_named() {
     signs(&signer, "later", b"m");
     drop(signer);
 
-    let settings = hsm.settings(OLD, Ed25519, &[]);
+    let settings = settings(&hsm, OLD, Ed25519, &[]);
     let other = start(Pkcs11Settings { module: "/nonexistent/libpkcs11.so".into(), ..settings.clone() });
     let why = refusal(other.public_key(OLD));
     assert!(why.contains("signer.module"), "{why}");
@@ -80,7 +92,7 @@ fn what_can_not_be_signed_with_is_named() {
 fn a_token_that_was_away_signs_again() {
     let Some(hsm) = SoftHsm::for_test("hsm::device::a_token_that_was_away_signs_again") else { return };
     hsm.import(OLD, Ed25519);
-    let signer = start(hsm.settings(OLD, Ed25519, &[]));
+    let signer = start(settings(&hsm, OLD, Ed25519, &[]));
     for round in 0..3u8 {
         signs(&signer, OLD, &[round]);
         hsm.take_away();
@@ -93,7 +105,7 @@ fn a_token_that_was_away_signs_again() {
     // Away from the beginning: the first request that finds it is served.
     drop(signer);
     hsm.take_away();
-    let signer = start(hsm.settings(OLD, Ed25519, &[]));
+    let signer = start(settings(&hsm, OLD, Ed25519, &[]));
     assert!(signer.public_key(OLD).unwrap_err().is_temporary());
     hsm.bring_back();
     signs(&signer, OLD, b"here");
@@ -105,7 +117,7 @@ fn a_wrong_pin_is_tried_once() {
     hsm.import(OLD, Ed25519);
     let wrong = "wrong-5Tz81";
     std::fs::write(hsm.pin_file(), wrong).unwrap();
-    let signer = start(hsm.settings(OLD, Ed25519, &[]));
+    let signer = start(settings(&hsm, OLD, Ed25519, &[]));
     let first = refusal(signer.sign(OLD, b"m"));
     assert!(first.contains("token cdr refuses"), "{first}");
     let second = refusal(signer.sign(OLD, b"m"));
@@ -116,12 +128,12 @@ fn a_wrong_pin_is_tried_once() {
     drop(signer);
 
     std::fs::write(hsm.pin_file(), "\n").unwrap();
-    let why = refusal(start(hsm.settings(OLD, Ed25519, &[])).public_key(OLD));
+    let why = refusal(start(settings(&hsm, OLD, Ed25519, &[])).public_key(OLD));
     assert!(why.contains("holds no PIN"), "{why}");
     std::fs::remove_file(hsm.pin_file()).unwrap();
-    let why = refusal(start(hsm.settings(OLD, Ed25519, &[])).public_key(OLD));
+    let why = refusal(start(settings(&hsm, OLD, Ed25519, &[])).public_key(OLD));
     assert!(why.contains("can't be read"), "{why}");
-    let settings = Pkcs11Settings { pin: PinSource::Environment, ..hsm.settings(OLD, Ed25519, &[]) };
+    let settings = Pkcs11Settings { pin: PinSource::Environment, ..settings(&hsm, OLD, Ed25519, &[]) };
     let why = refusal(start(settings).public_key(OLD));
     assert!(why.contains(PIN_VARIABLE), "{why}");
 }

@@ -2,5 +2,3 @@
 
 mod cluster;
 mod device;
-pub mod softhsm;
-pub mod vouching;

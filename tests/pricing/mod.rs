@@ -7,7 +7,6 @@ mod outages;
 mod service;
 mod snapshots;
 
-use crate::common::certificates::{Authority, ClientFiles, Pair};
 use cdr_core::row::{ChargeType, Direction};
 use cdr_core::{Millis, Uuid};
 use cdr_mediation::clock::Clock;
@@ -20,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::certificates::{Authority, ClientFiles, Pair};
 
 /// What the replay clock shows.
 const NOW: i64 = 1_776_690_000_000;

@@ -1,10 +1,10 @@
 //! A billing service and operator registry that answer what a test tells them to.
 
-use crate::common::certificates::{Authority, Pair};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use testkit::certificates::{Authority, Pair};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;

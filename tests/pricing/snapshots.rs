@@ -1,6 +1,5 @@
 //! Snapshots that are fetched, exchanged and refused.
 
-use crate::common::certificates::Authority;
 use crate::pricing::service::v1;
 use crate::pricing::write_client;
 use crate::pricing::{House, NOW, eventually, line, query, table};
@@ -10,6 +9,7 @@ use cdr_core::tariff::{PriceQuery, verify_price};
 use cdr_mediation::pricing::{Price, Pricing, PricingError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use testkit::certificates::Authority;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 /// The row that ingest would write.

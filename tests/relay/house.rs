@@ -1,6 +1,5 @@
 //! One real replica on the local bus and a replay clock, with a history that has something of everything to tell.
 
-use crate::common::cluster::free_ports;
 use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
 use cdr_core::job::{JobCounts, JobRequest, JobStep, Place};
 use cdr_core::row::{Adjustment, AdjustmentType, Draft, Drawn, Record, SystemKind};
@@ -23,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use testkit::free_ports;
 
 pub const CLUSTER: &str = "events";
 const OPERATORS: [&str; 7] = ["AWCC", "ROSHAN", "MTN_AF", "ETS", "SALAAM", "INTL_IN", "INTL_OUT"];

@@ -1,14 +1,15 @@
 //! Three real replicas and a real nats-server: a leader is killed while it publishes, the bus goes away for a while, a
 //! stream can't be used. Every event arrives once and in order, and ingest goes on.
 
-use crate::common::cluster::{ClockOffset, Cluster, wait_until};
-use crate::common::nats::NatsServer;
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions, StreamSpec};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use testkit::cluster::{ClockOffset, Cluster};
+use testkit::nats::NatsServer;
+use testkit::wait_until;
 
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()

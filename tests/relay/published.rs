@@ -1,6 +1,5 @@
 //! Every kind of event that has a cause is published once, in order, valid, signed, and without a subscriber's number.
 
-use crate::events::schemas::faults;
 use crate::relay::house::{CLUSTER, House};
 use cdr_core::CdrId;
 use cdr_core::command::OutboxPlace;
@@ -11,6 +10,7 @@ use cdr_mediation::outbox::Outbox;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use testkit::event_schemas::faults;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_kind_is_published_once_valid_signed_and_without_numbers() {

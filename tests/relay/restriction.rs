@@ -1,70 +1,17 @@
 //! Three real replicas, one of whose disks gets full: it hands leadership over, and others are told once that it takes no
 //! commands, and once that it does again, whoever leads meanwhile.
 
-use crate::common::cluster::{ClockOffset, Cluster, wait_until};
-use crate::common::nats::NatsServer;
-use crate::events::schemas::faults;
 use crate::relay::outage::{connect, lines, publish, runtime};
 use cdr_core::Millis;
 use cdr_mediation::bus::Bus;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// A file system of its own over a replica's directory, whose size can be changed; unmounted when dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// With room for everything; what is not used takes none.
-    fn mount(over: PathBuf) -> Self {
-        std::fs::create_dir(&over).unwrap();
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=8g", "tmpfs"]).arg(&over));
-        Self(over)
-    }
-
-    /// Leaves no more than a mebibyte free.
-    fn fill(&self) {
-        self.leave(1 << 20);
-    }
-
-    /// Leaves so many bytes free.
-    fn leave(&self, free: u64) {
-        let output = Command::new("df").args(["--output=used", "-B1"]).arg(&self.0).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let used: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
-        self.resize(&(used + free).to_string());
-    }
-
-    fn resize(&self, size: &str) {
-        run(Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(&self.0));
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
-fn run(command: &mut Command) {
-    assert!(command.status().unwrap().success(), "{command:?} failed");
-}
-
-/// True if this process may mount. If not, the test runs once more as the root of a namespace of its own.
-fn may_mount(test: &str) -> bool {
-    let output = Command::new("id").arg("-u").output().unwrap();
-    if output.stdout == b"0\n" {
-        return true;
-    }
-    let again = std::env::current_exe().unwrap();
-    run(Command::new("unshare").args(["--user", "--map-root-user", "--mount"]).arg(again).args([
-        "--exact",
-        test,
-        "--nocapture",
-    ]));
-    false
-}
+use testkit::cluster::{ClockOffset, Cluster};
+use testkit::disk::{Disk, may_mount};
+use testkit::event_schemas::faults;
+use testkit::nats::NatsServer;
+use testkit::wait_until;
 
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
@@ -125,7 +72,7 @@ fn settled(cluster: &Cluster) -> (usize, Option<f64>) {
 }
 
 fn start(dir: &Path, url: &str) -> (Vec<Disk>, Cluster) {
-    let disks = (1..=3).map(|id| Disk::mount(dir.join(format!("node-{id}")))).collect();
+    let disks = (1..=3).map(|id| Disk::mount(dir.join(format!("node-{id}")), "8g")).collect();
     (disks, Cluster::start_with_events(dir, url, ClockOffset(0)))
 }
 
@@ -146,7 +93,7 @@ fn a_full_disk_is_told_once_and_once_that_it_is_over() {
     let full = cluster.leader();
     let disk = &disks[full - 1];
     let filled = now();
-    disk.fill();
+    disk.leave(1 << 20);
     let (more, later) = lines(60_000, 32);
     messages.extend(later);
     publish(&runtime, &url, &more);
@@ -199,7 +146,7 @@ fn a_full_disk_is_told_once_and_once_that_it_is_over() {
     assert_eq!(audit, [("NODE_RESTRICTED", true), ("NODE_RESTRICTION_LIFTED", true)]);
 
     // Once more, as a follower that dies before it is over: its next start tells that it is.
-    disk.fill();
+    disk.leave(1 << 20);
     let (more, later) = lines(30_000, 33);
     messages.extend(later);
     publish(&runtime, &url, &more);

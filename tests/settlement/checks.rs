@@ -1,12 +1,12 @@
 //! What has to hold in the end, whatever happened on the way.
 
-use crate::common::cluster::wait_until;
-use crate::settlement::house::{House, OPERATORS, SCHEMAS, run};
+use crate::settlement::house::{House, OPERATORS};
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
+use testkit::{run, tap_schemas, wait_until};
 
 /// Every file of so many days is in the drop of the SFTP server, and nothing else is there.
 pub fn everything_is_settled(house: &House, days: usize) {
@@ -60,7 +60,9 @@ fn numbers_have_no_gap(house: &House, files: &[Value], days: usize) {
 fn verify(house: &House, file: &Path) {
     let (root, token) = (house.root.public_key_file(), house.dir.join("dev-token"));
     let url = house.cluster.api_url(house.cluster.leader());
-    let trust = ["verify-export", "--schemas", SCHEMAS, "--cluster", "test", "--trust", &root];
+    let schemas = tap_schemas();
+    let schemas = schemas.to_str().unwrap();
+    let trust = ["verify-export", "--schemas", schemas, "--cluster", "test", "--trust", &root];
     let against = ["--against", &url, "--token-file", token.to_str().unwrap(), file.to_str().unwrap()];
     let output = run(&[&trust[..], &against].concat());
     let said =

@@ -1,13 +1,13 @@
 //! The REST interface takes over after three failures of SFTP within 15 minutes, each under another leader.
 
-use crate::common::cluster::wait_until;
-use crate::delivery::receiver::{Act, Upload};
-use crate::hsm::softhsm::SoftHsm;
 use crate::settlement::checks::everything_is_in;
 use crate::settlement::house::{House, OPERATORS};
 use cdr_core::hash::{sha256, to_hex};
 use std::collections::BTreeMap;
 use std::path::Path;
+use testkit::rest_receiver::{Act, Upload};
+use testkit::softhsm::SoftHsm;
+use testkit::wait_until;
 
 #[test]
 fn three_failures_lead_to_the_fallback_which_takes_every_file_once() {

@@ -1,28 +1,25 @@
 //! Everything that settles a day: three replicas with clocks that can be set, and the counterparts around them.
 
-use crate::common::cluster::{ClockOffset, Cluster, wait_until};
-use crate::common::nats::NatsServer;
-use crate::delivery::parcels::PATIENT;
-use crate::delivery::receiver::Receiver;
-use crate::delivery::sshd::Sshd;
-use crate::hsm::softhsm::SoftHsm;
-use crate::hsm::vouching::RootKey;
-use crate::settlement::line::Line;
 use cdr_core::key::Algorithm;
 use cdr_core::{Hour, Millis};
 use cdr_mediation::bus::{JetStream, NatsOptions};
-use cdr_mediation::events::signing_key::SigningKey;
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::process::{Command, Output};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use testkit::cluster::{ClockOffset, Cluster};
+use testkit::nats::NatsServer;
+use testkit::rest_receiver::RestReceiver;
+use testkit::root_key::RootKey;
+use testkit::softhsm::SoftHsm;
+use testkit::sshd::Sshd;
+use testkit::tcp_relay::TcpRelay;
+use testkit::tokens::rsa_key;
+use testkit::{run, tap_schemas, wait_until};
 use tokio::runtime::Runtime;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_cdr-mediation");
-pub const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tap-schemas");
 /// Operators, each of which has a file a day.
 pub const OPERATORS: usize = 7;
 /// The key that signs.
@@ -38,9 +35,9 @@ const DUE_AT: i64 = 20 * 3_600 + 1;
 pub struct House {
     pub cluster: Cluster,
     pub nats: NatsServer,
-    pub line: Line,
+    pub line: TcpRelay,
     pub sshd: Sshd,
-    pub receiver: Receiver,
+    pub receiver: RestReceiver,
     pub hsm: SoftHsm,
     pub root: RootKey,
     /// Records that the files of all days have to account for.
@@ -69,8 +66,8 @@ impl House {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (nats, sshd, root) = (NatsServer::start(), Sshd::start(), RootKey::new(&dir));
-        let line = Line::to(sshd.options(PATIENT).port);
-        let receiver = runtime.block_on(Receiver::start());
+        let line = TcpRelay::to(sshd.port());
+        let receiver = runtime.block_on(RestReceiver::start());
         let now = unix_seconds();
         let first_day = (now - OPENED_AT + DAY).div_euclid(DAY) * DAY;
         let clock = ClockOffset(first_day + OPENED_AT - now);
@@ -105,23 +102,23 @@ impl House {
     /// Where files and events go.
     fn sections(&self) -> String {
         let events = self.dir.join("events.pem");
-        SigningKey::load_or_create(&events).unwrap();
-        let (sftp, rest) = (self.sshd.options(PATIENT), self.receiver.options(PATIENT));
+        std::fs::write(&events, rsa_key()).unwrap();
+        let (sshd, client) = (&self.sshd, &self.receiver.files);
         let sections = json!({
             "events": { "signing_key_file": events, "replicas": 1 },
-            "export": { "schema_dir": SCHEMAS, "schema_variant": "atra-tap-v2" },
+            "export": { "schema_dir": tap_schemas(), "schema_variant": "atra-tap-v2" },
             "delivery": {
                 "kind": "regulator",
-                "sftp_host": sftp.host,
+                "sftp_host": "127.0.0.1",
                 "sftp_port": self.line.port(),
-                "sftp_user": sftp.user,
-                "sftp_directory": sftp.directory,
-                "sftp_host_fingerprints": sftp.host_fingerprints,
-                "sftp_key_files": sftp.key_files,
-                "rest_url": rest.url,
-                "rest_ca_file": rest.ca_file,
-                "rest_client_cert_file": rest.client_cert_file,
-                "rest_client_key_file": rest.client_key_file,
+                "sftp_user": sshd.user(),
+                "sftp_directory": sshd.directory(),
+                "sftp_host_fingerprints": [sshd.fingerprint("host")],
+                "sftp_key_files": [sshd.path("client")],
+                "rest_url": self.receiver.url(),
+                "rest_ca_file": client.ca,
+                "rest_client_cert_file": client.cert,
+                "rest_client_key_file": client.key,
             },
         });
         toml::to_string(&sections).unwrap()
@@ -263,9 +260,4 @@ impl House {
 
 fn is_temporary(name: &str) -> bool {
     std::path::Path::new(name).extension().is_some_and(|end| end == "tmp")
-}
-
-/// Runs the binary.
-pub fn run(arguments: &[&str]) -> Output {
-    Command::new(BINARY).args(arguments).output().unwrap()
 }

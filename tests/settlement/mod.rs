@@ -5,7 +5,6 @@
 mod checks;
 mod fallback;
 mod house;
-mod line;
 mod receivers;
 mod refusal;
 mod rotation;

@@ -1,13 +1,13 @@
 //! A receiver that takes nothing for a while: its disk is full, or its host key is another one.
 
-use crate::delivery::small_disk::SmallDisk;
-use crate::delivery::sshd::is_root;
-use crate::hsm::softhsm::SoftHsm;
 use crate::settlement::checks::everything_is_settled;
 use crate::settlement::house::{House, OPERATORS};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use testkit::disk::Disk;
+use testkit::softhsm::SoftHsm;
+use testkit::sshd::is_root;
 
 /// What fills the receiver's disk up to the last page.
 const BALLAST: &str = "ballast";
@@ -40,8 +40,8 @@ fn a_full_disk_is_waited_for() {
 }
 
 /// A receiver's disk on which 4 KiB are free.
-fn fill(house: &House) -> SmallDisk {
-    let disk = SmallDisk::mount(house.sshd.drop());
+fn fill(house: &House) -> Disk {
+    let disk = Disk::mount(house.sshd.drop(), "4m");
     house.sshd.give_to_user(&house.sshd.drop());
     let mut ballast = File::create(house.sshd.drop().join(BALLAST)).unwrap();
     let mut length = 0;

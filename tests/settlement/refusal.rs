@@ -1,15 +1,15 @@
 //! The REST interface refuses a file and says why: its words are kept without numbers, the refusal is published, and the
 //! file is named together with those that wait behind it.
 
-use crate::delivery::receiver::Act;
-use crate::events::schemas::faults;
-use crate::hsm::softhsm::SoftHsm;
 use crate::settlement::checks::everything_is_in;
 use crate::settlement::fallback::keep;
 use crate::settlement::house::{House, OPERATORS};
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use testkit::event_schemas::faults;
+use testkit::rest_receiver::Act;
+use testkit::softhsm::SoftHsm;
 
 /// What the receiver answers, and what may be shown of it.
 const WORDS: &str = r#"{"rejectionReason":"SIGNATURE_INVALID","message":"first call +93771234567"}"#;

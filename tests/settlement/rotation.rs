@@ -1,9 +1,9 @@
 //! The signing key is replaced between two settlement days; the files of both can be verified afterwards.
 
-use crate::hsm::softhsm::SoftHsm;
 use crate::settlement::checks::everything_is_settled;
 use crate::settlement::house::{House, KEY, OPERATORS};
 use cdr_core::key::Algorithm;
+use testkit::softhsm::SoftHsm;
 
 const NEW: &str = "cdr-export-signer-v2";
 

@@ -1,10 +1,10 @@
 //! The leader alone is killed between every two steps of a file's way; another one goes on from there.
 
-use crate::common::cluster::wait_until;
-use crate::delivery::receiver::Act;
-use crate::hsm::softhsm::SoftHsm;
 use crate::settlement::checks::everything_is_settled;
 use crate::settlement::house::House;
+use testkit::rest_receiver::Act;
+use testkit::softhsm::SoftHsm;
+use testkit::wait_until;
 
 #[test]
 fn opened_and_not_encoded() {

@@ -1,11 +1,11 @@
 //! The leader is killed while it uploads, and before the ledger or the bus has heard of it.
 
-use crate::common::cluster::wait_until;
-use crate::hsm::softhsm::SoftHsm;
 use crate::settlement::checks::everything_is_settled;
 use crate::settlement::house::{House, OPERATORS};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
+use testkit::softhsm::SoftHsm;
+use testkit::wait_until;
 
 /// A connection that stands still then has begun an upload, and one piece of the file is through, but not the second.
 const IN_THE_SECOND_PIECE: u64 = 45_000;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::subscription::Admitted;
 use super::*;
 use crate::bus::suite::{self, handles, publish_numbers, queue, read, spec};
-use crate::test_nats::NatsServer;
+use testkit::nats::NatsServer;
 
 async fn connect(server: &NatsServer) -> JetStream {
     JetStream::connect(NatsOptions::new(server.url())).await.unwrap()

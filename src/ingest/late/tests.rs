@@ -5,7 +5,7 @@ use super::super::projection::Projector;
 use super::*;
 use crate::bus::{AckHandle, Delivery};
 use crate::pricing::TablePricing;
-use crate::test_node::{OPERATOR, TestNode, message_id};
+use crate::test_support::node::{OPERATOR, TestNode, message_id};
 use cdr_core::command::{Command, Ingested, Rejection, Reply};
 use cdr_core::{Millis, Money};
 use serde_json::json;

@@ -6,13 +6,13 @@ use crate::clock::Clock;
 use crate::ingest::{Halt, Ingest, IngestSettings};
 use crate::metrics::Metrics;
 use crate::pricing::TablePricing;
-use crate::test_nats::NatsServer;
-use crate::test_node::TestNode;
+use crate::test_support::node::TestNode;
 use cdr_core::command::Command;
 use cdr_core::seal::StreamStatement;
 use cdr_core::state::Stream;
 use cdr_core::{Hour, Millis};
 use std::time::Duration;
+use testkit::nats::NatsServer;
 
 /// A leader that reads from a real stream while its reading is not interrupted.
 struct Reading {

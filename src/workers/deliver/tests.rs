@@ -3,7 +3,7 @@
 use super::*;
 use crate::config;
 use crate::delivery::{Answer, Channel, Reason, Receipt};
-use crate::test_settlement::TestSettlement;
+use crate::test_support::settlement::TestSettlement;
 use cdr_core::hash::sha256;
 use cdr_core::row::Record;
 use cdr_storage::{RecordFilter, RowKind};

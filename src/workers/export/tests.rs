@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::test_settlement::{TestSettlement, key};
+use crate::test_support::settlement::{TestSettlement, key};
 use cdr_core::Money;
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::test_node::{OPERATOR, TestNode, message_id};
+use crate::test_support::node::{OPERATOR, TestNode, message_id};
 use cdr_core::command::Bill;
 use cdr_core::time::HOUR_MS;
 use cdr_core::{Millis, Money};

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::Clock;
 use crate::signer::{DevKey, DevRoot, Signer};
-use crate::test_node::{CLUSTER, TestNode};
+use crate::test_support::node::{CLUSTER, TestNode};
 use cdr_core::command::Command;
 use cdr_core::hash::from_hex;
 use cdr_core::time::HOUR_MS;

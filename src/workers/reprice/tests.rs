@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pricing::TablePricing;
-use crate::test_node::{OPERATOR, TestNode, message_id};
+use crate::test_support::node::{OPERATOR, TestNode, message_id};
 use cdr_core::row::{BillingIndicator, Direction, Sms};
 use cdr_core::tariff::{Tariff, TariffTable};
 use cdr_core::{Millis, Money};

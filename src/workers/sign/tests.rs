@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::signer::{DevKey, DevRoot, SignError, Signer};
-use crate::test_node::{CLUSTER, TestNode};
+use crate::test_support::node::{CLUSTER, TestNode};
 use cdr_core::canonical::to_jcs;
 use cdr_core::key::PublicKey;
 use cdr_core::row::SystemKind;

@@ -1,7 +1,5 @@
 //! A NATS server with JetStream for tests: one process on a free loopback port, its store in a temporary folder.
 
-#![allow(clippy::unwrap_used, dead_code)]
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

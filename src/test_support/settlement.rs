@@ -2,7 +2,7 @@
 
 use crate::export::{ENCODER_VERSION, ExportFiles, REGULATOR, header};
 use crate::tap::Variants;
-use crate::test_node::{OPERATOR, TestNode, message_id};
+use crate::test_support::node::{OPERATOR, TestNode, message_id};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cdr_core::canonical::to_jcs;

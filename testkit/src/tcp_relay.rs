@@ -11,7 +11,7 @@ use std::time::Duration;
 const NO_LIMIT: u64 = u64::MAX;
 
 /// A TCP relay on a free port of this machine, for as long as the process runs.
-pub struct Line {
+pub struct TcpRelay {
     port: u16,
     state: Arc<State>,
 }
@@ -22,7 +22,7 @@ struct State {
     stalled: AtomicUsize,
 }
 
-impl Line {
+impl TcpRelay {
     /// A line to the server on `port`.
     pub fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

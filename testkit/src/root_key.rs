@@ -1,7 +1,7 @@
 //! The offline root key of a test, made and used by the commands of the operators' page, and the keys of the token that it
 //! vouches for.
 
-use super::softhsm::{SoftHsm, TOKEN};
+use crate::softhsm::{SoftHsm, TOKEN};
 use cdr_core::Hour;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

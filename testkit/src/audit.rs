@@ -1,6 +1,6 @@
 //! An auditor's recomputation from the API's answers: a JSON library, JCS and SHA-256, nothing of the ledger's code.
 
-use super::cluster::Cluster;
+use crate::cluster::Cluster;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};

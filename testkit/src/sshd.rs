@@ -1,6 +1,5 @@
 //! An OpenSSH server for tests: a process on a free loopback port that lets one user put files into one directory.
 
-use cdr_mediation::delivery::{Sftp, SftpOptions, Timeouts};
 use std::fs;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -96,20 +95,18 @@ impl Sshd {
         run("ssh-keygen", &["-l", "-f", path.to_str().unwrap()]).split(' ').nth(1).unwrap().to_owned()
     }
 
-    pub fn options(&self, timeouts: Timeouts) -> SftpOptions {
-        SftpOptions {
-            host: "127.0.0.1".to_owned(),
-            port: self.port,
-            user: self.user.clone(),
-            directory: "drop".to_owned(),
-            host_fingerprints: vec![self.fingerprint("host")],
-            key_files: vec![self.path("client")],
-            timeouts,
-        }
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
-    pub fn channel(&self) -> Sftp {
-        Sftp::new(self.options(crate::delivery::parcels::PATIENT)).unwrap()
+    /// Whom it lets in.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Where files arrive, as a client names it.
+    pub fn directory(&self) -> &'static str {
+        "drop"
     }
 
     /// Names in the drop.

@@ -3,7 +3,6 @@
 use jsonschema::Validator;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::OnceLock;
 
 pub struct Schema {
@@ -15,7 +14,7 @@ pub struct Schema {
 pub fn all() -> &'static BTreeMap<String, Schema> {
     static ALL: OnceLock<BTreeMap<String, Schema>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/event-schemas");
+        let folder = crate::repository().join("config/event-schemas");
         let mut schemas = BTreeMap::new();
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

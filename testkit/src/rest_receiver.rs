@@ -1,11 +1,9 @@
 //! The regulator's REST interface for tests: HTTP/1.1 behind mutual TLS, answering as it is told to and keeping what it
 //! got.
 
-use crate::common::certificates::{Authority, ClientFiles, Pair};
-use crate::delivery::parcels::PATIENT;
+use crate::certificates::{Authority, ClientFiles, Pair};
 use bytes::Bytes;
 use cdr_core::hash::{sha256, to_hex};
-use cdr_mediation::delivery::{Rest, RestOptions, Timeouts};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
@@ -67,7 +65,7 @@ struct Shared {
 }
 
 /// A running receiver, and what a client needs to reach it.
-pub struct Receiver {
+pub struct RestReceiver {
     pub authority: Authority,
     pub files: ClientFiles,
     shared: Arc<Shared>,
@@ -76,7 +74,7 @@ pub struct Receiver {
     _dir: TempDir,
 }
 
-impl Receiver {
+impl RestReceiver {
     /// A receiver that lets in the clients of its authority, and a client that it lets in.
     pub async fn start() -> Self {
         let authority = Authority::new("house");
@@ -106,22 +104,13 @@ impl Receiver {
         self.shared.uploads.lock().unwrap().clone()
     }
 
-    pub fn options(&self, timeouts: Timeouts) -> RestOptions {
-        RestOptions {
-            url: format!("https://localhost:{}/v1/cdr/upload", self.port),
-            ca_file: Some(self.files.ca.clone()),
-            client_cert_file: self.files.cert.clone(),
-            client_key_file: self.files.key.clone(),
-            timeouts,
-        }
-    }
-
-    pub fn channel(&self) -> Rest {
-        Rest::new(self.options(PATIENT)).unwrap()
+    /// Where files are uploaded.
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}/v1/cdr/upload", self.port)
     }
 }
 
-impl Drop for Receiver {
+impl Drop for RestReceiver {
     fn drop(&mut self) {
         self.serving.abort();
     }

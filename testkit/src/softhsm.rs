@@ -1,7 +1,6 @@
 //! A SoftHSM2 token of a test's own, with keys whose seeds the test knows.
 
 use cdr_core::key::Algorithm;
-use cdr_mediation::signer::{PinSource, Pkcs11Settings};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -101,18 +100,6 @@ impl SoftHsm {
         let path = file.to_str().unwrap();
         self.tool(&["--import", path, "--token", TOKEN, "--label", key_id, "--id", &id, "--pin", PIN]);
         std::fs::remove_file(file).unwrap();
-    }
-
-    /// How a signer reaches the token.
-    pub fn settings(&self, key_id: &str, algorithm: Algorithm, previous: &[&str]) -> Pkcs11Settings {
-        Pkcs11Settings {
-            module: Self::module(),
-            token_label: TOKEN.to_owned(),
-            pin: PinSource::File(self.pin_file()),
-            key_id: key_id.to_owned(),
-            algorithm,
-            previous_key_ids: previous.iter().map(|id| (*id).to_owned()).collect(),
-        }
     }
 
     fn tool(&self, arguments: &[&str]) {

@@ -1,37 +1,33 @@
 //! `dev`: three replicas in one process of the program, which can be killed and started again.
 
+use crate::{binary, free_ports, repository, tap_schemas};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// The program.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_cdr-mediation");
-const HERE: &str = env!("CARGO_MANIFEST_DIR");
-
 /// Three replicas, killed when they are dropped.
-pub struct Dev {
+pub struct DevCluster {
     process: Child,
     api: u16,
     data: PathBuf,
     said: String,
 }
 
-impl Drop for Dev {
+impl Drop for DevCluster {
     fn drop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 }
 
-impl Dev {
+impl DevCluster {
     /// Starts them on `ports`, for the API and for Raft, to replay a file if there is one.
     pub fn start(data: &Path, replay: Option<&Path>, ports: (u16, u16)) -> Self {
-        let mut command = Command::new(BINARY);
-        command.args(["dev", "--data", data.to_str().unwrap()]).current_dir(HERE);
+        let mut command = Command::new(binary());
+        command.args(["dev", "--data", data.to_str().unwrap()]).current_dir(repository());
         command.args(["--api-port", &ports.0.to_string(), "--raft-port", &ports.1.to_string()]);
         if let Some(file) = replay {
             command.args(["--replay", file.to_str().unwrap()]);
@@ -107,9 +103,9 @@ impl Dev {
     pub fn verify(&self, file: &Path) -> Output {
         let (token, root) = (self.data.join("dev-token"), self.root_file());
         let url = format!("http://127.0.0.1:{}", self.api);
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.args(["verify-export", "--cluster", "dev", "--against", &url, "--token-file"]);
-        command.arg(token).arg("--schemas").arg(Path::new(HERE).join("tap-schemas"));
+        command.arg(token).arg("--schemas").arg(tap_schemas());
         command.arg("--trust").arg(root).arg(file).output().unwrap()
     }
 
@@ -119,15 +115,10 @@ impl Dev {
     }
 }
 
-/// Ports for the test with this number: tests run side by side.
-pub fn free_ports(test: u16) -> (u16, u16) {
-    let free = |first: &u16| {
-        (*first..first + 3).map(|port| TcpListener::bind(("127.0.0.1", port))).all(|port| port.is_ok())
-    };
-    let from = 21_000 + test * 1_000 + (std::process::id() % 100) as u16 * 3;
-    let api = (from..from + 300).step_by(3).find(free).unwrap();
-    let raft = (api + 400..api + 700).step_by(3).find(free).unwrap();
-    (api, raft)
+/// Ports for the API and for Raft, each the first of three.
+pub fn ports() -> (u16, u16) {
+    let ports = free_ports(6);
+    (ports[0], ports[3])
 }
 
 /// Writes generated receipts of a day, such as `2026-04-20`.
@@ -135,12 +126,12 @@ pub fn receipts(file: &Path, day: &str, records: u64, seed: u64) {
     let (records, seed) = (records.to_string(), seed.to_string());
     let arguments = ["generate", "--day", day, "--seed", &seed, "--records", &records];
     let out = File::create(file).unwrap();
-    assert!(Command::new(BINARY).args(arguments).stdout(out).status().unwrap().success());
+    assert!(Command::new(binary()).args(arguments).stdout(out).status().unwrap().success());
 }
 
 /// `verify-export` of a file with nothing but these arguments.
 pub fn verify_alone(file: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(BINARY);
-    command.arg("verify-export").arg("--schemas").arg(Path::new(HERE).join("tap-schemas"));
+    let mut command = Command::new(binary());
+    command.arg("verify-export").arg("--schemas").arg(tap_schemas());
     command.args(arguments).arg(file).output().unwrap()
 }

@@ -1,6 +1,4 @@
 //! Certificates for both sides, made for one test.
-#![allow(dead_code)]
-
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,10 +1,9 @@
 //! Three replicas as real processes on loopback, each of which can be killed and started again.
 
-use cdr_mediation::auth::dev::DevIssuer;
-use cdr_mediation::events::signing_key::SigningKey;
+use crate::tokens::{TokenIssuer, rsa_key};
+use crate::{binary, free_ports};
 use serde_json::Value;
 use std::fmt::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -108,7 +107,7 @@ impl Cluster {
     /// leads.
     pub fn start_with_events(dir: &Path, nats_url: &str, clock: ClockOffset) -> Self {
         let key = dir.join("events.pem");
-        SigningKey::load_or_create(&key).unwrap();
+        std::fs::write(&key, rsa_key()).unwrap();
         let events = format!("[events]\nsigning_key_file = \"{}\"\nreplicas = 1\n", key.display());
         let cluster = Self::start_as(dir, nats_url, [clock; 3], &events);
         cluster.leader();
@@ -122,7 +121,7 @@ impl Cluster {
     }
 
     fn configure(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3], more: &str) -> Self {
-        let issuer = DevIssuer::load_or_create(dir).unwrap();
+        let issuer = TokenIssuer::create(dir);
         let token = std::fs::read_to_string(dir.join("dev-token")).unwrap();
         let ports = free_ports(6);
         let (raft, api) = ports.split_at(3);
@@ -194,7 +193,7 @@ impl Cluster {
         let clock_file = self.clock_file(id);
         let node = &mut self.nodes[id - 1];
         assert!(node.process.is_none(), "node {id} runs already");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cdr-mediation"));
+        let mut command = Command::new(binary());
         command.args(["node", "--config"]).arg(config_file(&self.dir, id)).stdout(Stdio::null()).stderr(log);
         // As the unit in deploy/systemd says.
         command.env("MALLOC_ARENA_MAX", "2");
@@ -357,21 +356,6 @@ impl Drop for Cluster {
     }
 }
 
-/// Ports that nobody listens on at this moment.
-pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
-}
-
-/// Waits until `condition` holds.
-pub fn wait_until(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within {seconds} s");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 fn config_file(dir: &Path, id: usize) -> PathBuf {
     dir.join(format!("node-{id}.toml"))
 }
@@ -382,7 +366,7 @@ fn configuration(
     raft: &[u16],
     api: &[u16],
     nats_url: &str,
-    issuer: &DevIssuer,
+    issuer: &TokenIssuer,
 ) -> String {
     let mut peers = String::new();
     for (id, port) in (1..4).zip(raft) {
@@ -408,6 +392,6 @@ fn configuration(
         dir.join(format!("node-{id}")).display(),
         dir.join("signer.key").display(),
         api[id - 1],
-        issuer.jwks_path().display(),
+        issuer.jwks_file().display(),
     )
 }

@@ -1,18 +1,19 @@
 //! One replica that is a cluster of its own: a process of the program, on loopback, with a local bus.
 
-use super::cluster::free_ports;
+use crate::tokens::rsa_key;
+use crate::{binary, free_ports, repository};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// The process, killed when it is dropped.
-pub struct Single {
+pub struct SingleReplica {
     process: Option<Child>,
     dir: PathBuf,
     ports: Vec<u16>,
 }
 
-impl Drop for Single {
+impl Drop for SingleReplica {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
             let _ = process.kill();
@@ -21,7 +22,7 @@ impl Drop for Single {
     }
 }
 
-impl Single {
+impl SingleReplica {
     /// One whose files are in `dir`, and which takes tokens by the keys in `jwks`; it does not run.
     pub fn new(dir: &Path, jwks: &Path) -> Self {
         let single = Self { process: None, dir: dir.to_owned(), ports: free_ports(3) };
@@ -47,7 +48,7 @@ impl Single {
     /// One by the sample configuration that is shipped, `config/single.toml`, with other paths and ports only.
     pub fn as_shipped(dir: &Path, jwks: &Path) -> Self {
         let single = Self { process: None, dir: dir.to_owned(), ports: free_ports(3) };
-        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/single.toml");
+        let sample = repository().join("config/single.toml");
         let text = std::fs::read_to_string(sample).unwrap();
         let text = text
             .replace("run/single", dir.to_str().unwrap())
@@ -55,9 +56,7 @@ impl Single {
             .replace("127.0.0.1:7018", &format!("127.0.0.1:{}", single.ports[0]))
             .replace("127.0.0.1:3018", &format!("127.0.0.1:{}", single.ports[1]));
         std::fs::write(single.configuration(), text).unwrap();
-        let key = ["genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"];
-        let made = Command::new("openssl").args(key).arg(dir.join("events.pem")).status();
-        assert!(made.unwrap().success());
+        std::fs::write(dir.join("events.pem"), rsa_key()).unwrap();
         single
     }
 
@@ -89,7 +88,7 @@ impl Single {
     }
 
     pub fn start(&mut self) {
-        let process = Command::new(env!("CARGO_BIN_EXE_cdr-mediation"))
+        let process = Command::new(binary())
             .args(["node", "--config"])
             .arg(self.configuration())
             .env_remove("RUST_LOG")

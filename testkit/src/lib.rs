@@ -1,0 +1,84 @@
+//! What tests and benchmarks start and talk to. It knows the programs as their users do: by their files, ports and
+//! answers.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cluster`], [`single`], [`dev`] | replicas as processes: three, one, or three in one process with a bus of its own |
+//! | [`nats`], [`sshd`], [`rest_receiver`], [`softhsm`] | the counterparts: nats-server, OpenSSH, the regulator's REST interface, an HSM |
+//! | [`disk`], [`tcp_relay`] | a file system that gets full, a connection that stalls |
+//! | [`certificates`], [`tokens`], [`root_key`] | who may do what: X.509, bearer tokens, the offline root |
+//! | [`event_schemas`], [`audit`] | what others check with: JSON Schemas of events, an auditor's recomputation |
+#![allow(clippy::unwrap_used, missing_docs)]
+
+pub mod audit;
+pub mod certificates;
+pub mod cluster;
+pub mod dev;
+pub mod disk;
+pub mod event_schemas;
+pub mod nats;
+pub mod rest_receiver;
+pub mod root_key;
+pub mod single;
+pub mod softhsm;
+pub mod sshd;
+pub mod tcp_relay;
+pub mod tokens;
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+/// The repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The schema variants that are shipped.
+pub fn tap_schemas() -> PathBuf {
+    repository().join("tap-schemas")
+}
+
+/// The service's program, which Cargo builds beside every test of the root package.
+pub fn binary() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap();
+    let binary = folder.join("cdr-mediation");
+    assert!(binary.exists(), "{} is not built: cargo build --release --workspace --bins", binary.display());
+    binary
+}
+
+/// Runs the service's program to its end, without input.
+pub fn run(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Waits until `condition` holds.
+pub fn wait_until(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {seconds} s");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Below the ports that the system gives to connections, so that none of them is in the way when a process binds later.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// Successive ports that nobody listens on, and that no other test of this process gets.
+pub fn free_ports(count: u16) -> Vec<u16> {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    // Processes of tests run side by side: each begins elsewhere.
+    let begin = (std::process::id() % 211) as u16 * 100;
+    for _ in 0..PORTS.len() {
+        let offset =
+            TAKEN.fetch_add(count, Ordering::Relaxed).wrapping_add(begin) % (PORTS.len() as u16 - count);
+        let ports: Vec<u16> = (PORTS.start + offset..).take(count.into()).collect();
+        if ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
+            return ports;
+        }
+    }
+    panic!("no {count} free ports");
+}
