@@ -1,12 +1,9 @@
 //! Ingest from a real JetStream into three real processes: leaders killed, streams lost, nothing missing and nothing
 //! twice.
 
-use cdr_mediation::bus::{Bus, JetStream, NatsOptions, Outgoing, StreamSpec};
-use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
-use cdr_mediation::publish::{PublishOptions, publish_file};
-use serde_json::Value;
-use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use crate::receipts::{connect, lines, publish, publish_all, runtime, unix_seconds};
+use cdr_mediation::bus::{Bus, Outgoing, StreamSpec};
+use std::time::Duration;
 use testkit::audit::{recompute_bucket, rollups, statement};
 use testkit::cluster::{ClockOffset, Cluster};
 use testkit::nats::NatsServer;
@@ -15,58 +12,12 @@ use testkit::wait_until;
 const STREAM: &str = "SMS_DLR_INBOUND";
 const DEAD_LETTERS: &str = "SMS_DLR_INBOUND_DEADLETTER";
 
-fn unix_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
-}
-
 /// An offset that puts the replicas' clocks `before` seconds before a full hour, and that hour's bucket.
 fn shortly_before_an_hour(before: i64) -> (ClockOffset, String) {
     let into_hour = unix_seconds().rem_euclid(3600);
     let offset = 3600 - before - into_hour;
     let hour = (unix_seconds() + offset).div_euclid(3600);
     (ClockOffset(offset), cdr_core::Hour(hour as u32).to_string())
-}
-
-/// A day that is over: of today's, events that are still to come would be put away.
-fn yesterday() -> String {
-    cdr_core::Millis((unix_seconds() - 86_400) * 1000).to_string()[..10].to_owned()
-}
-
-/// A day's lines as NDJSON, with the message ids that must become records and the number of lines that can't.
-fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>, u64) {
-    let mut text = Vec::new();
-    let (mut messages, mut malformed) = (BTreeSet::new(), 0);
-    for line in Generator::new(GenerateOptions::new(&yesterday(), records, seed).unwrap()) {
-        match line.kind {
-            LineKind::Final | LineKind::Late | LineKind::Duplicate => {
-                let dlr: Value = serde_json::from_slice(&line.json).unwrap();
-                messages.insert(dlr["messageId"].as_str().unwrap().to_owned());
-            }
-            LineKind::NonFinal => (),
-            LineKind::Malformed(_) => malformed += 1,
-        }
-        text.extend_from_slice(&line.json);
-        if text.last() != Some(&b'\n') {
-            text.push(b'\n');
-        }
-    }
-    (text, messages, malformed)
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
-async fn connect(url: &str) -> JetStream {
-    JetStream::connect(NatsOptions::new(url)).await.unwrap()
-}
-
-fn publish(runtime: &tokio::runtime::Runtime, url: &str, text: &[u8]) {
-    let report = runtime.block_on(async {
-        let bus = connect(url).await;
-        publish_file(&bus, text, &PublishOptions::default(), |_| ()).await.unwrap()
-    });
-    assert_eq!(report.published, text.split_inclusive(|&b| b == b'\n').count() as u64);
 }
 
 fn wait_for_rows(cluster: &Cluster, rows: usize) {
@@ -84,11 +35,7 @@ fn killed_leaders_lose_and_double_nothing() {
     // Everything has to be in the log before the hour ends, and the hour has to end before patience does.
     let (clock, hour) = shortly_before_an_hour(150);
     let mut cluster = Cluster::start(dir.path(), &nats.url(), clock);
-    let url = nats.url();
-    let publishing = runtime.spawn(async move {
-        let bus = connect(&url).await;
-        publish_file(&bus, &text[..], &PublishOptions::default(), |_| ()).await.unwrap()
-    });
+    let publishing = runtime.spawn(publish_all(nats.url(), text));
     for kill in 1..=3u64 {
         let leader = cluster.leader();
         let wanted = kill * 30_000;
@@ -99,8 +46,7 @@ fn killed_leaders_lose_and_double_nothing() {
         cluster.leader();
         cluster.restart(leader);
     }
-    let report = runtime.block_on(publishing).unwrap();
-    assert_eq!(report.published, 200_000);
+    runtime.block_on(publishing).unwrap();
     wait_for_rows(&cluster, messages.len());
     wait_until("the seal of the hour", 180, || {
         (1..=3).all(|id| {
@@ -235,12 +181,8 @@ fn a_leader_whose_clock_is_set_while_it_leads_stops_proposing_and_steps_down() {
     publish(&runtime, &nats.url(), &text);
     wait_for_rows(&cluster, first.len());
 
-    let url = nats.url();
     let (text, second, _) = lines(20_000, 12);
-    let publishing = runtime.spawn(async move {
-        let bus = connect(&url).await;
-        publish_file(&bus, &text[..], &PublishOptions::default(), |_| ()).await.unwrap()
-    });
+    let publishing = runtime.spawn(publish_all(nats.url(), text));
     cluster.set_clock(leader, ClockOffset(7_200));
     let off = "off the median";
     wait_until("it says that its clock is off", 60, || cluster.log(leader).contains(off));

@@ -15,6 +15,7 @@ mod mtls;
 mod operators;
 mod power_loss;
 mod pricing;
+mod receipts;
 mod relay;
 mod reload;
 mod replica_tls;

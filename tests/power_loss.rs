@@ -1,9 +1,7 @@
 //! Power fails on all machines at once: what was not synced is gone, what was acknowledged is not; and a replica that
 //! lost what it *had* synced takes no part any more.
 
-use cdr_mediation::bus::{JetStream, NatsOptions};
-use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
-use cdr_mediation::publish::{PublishOptions, publish_file};
+use crate::receipts::{lines, publish_all, runtime};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
@@ -60,28 +58,10 @@ fn rows_by_message(cluster: &Cluster, node: usize) -> BTreeMap<String, (String, 
 fn acknowledged_records_survive_and_a_lost_synced_tail_abstains() {
     let dir = tempfile::tempdir().unwrap();
     let nats = NatsServer::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    // A day that is over: of today's, events that are still to come would be put away.
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let yesterday = cdr_core::Millis(now.as_millis() as i64 - 86_400_000).to_string()[..10].to_owned();
-    let mut text = Vec::new();
-    let mut messages = std::collections::BTreeSet::new();
-    for line in Generator::new(GenerateOptions::new(&yesterday, 60_000, 11).unwrap()) {
-        if matches!(line.kind, LineKind::Final | LineKind::Late | LineKind::Duplicate) {
-            let dlr: Value = serde_json::from_slice(&line.json).unwrap();
-            messages.insert(dlr["messageId"].as_str().unwrap().to_owned());
-        }
-        text.extend_from_slice(&line.json);
-        if text.last() != Some(&b'\n') {
-            text.push(b'\n');
-        }
-    }
+    let runtime = runtime();
+    let (text, messages, _) = lines(60_000, 11);
     let mut cluster = Cluster::start(dir.path(), &nats.url(), ClockOffset(0));
-    let url = nats.url();
-    let publishing = runtime.spawn(async move {
-        let bus = JetStream::connect(NatsOptions::new(url)).await.unwrap();
-        publish_file(&bus, &text[..], &PublishOptions::default(), |_| ()).await.unwrap()
-    });
+    let publishing = runtime.spawn(publish_all(nats.url(), text));
     let leader = cluster.leader();
     wait_until("some thousand rows", 60, || cluster.sms_rows(leader).is_some_and(|rows| rows >= 5_000));
     // What a linearizable read shows is on the disks of a quorum.

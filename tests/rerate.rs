@@ -1,11 +1,9 @@
 //! Adjustments and bulk jobs on three real processes, while receipts come in and leaders are killed.
 
-use cdr_mediation::bus::{JetStream, NatsOptions};
-use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
-use cdr_mediation::publish::{PublishOptions, publish_file};
+use crate::receipts::{lines, publish, publish_all, runtime};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use testkit::cluster::Cluster;
 use testkit::nats::NatsServer;
 use testkit::wait_until;
@@ -17,29 +15,6 @@ const MEANWHILE: u64 = 15_000;
 /// A price list that holds for no event yet: only what names it is rated by it.
 const SECOND_LIST: &str = "[[pricing.tables]]\nversion = \"test-2\"\nvalid_from = \"2100-01-01T00:00:00Z\"\n\
      [[pricing.tables.tariffs]]\nper_segment = \"0.500001\"\ncurrency = \"AFN\"\ntap_tariff_class = \"A042\"\n";
-
-/// Receipts of yesterday as NDJSON, and how many records they make.
-fn lines(records: u64, seed: u64) -> (Vec<u8>, usize) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
-    let yesterday = cdr_core::Millis(now - 86_400_000).to_string()[..10].to_owned();
-    let (mut text, mut messages) = (Vec::new(), BTreeSet::new());
-    for line in Generator::new(GenerateOptions::new(&yesterday, records, seed).unwrap()) {
-        if matches!(line.kind, LineKind::Final | LineKind::Late | LineKind::Duplicate) {
-            let dlr: Value = serde_json::from_slice(&line.json).unwrap();
-            messages.insert(dlr["messageId"].as_str().unwrap().to_owned());
-        }
-        text.extend_from_slice(&line.json);
-        if text.last() != Some(&b'\n') {
-            text.push(b'\n');
-        }
-    }
-    (text, messages.len())
-}
-
-async fn publish(url: String, text: Vec<u8>) {
-    let bus = JetStream::connect(NatsOptions::new(url)).await.unwrap();
-    publish_file(&bus, &text[..], &PublishOptions::default(), |_| ()).await.unwrap();
-}
 
 /// Every item of a list.
 fn walk(cluster: &Cluster, id: usize, path: &str) -> Vec<Value> {
@@ -89,9 +64,10 @@ fn a_job_outlives_its_leader_and_adjusts_every_record_once() {
     let dir = tempfile::tempdir().unwrap();
     let nats = NatsServer::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let ((text, count), (more, more_count)) = (lines(BEFORE, 1), lines(MEANWHILE, 2));
+    let ((text, before, _), (more, meanwhile, _)) = (lines(BEFORE, 1), lines(MEANWHILE, 2));
+    let (count, more_count) = (before.len(), meanwhile.len());
     let mut cluster = Cluster::start_configured(dir.path(), &nats.url(), SECOND_LIST);
-    runtime.block_on(publish(nats.url(), text));
+    publish(&runtime, &nats.url(), &text);
     wait_until("the records of before", 120, || {
         (1..=3).all(|id| cluster.sms_rows(id).is_some_and(|rows| rows >= count as u64))
     });
@@ -117,7 +93,7 @@ fn a_job_outlives_its_leader_and_adjusts_every_record_once() {
     let started = start(&cluster, follower, "test-2", &key);
     assert_eq!(started["estimatedImpact"], count);
     let job = started["jobId"].as_str().unwrap();
-    let publishing = runtime.spawn(publish(nats.url(), more));
+    let publishing = runtime.spawn(publish_all(nats.url(), more));
     let told = loop {
         let told = cluster.get_ok(leader, &format!("/v1/cdr/adjustments/jobs/{job}"));
         if told["processed"] != 0 {

@@ -1,15 +1,12 @@
 //! Three replicas, each with a session of its own at one HSM: seals signed, a token that goes away, a key replaced, and no
 //! secret anywhere.
 
+use crate::receipts::{lines, publish, runtime, unix_seconds};
 use cdr_core::Hour;
 use cdr_core::key::Algorithm::{EcdsaP256, Ed25519};
-use cdr_mediation::bus::{JetStream, NatsOptions};
-use cdr_mediation::generate::{GenerateOptions, generate};
-use cdr_mediation::publish::{PublishOptions, publish_file};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{SystemTime, UNIX_EPOCH};
 use testkit::cluster::{ClockOffset, Cluster};
 use testkit::nats::NatsServer;
 use testkit::root_key::RootKey;
@@ -18,10 +15,6 @@ use testkit::wait_until;
 
 const OLD: &str = "cdr-export-signer-v1";
 const NEW: &str = "cdr-export-signer-v2";
-
-fn unix_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
-}
 
 /// An offset that puts the replicas' clocks `before` seconds before the end of an hour, `later` hours on.
 fn before_an_hour_ends(before: i64, later: i64) -> (ClockOffset, Hour) {
@@ -72,14 +65,7 @@ impl House {
 
     fn publish(&self, cluster: &Cluster, seed: u64) {
         let before = cluster.sms_rows(1).unwrap_or(0);
-        let yesterday = cdr_core::Millis((unix_seconds() - 86_400) * 1000).to_string()[..10].to_owned();
-        let mut text = Vec::new();
-        generate(&GenerateOptions::new(&yesterday, 100, seed).unwrap(), &mut text).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let bus = JetStream::connect(NatsOptions::new(self.nats.url())).await.unwrap();
-            publish_file(&bus, &text[..], &PublishOptions::default(), |_| ()).await.unwrap();
-        });
+        publish(&runtime(), &self.nats.url(), &lines(100, seed).0);
         wait_until("records", 60, || (1..=3).all(|id| cluster.sms_rows(id).unwrap_or(0) > before + 20));
     }
 

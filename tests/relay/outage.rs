@@ -1,47 +1,14 @@
 //! Three real replicas and a real nats-server: a leader is killed while it publishes, the bus goes away for a while, a
 //! stream can't be used. Every event arrives once and in order, and ingest goes on.
 
-use cdr_mediation::bus::{Bus, JetStream, NatsOptions, StreamSpec};
-use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
-use cdr_mediation::publish::{PublishOptions, publish_file};
+use crate::receipts::{connect, lines, publish, runtime};
+use cdr_mediation::bus::{Bus, StreamSpec};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use testkit::cluster::{ClockOffset, Cluster};
 use testkit::nats::NatsServer;
 use testkit::wait_until;
-
-pub fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
-pub async fn connect(url: &str) -> JetStream {
-    JetStream::connect(NatsOptions::new(url)).await.unwrap()
-}
-
-/// Receipts of yesterday and the messages that become records.
-pub fn lines(records: u64, seed: u64) -> (Vec<u8>, BTreeSet<String>) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
-    let day = cdr_core::Millis(now - 86_400_000).to_string()[..10].to_owned();
-    let (mut text, mut messages) = (Vec::new(), BTreeSet::new());
-    for line in Generator::new(GenerateOptions::new(&day, records, seed).unwrap()) {
-        if matches!(line.kind, LineKind::Final | LineKind::Late | LineKind::Duplicate) {
-            let dlr: Value = serde_json::from_slice(&line.json).unwrap();
-            messages.insert(dlr["messageId"].as_str().unwrap().to_owned());
-        }
-        text.extend_from_slice(&line.json);
-        if text.last() != Some(&b'\n') {
-            text.push(b'\n');
-        }
-    }
-    (text, messages)
-}
-
-pub fn publish(runtime: &tokio::runtime::Runtime, url: &str, text: &[u8]) {
-    runtime.block_on(async {
-        publish_file(&connect(url).await, text, &PublishOptions::default(), |_| ()).await.unwrap()
-    });
-}
 
 fn stored_events(runtime: &tokio::runtime::Runtime, url: &str) -> u64 {
     let info = runtime.block_on(async { connect(url).await.stream_info("CDR_EVENTS").await });
@@ -140,7 +107,7 @@ fn a_killed_leader_and_a_bus_that_was_gone_lose_and_double_no_event() {
     let dir = tempfile::tempdir().unwrap();
     let mut nats = NatsServer::start();
     let (runtime, url) = (runtime(), nats.url());
-    let (text, mut messages) = lines(80_000, 11);
+    let (text, mut messages, _) = lines(80_000, 11);
     let mut cluster = Cluster::start_with_events(dir.path(), &url, ClockOffset(0));
     publish(&runtime, &url, &text);
     wait_until("events before the leader dies", 90, || stored_events(&runtime, &url) > 4_000);
@@ -163,7 +130,7 @@ fn a_killed_leader_and_a_bus_that_was_gone_lose_and_double_no_event() {
         cluster.metrics_text(cluster.leader()).contains("cdr_dependency_up{dependency=\"events\"} 0")
     });
     nats.restart();
-    let (more, later) = lines(5_000, 13);
+    let (more, later, _) = lines(5_000, 13);
     publish(&runtime, &url, &more);
     messages.extend(later);
     let wanted = messages.len() as u64;
@@ -182,7 +149,7 @@ fn a_stream_that_cannot_be_used_holds_up_events_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let nats = NatsServer::start();
     let (runtime, url) = (runtime(), nats.url());
-    let (text, messages) = lines(20_000, 12);
+    let (text, messages, _) = lines(20_000, 12);
     let too_short = StreamSpec {
         name: "CDR_EVENTS".to_owned(),
         subjects: vec!["cdr.record.appended.v1".to_owned()],
@@ -227,7 +194,7 @@ fn a_bus_that_forgot_goes_on_and_gets_again_what_it_lost() {
     let cluster = Cluster::start_with_events(dir.path(), &url, ClockOffset(0));
     let mut messages = BTreeSet::new();
     let mut more = |records: u64, seed: u64| {
-        let (text, new) = lines(records, seed);
+        let (text, new, _) = lines(records, seed);
         publish(&runtime, &url, &text);
         messages.extend(new);
         let wanted = messages.len() as u64;

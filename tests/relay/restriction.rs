@@ -1,7 +1,7 @@
 //! Three real replicas, one of whose disks gets full: it hands leadership over, and others are told once that it takes no
 //! commands, and once that it does again, whoever leads meanwhile.
 
-use crate::relay::outage::{connect, lines, publish, runtime};
+use crate::receipts::{connect, lines, publish, runtime};
 use cdr_core::Millis;
 use cdr_mediation::bus::Bus;
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ fn a_full_disk_is_told_once_and_once_that_it_is_over() {
     let (dir, nats, runtime) = (tempfile::tempdir().unwrap(), NatsServer::start(), runtime());
     let url = nats.url();
     let (disks, mut cluster) = start(dir.path(), &url);
-    let (first, mut messages) = lines(5_000, 31);
+    let (first, mut messages, _) = lines(5_000, 31);
     publish(&runtime, &url, &first);
     wait_until("the first rows", 60, || {
         (1..=3).all(|id| cluster.sms_rows(id) == Some(messages.len() as u64))
@@ -94,7 +94,7 @@ fn a_full_disk_is_told_once_and_once_that_it_is_over() {
     let disk = &disks[full - 1];
     let filled = now();
     disk.leave(1 << 20);
-    let (more, later) = lines(60_000, 32);
+    let (more, later, _) = lines(60_000, 32);
     messages.extend(later);
     publish(&runtime, &url, &more);
     wait_until("the restriction", 60, || cluster.metric(full, "cdr_node_restricted") == Some(1.0));
@@ -147,7 +147,7 @@ fn a_full_disk_is_told_once_and_once_that_it_is_over() {
 
     // Once more, as a follower that dies before it is over: its next start tells that it is.
     disk.leave(1 << 20);
-    let (more, later) = lines(30_000, 33);
+    let (more, later, _) = lines(30_000, 33);
     messages.extend(later);
     publish(&runtime, &url, &more);
     wait_until("that it is told again", 120, || told(&runtime, &url, restriction).len() >= 3);
@@ -171,7 +171,7 @@ fn a_cluster_without_space_reads_on_and_says_why_it_takes_nothing() {
     let (dir, nats, runtime) = (tempfile::tempdir().unwrap(), NatsServer::start(), runtime());
     let url = nats.url();
     let (disks, mut cluster) = start(dir.path(), &url);
-    let (first, messages) = lines(5_000, 41);
+    let (first, messages, _) = lines(5_000, 41);
     publish(&runtime, &url, &first);
     let rows = |cluster: &Cluster, wanted: u64| (1..=3).all(|id| cluster.sms_rows(id) == Some(wanted));
     wait_until("the first rows", 60, || rows(&cluster, messages.len() as u64));
@@ -186,7 +186,7 @@ fn a_cluster_without_space_reads_on_and_says_why_it_takes_nothing() {
     let void = json!({"type": "VOID", "voidReason": "DUPLICATE_DLR", "ticketId": "T"});
     let record =
         cluster.get_ok(1, "/v1/cdr/records?limit=1")["items"][0]["cdrId"].as_str().unwrap().to_owned();
-    let (more, later) = lines(2_000, 42);
+    let (more, later, _) = lines(2_000, 42);
     publish(&runtime, &url, &more);
     let (leader, log_ends) = settled(&cluster);
     for _ in 0..10 {

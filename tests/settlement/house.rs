@@ -1,14 +1,11 @@
 //! Everything that settles a day: three replicas with clocks that can be set, and the counterparts around them.
 
+use crate::receipts::{lines_of_day, publish, unix_seconds};
 use cdr_core::key::Algorithm;
 use cdr_core::{Hour, Millis};
-use cdr_mediation::bus::{JetStream, NatsOptions};
-use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
-use cdr_mediation::publish::{PublishOptions, publish_file};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use testkit::cluster::{ClockOffset, Cluster};
 use testkit::nats::NatsServer;
 use testkit::rest_receiver::RestReceiver;
@@ -47,10 +44,6 @@ pub struct House {
     /// 00:00 UTC of the first settlement day, seconds.
     first_day: i64,
     clock: ClockOffset,
-}
-
-fn unix_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
 }
 
 impl House {
@@ -132,21 +125,9 @@ impl House {
     /// Publishes the receipts of the day before a settlement day, and waits until every replica has their records.
     pub fn take_in_day(&mut self, day: i64) {
         let before = Millis((self.first_day + (day - 1) * DAY) * 1_000).to_string()[..10].to_owned();
-        let (mut text, mut messages) = (Vec::new(), BTreeSet::new());
-        for line in Generator::new(GenerateOptions::new(&before, RECEIPTS, day as u64 + 1).unwrap()) {
-            if matches!(line.kind, LineKind::Final | LineKind::Late | LineKind::Duplicate) {
-                let receipt: Value = serde_json::from_slice(&line.json).unwrap();
-                messages.insert(receipt["messageId"].as_str().unwrap().to_owned());
-            }
-            text.extend_from_slice(&line.json);
-            text.push(b'\n');
-        }
+        let (text, messages, _) = lines_of_day(&before, RECEIPTS, day as u64 + 1);
         self.records += messages.len() as u64;
-        let url = self.nats.url();
-        self.runtime.block_on(async {
-            let bus = JetStream::connect(NatsOptions::new(url)).await.unwrap();
-            publish_file(&bus, &text[..], &PublishOptions::default(), |_| ()).await.unwrap();
-        });
+        publish(&self.runtime, &self.nats.url(), &text);
         let wanted = Some(self.records);
         wait_until("the day's records", 60, || (1..=3).all(|id| self.cluster.sms_rows(id) == wanted));
     }
