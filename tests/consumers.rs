@@ -19,7 +19,7 @@ const BILLING: &str = "billing.events.v1";
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
 /// Three replicas on a bus, with prices for what mobiles originate only.
-struct House {
+struct Fixture {
     cluster: Cluster,
     _nats: NatsServer,
     bus: JetStream,
@@ -71,7 +71,7 @@ fn evaluation(number: u64) -> Value {
     json!({"messageId": message_id(number), "complianceEvaluationId": format!("evaluation-{number}")})
 }
 
-impl House {
+impl Fixture {
     fn start() -> Self {
         Self::start_edited(str::to_owned)
     }
@@ -87,13 +87,13 @@ impl House {
             edit(&text.replace("per_segment =", "direction = \"MO\"\nper_segment ="))
         });
         let bus = runtime.block_on(JetStream::connect(NatsOptions::new(nats.url()))).unwrap();
-        let house = Self { cluster, _nats: nats, bus, runtime, _dir: dir };
+        let fixture = Self { cluster, _nats: nats, bus, runtime, _dir: dir };
         for subject in [DLR, PRICED, FRAUD, COMPLIANCE, STATUS, BILLING] {
             wait_until(subject, 60, || {
-                house.runtime.block_on(house.bus.stream_of(subject)).unwrap().is_some()
+                fixture.runtime.block_on(fixture.bus.stream_of(subject)).unwrap().is_some()
             });
         }
-        house
+        fixture
     }
 
     fn publish(&self, subject: &str, messages: impl IntoIterator<Item = Value>) {
@@ -209,15 +209,15 @@ impl House {
 
 #[test]
 fn records_get_their_prices_late_and_poison_ends_in_the_dead_letter() {
-    let mut house = House::start();
-    house.publish(DLR, (1..=4).map(|n| receipt(n, "MT")).chain([receipt(5, "MO")]));
-    house.records(5);
-    wait_until("four records without a price", 20, || house.unpriced() == Some(4.0));
+    let mut fixture = Fixture::start();
+    fixture.publish(DLR, (1..=4).map(|n| receipt(n, "MT")).chain([receipt(5, "MO")]));
+    fixture.records(5);
+    wait_until("four records without a price", 20, || fixture.unpriced() == Some(4.0));
 
     // The first message is for a record that never comes, the second can't be read: they hold up nothing.
-    house.publish(PRICED, [price(99), json!({"messageId": message_id(1)}), price(1), price(1), price(5)]);
-    wait_until("the price by message", 20, || house.unpriced() == Some(3.0));
-    let priced = house.adjustments(1);
+    fixture.publish(PRICED, [price(99), json!({"messageId": message_id(1)}), price(1), price(1), price(5)]);
+    wait_until("the price by message", 20, || fixture.unpriced() == Some(3.0));
+    let priced = fixture.adjustments(1);
     assert_eq!(priced.len(), 1, "{priced:?}");
     assert_eq!(priced[0]["adjustmentType"], "CORRECTION");
     assert_eq!(
@@ -225,10 +225,10 @@ fn records_get_their_prices_late_and_poison_ends_in_the_dead_letter() {
         (&json!("0.500000"), &json!("by-message"))
     );
     assert_eq!(priced[0]["issuedByUserId"], "system:pricing", "{}", priced[0]);
-    wait_until("both dead letters", 90, || house.letters("BILLING_PRICING_DEADLETTER") == 2);
+    wait_until("both dead letters", 90, || fixture.letters("BILLING_PRICING_DEADLETTER") == 2);
     let letter = |sequence| {
-        let stored = house.bus.message("BILLING_PRICING_DEADLETTER", sequence);
-        let stored = house.runtime.block_on(stored).unwrap().unwrap();
+        let stored = fixture.bus.message("BILLING_PRICING_DEADLETTER", sequence);
+        let stored = fixture.runtime.block_on(stored).unwrap().unwrap();
         let value = |name: &str| {
             stored
                 .headers
@@ -250,52 +250,52 @@ fn records_get_their_prices_late_and_poison_ends_in_the_dead_letter() {
     assert_eq!((sequence.as_str(), payload), ("1", price(99)));
     assert_eq!(reason, "processing failed 5 times: there is no record of the message");
     // It is counted once the message is acknowledged, behind the dead letter.
-    let counted = || (house.consumed("failed"), house.consumed("dead_letter"));
+    let counted = || (fixture.consumed("failed"), fixture.consumed("dead_letter"));
     wait_until("what is counted", 20, || counted() == (5.0, 2.0));
-    assert!(house.adjustments(5).is_empty(), "it had a price");
+    assert!(fixture.adjustments(5).is_empty(), "it had a price");
 
     // A list that knows the rest.
-    house.cluster.add_configuration(
+    fixture.cluster.add_configuration(
         "[[pricing.tables]]\nversion = \"test-2\"\nvalid_from = \"1971-01-01T00:00:00Z\"\n\
          [[pricing.tables.tariffs]]\nper_segment = \"0.3\"\ncurrency = \"AFN\"\ntap_tariff_class = \"A041\"\n",
     );
-    (1..=3).for_each(|id| house.cluster.kill(id));
-    (1..=3).for_each(|id| house.cluster.restart(id));
-    wait_until("prices by the list", 60, || house.unpriced() == Some(0.0));
+    (1..=3).for_each(|id| fixture.cluster.kill(id));
+    (1..=3).for_each(|id| fixture.cluster.restart(id));
+    wait_until("prices by the list", 60, || fixture.unpriced() == Some(0.0));
     for number in 2..=4 {
-        let found = house.adjustments(number);
+        let found = fixture.adjustments(number);
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(
             (&found[0]["chargeAmount"], &found[0]["ticketId"]),
             (&json!("0.300000"), &json!("pricing:test-2"))
         );
     }
-    assert_eq!(house.adjustments(1).len(), 1, "it had a price");
+    assert_eq!(fixture.adjustments(1).len(), 1, "it had a price");
 }
 
 #[test]
 fn reversals_and_evaluations_happen_once_across_a_leader_change() {
     const COUNT: u64 = 400;
-    let mut house = House::start();
-    house.publish(DLR, (1..=COUNT).map(|n| receipt(n, "MO")));
-    house.records(COUNT);
-    let done = |house: &House| house.audit("ADJUSTMENT_ISSUED").len() as u64;
+    let mut fixture = Fixture::start();
+    fixture.publish(DLR, (1..=COUNT).map(|n| receipt(n, "MO")));
+    fixture.records(COUNT);
+    let done = |fixture: &Fixture| fixture.audit("ADJUSTMENT_ISSUED").len() as u64;
     for first in [1, COUNT / 2 + 1] {
         let half = first..first + COUNT / 2;
         // Every reversal is asked for twice.
-        house.publish(FRAUD, half.clone().flat_map(|n| [reversal(n), reversal(n)]));
-        house.publish(COMPLIANCE, half.map(evaluation));
+        fixture.publish(FRAUD, half.clone().flat_map(|n| [reversal(n), reversal(n)]));
+        fixture.publish(COMPLIANCE, half.map(evaluation));
         if first == 1 {
-            house.change_leader();
+            fixture.change_leader();
         }
     }
-    let evaluations = |house: &House| house.audit("COMPLIANCE_EVALUATION").len() as u64;
-    wait_until("everything", 120, || done(&house) >= COUNT && evaluations(&house) >= COUNT);
+    let evaluations = |fixture: &Fixture| fixture.audit("COMPLIANCE_EVALUATION").len() as u64;
+    wait_until("everything", 120, || done(&fixture) >= COUNT && evaluations(&fixture) >= COUNT);
     // What the killed leader had not acknowledged comes again.
     std::thread::sleep(ACK_WAIT + Duration::from_secs(3));
-    assert_eq!((done(&house), evaluations(&house)), (COUNT, COUNT));
+    assert_eq!((done(&fixture), evaluations(&fixture)), (COUNT, COUNT));
     for number in [1, COUNT / 2, COUNT] {
-        let voids = house.adjustments(number);
+        let voids = fixture.adjustments(number);
         assert_eq!(voids.len(), 1, "{voids:?}");
         assert_eq!(voids[0]["adjustmentType"], "VOID");
         assert_eq!(
@@ -304,109 +304,109 @@ fn reversals_and_evaluations_happen_once_across_a_leader_change() {
         );
     }
     for stream in ["FRAUD_DEADLETTER", "COMPLIANCE_DEADLETTER"] {
-        assert_eq!(house.letters(stream), 0, "{stream}");
+        assert_eq!(fixture.letters(stream), 0, "{stream}");
     }
 }
 
 #[test]
 fn a_failover_is_no_failed_attempt() {
-    let mut house = House::start();
-    house.publish(DLR, [receipt(1, "MO")]);
-    house.records(1);
+    let mut fixture = Fixture::start();
+    fixture.publish(DLR, [receipt(1, "MO")]);
+    fixture.records(1);
     // A record that is there can't be voided as long as there is no quorum: longer than four attempts' pauses.
-    let leader = house.cluster.leader();
+    let leader = fixture.cluster.leader();
     let others: Vec<usize> = (1..=3).filter(|id| *id != leader).collect();
     for id in &others {
-        house.cluster.kill(*id);
+        fixture.cluster.kill(*id);
     }
-    house.publish(FRAUD, [reversal(1)]);
+    fixture.publish(FRAUD, [reversal(1)]);
     std::thread::sleep(Duration::from_secs(55));
     for id in others {
-        house.cluster.restart(id);
+        fixture.cluster.restart(id);
     }
-    wait_until("the void", 90, || house.adjustments(1).len() == 1);
-    assert_eq!((house.consumed("failed"), house.letters("FRAUD_DEADLETTER")), (0.0, 0));
+    wait_until("the void", 90, || fixture.adjustments(1).len() == 1);
+    assert_eq!((fixture.consumed("failed"), fixture.letters("FRAUD_DEADLETTER")), (0.0, 0));
 
     // A record that comes late: what failed under one leader is not held against it under the next.
-    house.publish(FRAUD, [reversal(2)]);
-    let leader = house.cluster.leader();
-    wait_until("three attempts", 30, || house.consumed("failed") >= 3.0);
-    house.cluster.kill(leader);
-    house.cluster.leader();
-    wait_until("two more", 60, || house.consumed("failed") >= 2.0);
-    assert_eq!(house.letters("FRAUD_DEADLETTER"), 0);
-    house.publish(DLR, [receipt(2, "MO")]);
-    wait_until("the void of the late record", 60, || house.adjustments(2).len() == 1);
-    assert_eq!(house.letters("FRAUD_DEADLETTER"), 0);
-    house.cluster.restart(leader);
+    fixture.publish(FRAUD, [reversal(2)]);
+    let leader = fixture.cluster.leader();
+    wait_until("three attempts", 30, || fixture.consumed("failed") >= 3.0);
+    fixture.cluster.kill(leader);
+    fixture.cluster.leader();
+    wait_until("two more", 60, || fixture.consumed("failed") >= 2.0);
+    assert_eq!(fixture.letters("FRAUD_DEADLETTER"), 0);
+    fixture.publish(DLR, [receipt(2, "MO")]);
+    wait_until("the void of the late record", 60, || fixture.adjustments(2).len() == 1);
+    assert_eq!(fixture.letters("FRAUD_DEADLETTER"), 0);
+    fixture.cluster.restart(leader);
 }
 
 #[test]
 fn messages_that_expire_without_a_receipt_are_recorded_and_corrected_once() {
     const RECEIVED: u64 = 20;
     const COUNT: u64 = 60;
-    let mut house =
-        House::start_edited(|text| text.replace("[ingest]\n", "[ingest]\nexpired_wait = \"6s\"\n"));
-    house.publish(DLR, (1..=RECEIVED).map(|n| receipt(n, "MO")));
+    let mut fixture =
+        Fixture::start_edited(|text| text.replace("[ingest]\n", "[ingest]\nexpired_wait = \"6s\"\n"));
+    fixture.publish(DLR, (1..=RECEIVED).map(|n| receipt(n, "MO")));
     // Every message expires twice, and the bus holds them while nobody leads.
     let states = (1..=COUNT).flat_map(|n| ["ENROUTE", "EXPIRED", "EXPIRED"].map(|state| status(n, state)));
-    house.publish(STATUS, states.chain([json!({"status": 7})]));
-    house.change_leader();
+    fixture.publish(STATUS, states.chain([json!({"status": 7})]));
+    fixture.change_leader();
     wait_until("the records without a receipt", 90, || {
-        house.made_here("EXPIRED").len() as u64 == COUNT - RECEIVED
+        fixture.made_here("EXPIRED").len() as u64 == COUNT - RECEIVED
     });
-    assert_eq!(house.made_here("DELIVERED").len(), 0);
+    assert_eq!(fixture.made_here("DELIVERED").len(), 0);
 
     // Receipts that come after all, two of each message, while the leader changes again.
     let late = RECEIVED + 1..COUNT;
-    house.publish(DLR, late.clone().map(|n| status(n, "FAILED")));
-    house.change_leader();
-    house.publish(DLR, late.clone().map(|n| receipt(n, "MO")));
-    house.publish(DLR, [status(COUNT, "EXPIRED"), receipt(COUNT + 1, "MO")]);
-    let is_read = |house: &House| !house.rows_of(COUNT + 1).is_empty();
-    wait_until("every receipt", 60, || is_read(&house));
+    fixture.publish(DLR, late.clone().map(|n| status(n, "FAILED")));
+    fixture.change_leader();
+    fixture.publish(DLR, late.clone().map(|n| receipt(n, "MO")));
+    fixture.publish(DLR, [status(COUNT, "EXPIRED"), receipt(COUNT + 1, "MO")]);
+    let is_read = |fixture: &Fixture| !fixture.rows_of(COUNT + 1).is_empty();
+    wait_until("every receipt", 60, || is_read(&fixture));
     for number in late {
-        let found = house.adjustments(number);
+        let found = fixture.adjustments(number);
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(
             (&found[0]["adjustmentType"], &found[0]["source"]["stream"], &found[0]["issuedByUserId"]),
             (&json!("CORRECTION"), &json!("SMS_DLR_INBOUND"), &json!("system:late-receipt"))
         );
-        assert_eq!(house.net(number)["finalState"], "FAILED");
+        assert_eq!(fixture.net(number)["finalState"], "FAILED");
     }
     for number in [1, RECEIVED, COUNT] {
-        assert_eq!(house.rows_of(number).len(), 1, "there was nothing to correct");
+        assert_eq!(fixture.rows_of(number).len(), 1, "there was nothing to correct");
     }
     // What a killed leader had in its hands comes again, and changes nothing.
     std::thread::sleep(ACK_WAIT + Duration::from_secs(3));
-    assert_eq!(house.made_here("EXPIRED").len() as u64, COUNT - RECEIVED);
-    wait_until("the dead letter", 60, || house.letters("SMS_STATUS_DEADLETTER") == 1);
-    assert!(house.consumed("failed") < 0.5, "nothing failed");
-    let rows = |house: &House| [1, 2, 3].map(|id| house.cluster.metric(id, "cdr_rows"));
-    wait_until("all replicas", 60, || rows(&house).windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!(fixture.made_here("EXPIRED").len() as u64, COUNT - RECEIVED);
+    wait_until("the dead letter", 60, || fixture.letters("SMS_STATUS_DEADLETTER") == 1);
+    assert!(fixture.consumed("failed") < 0.5, "nothing failed");
+    let rows = |fixture: &Fixture| [1, 2, 3].map(|id| fixture.cluster.metric(id, "cdr_rows"));
+    wait_until("all replicas", 60, || rows(&fixture).windows(2).all(|pair| pair[0] == pair[1]));
 }
 
 #[test]
 fn billing_is_reconciled_alike_on_every_replica_across_a_leader_change() {
     const COUNT: u64 = 300;
-    let mut house = House::start();
-    house.publish(DLR, (1..=COUNT).map(|n| receipt(n, "MO")));
-    house.records(COUNT);
-    house.reconciles([COUNT, 0, 0, COUNT, 0]);
+    let mut fixture = Fixture::start();
+    fixture.publish(DLR, (1..=COUNT).map(|n| receipt(n, "MO")));
+    fixture.records(COUNT);
+    fixture.reconciles([COUNT, 0, 0, COUNT, 0]);
     // The list charges 0.42: 100 are equal, 100 are not, 100 are missing; 50 are of messages that are not there.
     let event = |n: u64| billed(n, if n <= 100 { "0.42" } else { "0.5" });
     let events: Vec<Value> = (1..=200).chain(COUNT + 1..=COUNT + 50).map(event).collect();
-    house.publish(BILLING, events.iter().take(120).cloned());
-    house.change_leader();
+    fixture.publish(BILLING, events.iter().take(120).cloned());
+    fixture.change_leader();
     // Everything is told twice, as after an answer that was lost, and one event can't be read.
-    house.publish(BILLING, events.iter().chain(&events).cloned().chain([json!({"messageId": "x"})]));
-    house.reconciles([COUNT, 100, 100, 100, 50]);
+    fixture.publish(BILLING, events.iter().chain(&events).cloned().chain([json!({"messageId": "x"})]));
+    fixture.reconciles([COUNT, 100, 100, 100, 50]);
     // Half of the missing records come after all; one record is voided, one charge is put right.
-    house.publish(DLR, (COUNT + 1..=COUNT + 25).map(|n| receipt(n, "MO")));
-    house.publish(FRAUD, [reversal(1)]);
-    house.publish(BILLING, [billed(101, "0.42")]);
-    house.change_leader();
-    house.reconciles([COUNT + 25, 100, 125, 100, 25]);
-    wait_until("the dead letter", 60, || house.letters("BILLING_EVENTS_DEADLETTER") == 1);
-    assert!(house.consumed("failed") < 0.5, "nothing failed");
+    fixture.publish(DLR, (COUNT + 1..=COUNT + 25).map(|n| receipt(n, "MO")));
+    fixture.publish(FRAUD, [reversal(1)]);
+    fixture.publish(BILLING, [billed(101, "0.42")]);
+    fixture.change_leader();
+    fixture.reconciles([COUNT + 25, 100, 125, 100, 25]);
+    wait_until("the dead letter", 60, || fixture.letters("BILLING_EVENTS_DEADLETTER") == 1);
+    assert!(fixture.consumed("failed") < 0.5, "nothing failed");
 }

@@ -27,7 +27,7 @@ scopes = ["cdr:regulator-ack"]
 "#;
 
 /// A replica with both doors, and who vouches for certificates on either side of the second one.
-struct House {
+struct Fixture {
     replica: SingleReplica,
     issuer: DevIssuer,
     servers: Authority,
@@ -36,7 +36,7 @@ struct House {
     dir: TempDir,
 }
 
-impl House {
+impl Fixture {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
@@ -56,10 +56,10 @@ impl House {
             )
         });
         replica.start();
-        let house = Self { replica, issuer, servers, clients, files, dir };
-        let url = house.replica.url("/health/live");
+        let fixture = Self { replica, issuer, servers, clients, files, dir };
+        let url = fixture.replica.url("/health/live");
         wait_until("the API", 60, || ureq::get(&url).call().is_ok());
-        house
+        fixture
     }
 
     fn token(&self, scopes: &[&str]) -> String {
@@ -142,39 +142,39 @@ fn refused(status: u16, code: &str) -> (u16, Value) {
 
 #[test]
 fn a_certificate_allows_what_the_configuration_says_and_no_more() {
-    let house = House::start();
-    let billing = house.named("billing-service");
-    assert_eq!(house.get(&billing, KEYS, None), ok());
-    assert_eq!(house.get(&billing, SCHEMAS, None), refused(403, "INSUFFICIENT_SCOPE"));
+    let fixture = Fixture::start();
+    let billing = fixture.named("billing-service");
+    assert_eq!(fixture.get(&billing, KEYS, None), ok());
+    assert_eq!(fixture.get(&billing, SCHEMAS, None), refused(403, "INSUFFICIENT_SCOPE"));
     // A token adds to it.
-    let admin = house.token(&["cdr:admin"]);
-    assert_eq!(house.get(&billing, KEYS, Some(&admin)), ok());
-    assert_ne!(house.get(&billing, SCHEMAS, Some(&admin)), refused(403, "INSUFFICIENT_SCOPE"));
+    let admin = fixture.token(&["cdr:admin"]);
+    assert_eq!(fixture.get(&billing, KEYS, Some(&admin)), ok());
+    assert_ne!(fixture.get(&billing, SCHEMAS, Some(&admin)), refused(403, "INSUFFICIENT_SCOPE"));
     // One that does not count is not passed over.
-    assert_eq!(house.get(&billing, KEYS, Some("nonsense")), refused(401, "UNAUTHENTICATED"));
+    assert_eq!(fixture.get(&billing, KEYS, Some("nonsense")), refused(401, "UNAUTHENTICATED"));
 
-    let portal = house.named("regulator-portal-service");
-    assert_eq!(house.get(&portal, KEYS, None), refused(401, "UNAUTHENTICATED"), "a token is required");
-    assert_eq!(house.get(&portal, KEYS, Some(&house.token(&["cdr:read"]))), ok());
-    assert_eq!(house.get(&portal, KEYS, Some(&house.token(&[]))), refused(403, "INSUFFICIENT_SCOPE"));
+    let portal = fixture.named("regulator-portal-service");
+    assert_eq!(fixture.get(&portal, KEYS, None), refused(401, "UNAUTHENTICATED"), "a token is required");
+    assert_eq!(fixture.get(&portal, KEYS, Some(&fixture.token(&["cdr:read"]))), ok());
+    assert_eq!(fixture.get(&portal, KEYS, Some(&fixture.token(&[]))), refused(403, "INSUFFICIENT_SCOPE"));
 
-    let stranger = house.named("analytics-service");
-    assert_eq!(house.get(&stranger, KEYS, None), refused(401, "UNAUTHENTICATED"), "nobody named it");
-    let read = house.token(&["cdr:read"]);
-    assert_eq!(house.get(&stranger, KEYS, Some(&read)), refused(401, "UNAUTHENTICATED"));
-    assert_eq!(house.get(&stranger, "/health/live", None), ok());
+    let stranger = fixture.named("analytics-service");
+    assert_eq!(fixture.get(&stranger, KEYS, None), refused(401, "UNAUTHENTICATED"), "nobody named it");
+    let read = fixture.token(&["cdr:read"]);
+    assert_eq!(fixture.get(&stranger, KEYS, Some(&read)), refused(401, "UNAUTHENTICATED"));
+    assert_eq!(fixture.get(&stranger, "/health/live", None), ok());
 }
 
 #[test]
 fn only_the_regulators_certificate_acknowledges_a_file() {
-    let house = House::start();
+    let fixture = Fixture::start();
     // That it may shows in its being told that there is no such file.
-    assert_eq!(house.acknowledge(&house.named("atra"), None), refused(404, "EXPORT_NOT_FOUND"));
-    let token = house.token(&["cdr:regulator-ack"]);
-    let billing = house.named("billing-service");
-    assert_eq!(house.acknowledge(&billing, Some(&token)), refused(403, "INSUFFICIENT_SCOPE"));
+    assert_eq!(fixture.acknowledge(&fixture.named("atra"), None), refused(404, "EXPORT_NOT_FOUND"));
+    let token = fixture.token(&["cdr:regulator-ack"]);
+    let billing = fixture.named("billing-service");
+    assert_eq!(fixture.acknowledge(&billing, Some(&token)), refused(403, "INSUFFICIENT_SCOPE"));
     let name = CdrId([1; 16]).with_prefix("exp_");
-    let plain = ureq::post(house.replica.url(&format!("/v1/cdr/exports/{name}/mark-acked")))
+    let plain = ureq::post(fixture.replica.url(&format!("/v1/cdr/exports/{name}/mark-acked")))
         .header("Authorization", format!("Bearer {token}"))
         .send("{}");
     assert!(matches!(plain, Err(ureq::Error::StatusCode(403))), "{plain:?}");
@@ -182,42 +182,46 @@ fn only_the_regulators_certificate_acknowledges_a_file() {
 
 #[test]
 fn nobody_gets_in_without_a_certificate_of_the_right_authority() {
-    let house = House::start();
-    let token = house.token(&["cdr:read"]);
-    let ask = |client: &Client| house.get(client, KEYS, Some(&token));
-    assert_eq!(ask(&house.client(None)), nobody());
+    let fixture = Fixture::start();
+    let token = fixture.token(&["cdr:read"]);
+    let ask = |client: &Client| fixture.get(client, KEYS, Some(&token));
+    assert_eq!(ask(&fixture.client(None)), nobody());
     let foreign = Authority::new("clients").issue("billing-service");
-    assert_eq!(ask(&house.client(Some(&foreign))), nobody(), "another authority of the same name");
-    let expired = house.clients.issue_expired("billing-service");
-    assert_eq!(ask(&house.client(Some(&expired))), nobody());
+    assert_eq!(ask(&fixture.client(Some(&foreign))), nobody(), "another authority of the same name");
+    let expired = fixture.clients.issue_expired("billing-service");
+    assert_eq!(ask(&fixture.client(Some(&expired))), nobody());
     // Whoever connects and says nothing holds nobody up.
     let silent: Vec<_> = (0..100)
-        .map(|_| std::net::TcpStream::connect(("127.0.0.1", house.replica.spare_port())).unwrap())
+        .map(|_| std::net::TcpStream::connect(("127.0.0.1", fixture.replica.spare_port())).unwrap())
         .collect();
     drop(silent.into_iter().take(50).collect::<Vec<_>>());
-    assert_eq!(ask(&house.named("billing-service")), ok());
+    assert_eq!(ask(&fixture.named("billing-service")), ok());
 }
 
 #[test]
 fn certificates_are_exchanged_at_run_time() {
-    let mut house = House::start();
-    assert_eq!(house.get(&house.named("billing-service"), KEYS, None), ok());
+    let mut fixture = Fixture::start();
+    assert_eq!(fixture.get(&fixture.named("billing-service"), KEYS, None), ok());
     // Both authorities are exchanged.
     let (servers, clients) = (Authority::new("servers-2"), Authority::new("clients-2"));
-    house.files.show(&servers.issue("cdr-mediation"));
-    std::fs::write(&house.files.ca, &clients.cert).unwrap();
-    let before = house.named("billing-service");
-    assert_eq!(house.get(&before, KEYS, None), ok(), "the files alone change nothing");
-    house.replica.hang_up();
+    fixture.files.show(&servers.issue("cdr-mediation"));
+    std::fs::write(&fixture.files.ca, &clients.cert).unwrap();
+    let before = fixture.named("billing-service");
+    assert_eq!(fixture.get(&before, KEYS, None), ok(), "the files alone change nothing");
+    fixture.replica.hang_up();
     let (old_servers, old_clients) =
-        (std::mem::replace(&mut house.servers, servers), std::mem::replace(&mut house.clients, clients));
-    wait_until("the new certificates", 10, || house.get(&house.named("billing-service"), KEYS, None) == ok());
-    let of_before = house.client(Some(&old_clients.issue("billing-service")));
-    assert_eq!(house.get(&of_before, KEYS, None), nobody());
+        (std::mem::replace(&mut fixture.servers, servers), std::mem::replace(&mut fixture.clients, clients));
+    wait_until("the new certificates", 10, || {
+        fixture.get(&fixture.named("billing-service"), KEYS, None) == ok()
+    });
+    let of_before = fixture.client(Some(&old_clients.issue("billing-service")));
+    assert_eq!(fixture.get(&of_before, KEYS, None), nobody());
     // What can't be used is not.
-    std::fs::write(&house.files.cert, &old_servers.cert).unwrap();
-    house.replica.hang_up();
-    wait_until("the complaint", 10, || house.replica.log().contains("the API's certificates can't be used"));
-    assert_eq!(house.get(&house.named("billing-service"), KEYS, None), ok());
-    assert!(house.replica.runs());
+    std::fs::write(&fixture.files.cert, &old_servers.cert).unwrap();
+    fixture.replica.hang_up();
+    wait_until("the complaint", 10, || {
+        fixture.replica.log().contains("the API's certificates can't be used")
+    });
+    assert_eq!(fixture.get(&fixture.named("billing-service"), KEYS, None), ok());
+    assert!(fixture.replica.runs());
 }

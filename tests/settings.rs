@@ -40,7 +40,7 @@ fn own(bodies: &[Value]) -> Vec<Change> {
     of_config.map(read).collect()
 }
 
-struct House {
+struct Fixture {
     nats: NatsServer,
     replica: SingleReplica,
     runtime: tokio::runtime::Runtime,
@@ -48,7 +48,7 @@ struct House {
     known: usize,
 }
 
-impl House {
+impl Fixture {
     fn new(dir: &Path) -> Self {
         let (nats, issuer) = (NatsServer::start(), DevIssuer::load_or_create(dir).unwrap());
         let replica = SingleReplica::new(dir, issuer.jwks_path());
@@ -138,7 +138,7 @@ fn to_regulator(dir: &Path) -> String {
     let key = dir.join("sftp.key");
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
     assert!(made.unwrap().success());
-    let authority = Authority::new("house");
+    let authority = Authority::new("authority");
     let files = ClientFiles::write(dir, &authority, &authority.issue("cdr-mediation"));
     format!(
         "[delivery]\nkind = \"regulator\"\nsftp_host = \"127.0.0.1\"\nsftp_port = 2022\nsftp_user = \"cdr\"\n\
@@ -155,7 +155,7 @@ fn to_regulator(dir: &Path) -> String {
 #[test]
 fn a_restart_with_another_configuration_is_on_the_bus_and_in_the_ledger() {
     let dir = tempfile::tempdir().unwrap();
-    let mut house = House::new(dir.path());
+    let mut fixture = Fixture::new(dir.path());
     let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("tap-schemas");
     let export =
         format!("[export]\nschema_dir = \"{}\"\nschema_variant = \"atra-tap-v2\"\n", schemas.display());
@@ -170,7 +170,7 @@ fn a_restart_with_another_configuration_is_on_the_bus_and_in_the_ledger() {
         change("settlement.tap_deadline", None, "02:00"),
         change("settlement.tap_start", None, "00:30"),
     ];
-    house.starts_with(&format!("{export}exchange_rates = {{ USD = \"70.25\" }}\n{drop}"), &first);
+    fixture.starts_with(&format!("{export}exchange_rates = {{ USD = \"70.25\" }}\n{drop}"), &first);
 
     let second = [
         change("delivery.kind", Some("directory"), "regulator"),
@@ -192,7 +192,7 @@ fn a_restart_with_another_configuration_is_on_the_bus_and_in_the_ledger() {
     let further = "additional_variants = [\"tap-3-12-standard\"]\nunpriced_wait_hours = 48\n\
          exchange_rates = { USD = \"71.5\", EUR = \"80\" }\n";
     let regulator = to_regulator(dir.path());
-    house.starts_with(&format!("{export}{further}{settlement}{regulator}"), &second);
+    fixture.starts_with(&format!("{export}{further}{settlement}{regulator}"), &second);
 
     // What is taken out of the file is told, too, with the value that it had; what stays is not.
     let third = [
@@ -207,11 +207,11 @@ fn a_restart_with_another_configuration_is_on_the_bus_and_in_the_ledger() {
         change("export.exchange_rates", Some("EUR=80, USD=71.5"), ""),
         change("export.unpriced_wait_hours", Some("48"), "24"),
     ];
-    house.starts_with(&format!("{export}{settlement}"), &third);
+    fixture.starts_with(&format!("{export}{settlement}"), &third);
 
     // The same file for the replica that reads the rows: it records nothing more.
-    house.replica.edit(|text| format!("{text}{export}{settlement}"));
-    let (told, rows) = (house.told(), house.rows());
+    fixture.replica.edit(|text| format!("{text}{export}{settlement}"));
+    let (told, rows) = (fixture.told(), fixture.rows());
     assert_eq!(own(&rows), own(&told), "each row is told, in order");
     assert_eq!(own(&rows).len(), first.len() + second.len() + third.len());
     for body in told.iter().chain(&rows) {

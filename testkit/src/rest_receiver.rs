@@ -77,7 +77,7 @@ pub struct RestReceiver {
 impl RestReceiver {
     /// A receiver that lets in the clients of its authority, and a client that it lets in.
     pub async fn start() -> Self {
-        let authority = Authority::new("house");
+        let authority = Authority::new("authority");
         let shown = authority.issue("receiver");
         Self::start_with(authority, &shown).await
     }

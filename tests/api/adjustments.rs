@@ -1,27 +1,27 @@
 //! Adjustments, bulk jobs and the audit log of one replica.
 
-use crate::api::house::{Answer, House, OPEN, RECORDS, SEALED, TENANT, cdr_id, message_id};
+use crate::api::service::{Answer, OPEN, RECORDS, SEALED, Service, TENANT, cdr_id, message_id};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// One house for everything here; each test adjusts records of its own.
-pub static DESK: LazyLock<House> = LazyLock::new(House::build);
+/// One service for everything here; each test adjusts records of its own.
+pub static DESK: LazyLock<Service> = LazyLock::new(Service::build);
 
 const WRITE: &[&str] = &["cdr:write"];
 
-fn post_as(house: &House, subject: &str, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
-    let token = house.issuer.token(subject, WRITE, 600).unwrap();
+fn post_as(service: &Service, subject: &str, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
+    let token = service.issuer.token(subject, WRITE, 600).unwrap();
     let authorization = format!("Bearer {token}");
     let headers = [&[("Authorization", authorization.as_str())], headers].concat();
-    house.post_with(path, body.to_string().as_bytes(), &headers)
+    service.post_with(path, body.to_string().as_bytes(), &headers)
 }
 
 pub fn path_of(id: impl std::fmt::Display) -> String {
     format!("/v1/cdr/{id}/adjustments")
 }
 
-/// Adjusts a record of the shared house.
+/// Adjusts a record of the shared service.
 pub fn adjust(id: impl std::fmt::Display, body: &Value) -> Answer {
     post_as(&DESK, "tester", &path_of(id), body, &[])
 }
@@ -40,8 +40,8 @@ fn row_id(answer: &Answer) -> String {
     answer.body["adjustmentId"].as_str().unwrap().replacen("adj_", "cdr_", 1)
 }
 
-fn record(house: &House, id: impl std::fmt::Display) -> Answer {
-    let answer = house.get(&format!("/v1/cdr/records/{id}"));
+fn record(service: &Service, id: impl std::fmt::Display) -> Answer {
+    let answer = service.get(&format!("/v1/cdr/records/{id}"));
     assert_eq!(answer.status, 200, "{answer:?}");
     answer
 }
@@ -218,7 +218,7 @@ fn what_can_not_be_done_is_named() {
     assert!(DESK.store().state().head.row_count >= rows);
 }
 
-/// Sends a body as it stands to a record of the shared house.
+/// Sends a body as it stands to a record of the shared service.
 fn adjust_raw(id: impl std::fmt::Display, body: &str) -> Answer {
     DESK.post_as(&path_of(id), body.as_bytes(), WRITE)
 }
@@ -296,63 +296,67 @@ fn corrections_and_reasons_obey_the_rules_of_inbound_messages() {
 
 #[test]
 fn a_repeated_request_is_answered_as_before_also_after_a_restart() {
-    let house = House::build();
-    let with_key = |house: &House, subject: &str, number: u64, body: &Value| {
-        post_as(house, subject, &path_of(cdr_id(number)), body, &[("Idempotency-Key", "op-1234")])
+    let service = Service::build();
+    let with_key = |service: &Service, subject: &str, number: u64, body: &Value| {
+        post_as(service, subject, &path_of(cdr_id(number)), body, &[("Idempotency-Key", "op-1234")])
     };
     let fields = correction(&json!({"segmentCount": 2}));
-    let first = with_key(&house, "tester", 21, &fields);
+    let first = with_key(&service, "tester", 21, &fields);
     assert_eq!(first.status, 201, "{first:?}");
-    let rows = house.store().state().head.row_count;
+    let rows = service.store().state().head.row_count;
     // The order of the fields is no other body.
     let same = json!({"ticketId": "T-1", "reason": "why", "type": "CORRECTION", "correctedFields": {"segmentCount": 2}});
-    assert_eq!(with_key(&house, "tester", 21, &same).body, first.body);
+    assert_eq!(with_key(&service, "tester", 21, &same).body, first.body);
     for (number, body) in [(21, void()), (21, correction(&json!({"segmentCount": 3}))), (22, fields.clone())]
     {
-        let other = with_key(&house, "tester", number, &body);
+        let other = with_key(&service, "tester", number, &body);
         assert_eq!((other.status, other.code()), (409, "IDEMPOTENCY_CONFLICT"), "{other:?}");
     }
-    assert_eq!(house.store().state().head.row_count, rows);
-    let another = with_key(&house, "somebody", 21, &correction(&json!({"segmentCount": 3})));
+    assert_eq!(service.store().state().head.row_count, rows);
+    let another = with_key(&service, "somebody", 21, &correction(&json!({"segmentCount": 3})));
     assert_eq!(another.status, 201, "another person's key is another key: {another:?}");
-    assert_eq!(post_as(&house, "tester", &path_of(cdr_id(21)), &void(), &[]).status, 201);
-    assert_eq!(with_key(&house, "tester", 21, &fields).body, first.body, "although the record is voided now");
-    house.pass_hours(3);
-    let house = House::open(house.close());
-    let rows = house.store().state().head.row_count;
-    assert_eq!(with_key(&house, "tester", 21, &fields).body, first.body);
-    let other = with_key(&house, "tester", 21, &void());
+    assert_eq!(post_as(&service, "tester", &path_of(cdr_id(21)), &void(), &[]).status, 201);
+    assert_eq!(
+        with_key(&service, "tester", 21, &fields).body,
+        first.body,
+        "although the record is voided now"
+    );
+    service.pass_hours(3);
+    let service = Service::open(service.close());
+    let rows = service.store().state().head.row_count;
+    assert_eq!(with_key(&service, "tester", 21, &fields).body, first.body);
+    let other = with_key(&service, "tester", 21, &void());
     assert_eq!((other.status, other.code()), (409, "IDEMPOTENCY_CONFLICT"));
-    assert_eq!(house.store().state().head.row_count, rows);
+    assert_eq!(service.store().state().head.row_count, rows);
 }
 
 #[test]
 fn an_adjustment_is_sealed_in_the_hour_of_its_issue() {
-    let house = House::build();
+    let service = Service::build();
     let body = correction(&json!({"segmentCount": 2}));
-    let answer = post_as(&house, "tester", &path_of(cdr_id(3)), &body, &[]);
-    house.pass_hours(1);
+    let answer = post_as(&service, "tester", &path_of(cdr_id(3)), &body, &[]);
+    service.pass_hours(1);
     let verify = json!({"bucketHour": OPEN, "operatorId": "AWCC", "proofForCdrId": row_id(&answer)});
-    let verified = house.post("/v1/cdr/chain/verify", &verify);
+    let verified = service.post("/v1/cdr/chain/verify", &verify);
     assert_eq!((&verified.body["verified"], &verified.body["audited"]), (&json!(true), &json!(true)));
     assert!(verified.body["inclusionProof"]["leafIndex"].is_u64(), "{verified:?}");
-    let sealed = house.post("/v1/cdr/chain/verify", &json!({"bucketHour": SEALED})).body;
+    let sealed = service.post("/v1/cdr/chain/verify", &json!({"bucketHour": SEALED})).body;
     assert_eq!(sealed["verified"], true);
     // The next cut-off counts from the issue, not from the original.
     assert_eq!(answer.body["rapBatchExpected"], "2026-04-20T22:00:00Z");
-    let stream = house.get(&format!("/v1/cdr/completeness?bucketHour={OPEN}")).body;
+    let stream = service.get(&format!("/v1/cdr/completeness?bucketHour={OPEN}")).body;
     assert_eq!(stream["addsUp"], true);
 }
 
 #[test]
 fn adjustments_are_listed_with_filters_and_by_pages() {
-    let house = House::build();
+    let service = Service::build();
     for number in 31..=36 {
         // 35 is of the other operator; even numbers are the tenant's.
         let body = if number == 33 { void() } else { correction(&json!({"segmentCount": 2})) };
-        assert_eq!(post_as(&house, "tester", &path_of(cdr_id(number)), &body, &[]).status, 201);
+        assert_eq!(post_as(&service, "tester", &path_of(cdr_id(number)), &body, &[]).status, 201);
     }
-    let list = |query: &str| house.get(&format!("/v1/cdr/adjustments?{query}"));
+    let list = |query: &str| service.get(&format!("/v1/cdr/adjustments?{query}"));
     let all = list("");
     assert_eq!((all.items().len(), &all.body["total"]), (6, &json!(6)));
     assert!(all.items().iter().all(|row| row["adjustmentOf"].is_string()));
@@ -376,31 +380,31 @@ fn adjustments_are_listed_with_filters_and_by_pages() {
         }
     }
     assert_eq!(&pages, all.items());
-    let foreign = house.get("/v1/cdr/records?limit=1").body["nextCursor"].clone();
+    let foreign = service.get("/v1/cdr/records?limit=1").body["nextCursor"].clone();
     let refused = list(&format!("cursor={}", foreign.as_str().unwrap()));
     assert_eq!((refused.status, refused.field()), (400, "cursor"));
     // Of the adjustments, those that count: a second correction takes the place of the first.
     let again = correction(&json!({"segmentCount": 3}));
-    assert_eq!(post_as(&house, "tester", &path_of(cdr_id(31)), &again, &[]).status, 201);
+    assert_eq!(post_as(&service, "tester", &path_of(cdr_id(31)), &again, &[]).status, 201);
     assert_eq!((list("").items().len(), list("net=true").items().len()), (7, 6));
-    let net = house.get(&format!("/v1/cdr/records?net=true&limit=500&bucketHourTo={SEALED}"));
+    let net = service.get(&format!("/v1/cdr/records?net=true&limit=500&bucketHourTo={SEALED}"));
     assert!(net.items().iter().all(|row| row["messageId"] != json!(message_id(31).to_string())));
 }
 
 #[test]
 fn the_audit_log_says_who_did_what_and_why() {
-    let house = House::build();
-    let list = |query: &str, scopes: &[&str]| house.get_as(&format!("/v1/cdr/audit{query}"), scopes);
+    let service = Service::build();
+    let list = |query: &str, scopes: &[&str]| service.get_as(&format!("/v1/cdr/audit{query}"), scopes);
     let refused = list("", &["cdr:read", "cdr:pii", "cdr:write"]);
     assert_eq!((refused.status, refused.code()), (403, "INSUFFICIENT_SCOPE"));
     assert!(list("", &["cdr:admin"]).items().is_empty());
     let body = correction(&json!({"calledPartyAddress": "+93701999999"}));
     let traced = [("x-trace-id", "case-4711"), ("Idempotency-Key", "k1")];
-    let answer = post_as(&house, "tester", &path_of(cdr_id(3)), &body, &traced);
+    let answer = post_as(&service, "tester", &path_of(cdr_id(3)), &body, &traced);
     let verify = json!({"bucketHour": SEALED, "operatorId": "AWCC", "depth": "leaves"});
-    assert_eq!(house.post("/v1/cdr/chain/verify", &verify).body["audited"], true);
+    assert_eq!(service.post("/v1/cdr/chain/verify", &verify).body["audited"], true);
     let range = json!({"from": SEALED, "to": "2026-04-20T14:00:00Z"});
-    assert_eq!(house.post("/v1/cdr/chain/verify/range", &range).body["audited"], true);
+    assert_eq!(service.post("/v1/cdr/chain/verify/range", &range).body["audited"], true);
     let rows = list("", &["regulator-auditor"]);
     assert_eq!(rows.items(), list("", &["cdr:admin"]).items());
     let [adjusted, hour, span] = rows.items().as_slice() else { panic!("three rows are expected: {rows:?}") };
@@ -434,25 +438,25 @@ fn the_audit_log_says_who_did_what_and_why() {
     assert_eq!(list("?operatorId=AWCC", &["cdr:admin"]).field(), "operatorId");
     // Audit rows are of the chain like any other.
     let path = format!("/v1/cdr/records/{}", adjusted["cdrId"].as_str().unwrap());
-    assert_eq!(house.get_as(&path, &["cdr:read"]).body, *adjusted);
+    assert_eq!(service.get_as(&path, &["cdr:read"]).body, *adjusted);
 }
 
 #[test]
 fn a_verification_that_can_not_be_noted_is_answered_all_the_same() {
-    let mut house = House::build();
-    house.close_desk();
+    let mut service = Service::build();
+    service.close_desk();
     let asked = Instant::now();
-    let hour = house.post("/v1/cdr/chain/verify", &json!({"bucketHour": SEALED}));
+    let hour = service.post("/v1/cdr/chain/verify", &json!({"bucketHour": SEALED}));
     assert_eq!((hour.status, &hour.body["verified"]), (200, &json!(true)), "{hour:?}");
     assert_eq!(hour.body["audited"], false);
     assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
     let range = json!({"from": SEALED, "to": "2026-04-20T14:00:00Z"});
-    assert_eq!(house.post("/v1/cdr/chain/verify/range", &range).body["audited"], false);
-    assert!(house.get_as("/v1/cdr/audit", &["cdr:admin"]).items().is_empty());
+    assert_eq!(service.post("/v1/cdr/chain/verify/range", &range).body["audited"], false);
+    assert!(service.get_as("/v1/cdr/audit", &["cdr:admin"]).items().is_empty());
 }
 
-fn rerate(house: &House, body: &Value, headers: &[(&str, &str)]) -> Answer {
-    post_as(house, "tester", "/v1/cdr/adjustments/rerate", body, headers)
+fn rerate(service: &Service, body: &Value, headers: &[(&str, &str)]) -> Answer {
+    post_as(service, "tester", "/v1/cdr/adjustments/rerate", body, headers)
 }
 
 pub fn rerate_body(filter: &Value) -> Value {
@@ -461,15 +465,15 @@ pub fn rerate_body(filter: &Value) -> Value {
 
 #[test]
 fn a_job_is_taken_in_with_an_estimate_and_once_for_every_key() {
-    let house = House::build();
+    let service = Service::build();
     let of_ets = RECORDS / 7;
     let key = [("Idempotency-Key", "job-1")];
-    let first = rerate(&house, &rerate_body(&json!({"operatorId": "ETS", "bucketHourTo": SEALED})), &key);
+    let first = rerate(&service, &rerate_body(&json!({"operatorId": "ETS", "bucketHourTo": SEALED})), &key);
     assert_eq!(first.status, 202, "{first:?}");
     let job = first.body["jobId"].as_str().unwrap().to_owned();
     let expected = json!({"jobId": job, "estimatedImpact": of_ets, "requiresApproval": false});
     assert_eq!(first.body, expected);
-    let told = house.get(&format!("/v1/cdr/adjustments/jobs/{job}"));
+    let told = service.get(&format!("/v1/cdr/adjustments/jobs/{job}"));
     assert_eq!(
         (&told.body["status"], &told.body["processed"], &told.body["estimatedImpact"]),
         (&json!("RUNNING"), &json!(0), &json!(of_ets))
@@ -479,19 +483,19 @@ fn a_job_is_taken_in_with_an_estimate_and_once_for_every_key() {
         (&json!("tester"), &Value::Null)
     );
     assert_eq!(told.body["filter"]["bucketHourTo"], SEALED);
-    let again = rerate(&house, &rerate_body(&json!({"bucketHourTo": SEALED, "operatorId": "ETS"})), &key);
+    let again = rerate(&service, &rerate_body(&json!({"bucketHourTo": SEALED, "operatorId": "ETS"})), &key);
     assert_eq!((again.status, &again.body), (202, &first.body));
-    let other = rerate(&house, &rerate_body(&json!({"operatorId": "AWCC"})), &key);
+    let other = rerate(&service, &rerate_body(&json!({"operatorId": "AWCC"})), &key);
     assert_eq!((other.status, other.code()), (409, "IDEMPOTENCY_CONFLICT"));
-    let second = rerate(&house, &rerate_body(&json!({"tenantId": TENANT.to_string()})), &[]);
+    let second = rerate(&service, &rerate_body(&json!({"tenantId": TENANT.to_string()})), &[]);
     assert_eq!(second.body["estimatedImpact"], RECORDS / 2 + 1);
-    let audit = house.get_as("/v1/cdr/audit", &["cdr:admin"]);
+    let audit = service.get_as("/v1/cdr/audit", &["cdr:admin"]);
     let noted = &audit.items()[0]["body"];
     assert_eq!((&noted["details"]["jobId"], &noted["ticketId"]), (&json!(job), &json!("T-5000")));
     assert_eq!(noted["details"]["filter"]["operatorId"], "ETS");
     assert_eq!(noted["approverUserId"], Value::Null);
-    let house = House::open(house.close());
-    let again = rerate(&house, &rerate_body(&json!({"operatorId": "ETS", "bucketHourTo": SEALED})), &key);
+    let service = Service::open(service.close());
+    let again = rerate(&service, &rerate_body(&json!({"operatorId": "ETS", "bucketHourTo": SEALED})), &key);
     assert_eq!((again.status, again.body), (202, first.body));
 }
 

@@ -1,6 +1,6 @@
 //! Settlement files: lists, delivery log, redrops, triggers, and what the regulator says.
 
-use crate::api::house::{Answer, House, OPEN, SEALED};
+use crate::api::service::{Answer, OPEN, SEALED, Service};
 use cdr_core::CdrId;
 use cdr_core::row::SystemKind;
 use cdr_core::time::Day;
@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-/// One house for all settlement files of these tests; each test has series of its own.
-pub static FILES: LazyLock<House> = LazyLock::new(House::build);
+/// One service for all settlement files of these tests; each test has series of its own.
+pub static FILES: LazyLock<Service> = LazyLock::new(Service::build);
 
 const ADMIN: &[&str] = &["cdr:admin"];
 
@@ -36,7 +36,7 @@ impl Opened {
     }
 
     /// Opens it; its name.
-    pub fn open(&self, house: &House) -> String {
+    pub fn open(&self, service: &Service) -> String {
         let body = json!({
             "step": "OPENED", "createdAt": "2026-04-20T15:00:00.000Z", "createdOffsetMinutes": 270,
             "cutOffAt": "2026-04-19T19:30:00.000Z", "cutOffOffsetMinutes": 270, "encoderVersion": 1,
@@ -46,14 +46,14 @@ impl Opened {
             "senderRoamingPartner": "AFGAW", "series": self.series, "settlementDay": self.day,
             "uptoBucket": self.upto,
         });
-        house.append(SystemKind::Export, &body).with_prefix("exp_")
+        service.append(SystemKind::Export, &body).with_prefix("exp_")
     }
 
     /// Opens, encodes and signs it.
-    pub fn sign(&self, house: &House) -> String {
-        let name = self.open(house);
-        encode(house, &name);
-        sign(house, &name);
+    pub fn sign(&self, service: &Service) -> String {
+        let name = self.open(service);
+        encode(service, &name);
+        sign(service, &name);
         name
     }
 
@@ -62,35 +62,35 @@ impl Opened {
     }
 }
 
-pub fn encode(house: &House, name: &str) {
+pub fn encode(service: &Service, name: &str) {
     let body = json!({
         "step": "ENCODED", "exportId": name, "byteSize": 812, "fileSha256": "0c".repeat(32),
         "quarantinedCount": 1, "recordsIncluded": 7, "totalCharge": "294", "traceSha256": "0d".repeat(32),
     });
-    house.append(SystemKind::Export, &body);
+    service.append(SystemKind::Export, &body);
 }
 
-pub fn sign(house: &House, name: &str) {
+pub fn sign(service: &Service, name: &str) {
     let body = json!({
         "step": "SIGNED", "exportId": name, "algorithm": "Ed25519", "keyId": "cdr-export-signer-v1",
         "signature": "c2lnbmF0dXJl",
     });
-    house.append(SystemKind::Export, &body);
+    service.append(SystemKind::Export, &body);
 }
 
-pub fn delivered(house: &House, name: &str) {
+pub fn delivered(service: &Service, name: &str) {
     let body = json!({
         "step": "ATTEMPTED", "exportId": name, "channel": "SFTP", "outcome": "DELIVERED", "atraReceiptId": null,
     });
-    house.append(SystemKind::Delivery, &body);
+    service.append(SystemKind::Delivery, &body);
 }
 
-pub fn failed(house: &House, name: &str, reason: &str) {
+pub fn failed(service: &Service, name: &str, reason: &str) {
     let body = json!({
         "step": "ATTEMPTED", "exportId": name, "channel": "API", "outcome": "FAILED", "error": "UNREACHABLE",
         "reason": reason,
     });
-    house.append(SystemKind::Delivery, &body);
+    service.append(SystemKind::Delivery, &body);
 }
 
 pub fn get(path: &str) -> Answer {
@@ -544,39 +544,39 @@ fn a_trigger_asks_for_a_day_or_delivers_its_file_again() {
 
 #[test]
 fn a_file_that_waits_for_a_signer_that_is_away_says_so() {
-    let house = House::build();
+    let service = Service::build();
     let admin = |path: &str, body: &Value| {
-        house.post_as(&format!("/v1/cdr/exports/{path}"), body.to_string().as_bytes(), ADMIN)
+        service.post_as(&format!("/v1/cdr/exports/{path}"), body.to_string().as_bytes(), ADMIN)
     };
-    let file = Opened::of("regulator", "2026-04-18", 1).open(&house);
-    encode(&house, &file);
+    let file = Opened::of("regulator", "2026-04-18", 1).open(&service);
+    encode(&service, &file);
     let again = asked(&json!({"operatorId": "AWCC", "schemaVariant": "tap-a"}));
-    house.signer(Err("the token is gone".to_owned()));
+    service.signer(Err("the token is gone".to_owned()));
     for answer in [admin(&format!("{file}/redrop"), &json!({})), admin("trigger", &again)] {
         refused(&answer, 503, "HSM_UNAVAILABLE");
         let details = &answer.body["error"]["details"];
         assert_eq!((&details["exportId"], &details["reason"]), (&json!(file), &json!("the token is gone")));
     }
-    house.signer(Ok(()));
+    service.signer(Ok(()));
     refused(&admin(&format!("{file}/redrop"), &json!({})), 409, "EXPORT_NOT_READY");
     assert_eq!(admin("trigger", &again).body["action"], "REQUESTED");
 }
 
 #[test]
 fn a_file_whose_name_is_taken_at_the_receiver_is_redropped_by_who_has_looked() {
-    let house = House::build();
+    let service = Service::build();
     let admin = |path: &str, body: &Value| {
-        house.post_as(&format!("/v1/cdr/exports/{path}"), body.to_string().as_bytes(), ADMIN)
+        service.post_as(&format!("/v1/cdr/exports/{path}"), body.to_string().as_bytes(), ADMIN)
     };
     let opened = Opened::of("regulator", "2026-04-18", 1);
-    let file = opened.open(&house);
-    encode(&house, &file);
-    sign(&house, &file);
+    let file = opened.open(&service);
+    encode(&service, &file);
+    sign(&service, &file);
     let taken = json!({
         "step": "ATTEMPTED", "exportId": file, "channel": "SFTP", "outcome": "FAILED", "error": "DUPLICATE_FILE",
         "reason": "there is another one",
     });
-    house.append(SystemKind::Delivery, &taken);
+    service.append(SystemKind::Delivery, &taken);
     let again = asked(&json!({"operatorId": "AWCC", "schemaVariant": "tap-a"}));
     let answer = admin("trigger", &again);
     refused(&answer, 409, "DUPLICATE_FILE");
@@ -607,36 +607,36 @@ fn every_right_is_its_own() {
 }
 
 /// The value of a metric without labels.
-fn metric(house: &House, name: &str) -> u64 {
-    let text = house.get_with("/metrics", &[]).text;
+fn metric(service: &Service, name: &str) -> u64 {
+    let text = service.get_with("/metrics", &[]).text;
     let line = text.lines().find(|line| line.split(' ').next() == Some(name)).unwrap().to_owned();
     line.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 #[test]
 fn waiting_files_and_new_quarantine_are_measured() {
-    let house = House::build();
-    let all = |house: &House| {
+    let service = Service::build();
+    let all = |service: &Service| {
         ["cdr_exports_open", "cdr_export_backlog_seconds", "cdr_quarantined_day"]
-            .map(|name| metric(house, name))
+            .map(|name| metric(service, name))
     };
-    assert_eq!(all(&house), [0, 0, 0]);
-    let file = Opened::of("measured", "2026-04-10", 1).open(&house);
+    assert_eq!(all(&service), [0, 0, 0]);
+    let file = Opened::of("measured", "2026-04-10", 1).open(&service);
     for number in 1..4 {
         let body = json!({
-            "step": "QUARANTINED", "cdrId": crate::api::house::cdr_id(number).to_string(), "encoderError": "no",
+            "step": "QUARANTINED", "cdrId": crate::api::service::cdr_id(number).to_string(), "encoderError": "no",
             "exportId": file, "operatorId": "AWCC", "schemaVariant": "tap-a", "series": "measured",
         });
-        house.append(SystemKind::Quarantine, &body);
+        service.append(SystemKind::Quarantine, &body);
     }
-    house.pass_hours(2);
-    assert_eq!(all(&house), [1, 7_200, 3]);
+    service.pass_hours(2);
+    assert_eq!(all(&service), [1, 7_200, 3]);
     // Once it is signed it waits for its delivery.
-    encode(&house, &file);
-    sign(&house, &file);
-    house.pass_hours(1);
-    assert_eq!(all(&house), [1, 3_600, 3]);
-    delivered(&house, &file);
-    house.pass_hours(22);
-    assert_eq!(all(&house), [0, 0, 0], "what is older than a day counts no more");
+    encode(&service, &file);
+    sign(&service, &file);
+    service.pass_hours(1);
+    assert_eq!(all(&service), [1, 3_600, 3]);
+    delivered(&service, &file);
+    service.pass_hours(22);
+    assert_eq!(all(&service), [0, 0, 0], "what is older than a day counts no more");
 }

@@ -1,6 +1,6 @@
 //! The nightly verification of the last days, as the audit log tells of it.
 
-use crate::api::house::{EMPTY, House, RECORDS, SEALED};
+use crate::api::service::{EMPTY, RECORDS, SEALED, Service};
 use cdr_core::row::SystemKind;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 /// As fast as it goes.
 const UNBOUNDED: u64 = 10_000_000;
 
-fn audit(house: &House) -> Vec<Value> {
-    let audit = house.get_as("/v1/cdr/audit?limit=500", &["regulator-auditor"]);
+fn audit(service: &Service) -> Vec<Value> {
+    let audit = service.get_as("/v1/cdr/audit?limit=500", &["regulator-auditor"]);
     let entry = |row: &Value| {
         let mut entry = row["body"].clone();
         entry["details"]["faults"] = row["details"]["faults"].clone();
@@ -36,33 +36,33 @@ fn check(entry: &Value, kind: &str, (from, to): (&str, &str), hours: u32) {
 
 #[test]
 fn each_night_is_verified_once_whoever_leads() {
-    let house = House::build();
-    let metrics = house.verify_nights(UNBOUNDED, 0, Duration::from_secs(2));
-    assert_eq!(audit(&house).len(), 0, "no night has come");
+    let service = Service::build();
+    let metrics = service.verify_nights(UNBOUNDED, 0, Duration::from_secs(2));
+    assert_eq!(audit(&service).len(), 0, "no night has come");
     assert!(metrics.contains("cdr_integrity_checked_at_seconds 0"));
     // The second day has rows, too.
-    house.pass_hours(30);
+    service.pass_hours(30);
     for number in 0..600 {
-        house.append(SystemKind::Config, &json!({"number": number}));
+        service.append(SystemKind::Config, &json!({"number": number}));
     }
     // 23:00 UTC is 03:30 in Kabul.
-    house.pass_hours(10);
+    service.pass_hours(10);
     let began = Instant::now();
-    house.verify_nights(1_000, 1, Duration::from_secs(60));
+    service.verify_nights(1_000, 1, Duration::from_secs(60));
     let passed = began.elapsed();
     assert!(passed >= Duration::from_millis(600), "{RECORDS} rows at 1000/s took {passed:?}");
     // The leader is gone before the night is ended: its first day is noted.
     let (first, second) =
         ((SEALED, "2026-04-21T12:00:00Z"), ("2026-04-21T13:00:00Z", "2026-04-21T22:00:00Z"));
-    let noted = audit(&house);
+    let noted = audit(&service);
     assert_eq!(noted.len(), 1, "{noted:?}");
     check(&noted[0], "CHAIN_VERIFY_STEP", first, 24);
 
-    let house = House::open(house.close());
-    house.pass_hours(40);
-    let metrics = house.verify_nights(UNBOUNDED, 2, Duration::from_secs(60));
+    let service = Service::open(service.close());
+    service.pass_hours(40);
+    let metrics = service.verify_nights(UNBOUNDED, 2, Duration::from_secs(60));
     assert!(!metrics.contains("cdr_integrity_checked_at_seconds 0"), "{metrics}");
-    let ended = audit(&house);
+    let ended = audit(&service);
     assert_eq!((ended.len(), &ended[0]), (3, &noted[0]), "{ended:?}");
     check(&ended[1], "CHAIN_VERIFY_STEP", second, 10);
     check(&ended[2], "CHAIN_VERIFY_OK", (first.0, second.1), 34);
@@ -70,24 +70,24 @@ fn each_night_is_verified_once_whoever_leads() {
     let records = |entry: usize| of(entry, "records").as_u64().unwrap();
     assert!(records(0) > RECORDS && records(1) >= 600 && records(2) == records(0) + records(1));
     assert_eq!((of(2, "night"), of(2, "chainHash")), (&json!("2026-04-22"), of(1, "chainHash")));
-    house.verify_nights(UNBOUNDED, 0, Duration::from_secs(2));
-    assert_eq!(audit(&house).len(), 3, "once a night");
+    service.verify_nights(UNBOUNDED, 0, Duration::from_secs(2));
+    assert_eq!(audit(&service).len(), 3, "once a night");
 
-    let verified = house.post("/v1/cdr/chain/verify/range", &json!({"from": SEALED, "to": EMPTY}));
+    let verified = service.post("/v1/cdr/chain/verify/range", &json!({"from": SEALED, "to": EMPTY}));
     assert_eq!(verified.body["verified"], true, "what it appended is in order: {verified:?}");
 }
 
 #[test]
 fn a_flipped_byte_in_a_stored_row_is_found_and_told() {
-    let dir = House::build().close();
+    let dir = Service::build().close();
     assert!(
         crate::api::flip_stored_text(&dir.path().join("store"), b"reference-33") > 0,
         "no table file has the row's text"
     );
-    let house = House::open(dir);
-    house.pass_hours(8);
-    let metrics = house.verify_nights(UNBOUNDED, 2, Duration::from_secs(60));
-    let told = audit(&house);
+    let service = Service::open(dir);
+    service.pass_hours(8);
+    let metrics = service.verify_nights(UNBOUNDED, 2, Duration::from_secs(60));
+    let told = audit(&service);
     assert_eq!(told.len(), 2, "{told:?}");
     for entry in &told {
         check(entry, "CHAIN_BREAK_DETECTED", (SEALED, "2026-04-20T22:00:00Z"), 10);

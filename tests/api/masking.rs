@@ -2,7 +2,7 @@
 
 use crate::api::adjustments::{correction, path_of};
 use crate::api::exports::{FILES, Opened, delivered, failed, post as files_post};
-use crate::api::house::{House, cdr_id};
+use crate::api::service::{Service, cdr_id};
 use serde_json::{Value, json};
 
 /// As it stands in texts here, in three scripts.
@@ -23,11 +23,11 @@ fn shows_none(text: &str, place: &str) {
 }
 
 /// Corrects a record; the path of the row that it gives.
-fn corrected(house: &House, number: u64, fields: &Value, ticket: &str) -> String {
+fn corrected(service: &Service, number: u64, fields: &Value, ticket: &str) -> String {
     let mut body = correction(fields);
     body["ticketId"] = json!(ticket);
     body["reason"] = json!(format!("he said {} is his", NUMBERS[0]));
-    let answer = house.post_as(&path_of(cdr_id(number)), body.to_string().as_bytes(), &["cdr:write"]);
+    let answer = service.post_as(&path_of(cdr_id(number)), body.to_string().as_bytes(), &["cdr:write"]);
     assert_eq!(answer.status, 201, "{answer:?}");
     let id = answer.body["adjustmentId"].as_str().unwrap().replacen("adj_", "cdr_", 1);
     format!("/v1/cdr/records/{id}")
@@ -35,7 +35,7 @@ fn corrected(house: &House, number: u64, fields: &Value, ticket: &str) -> String
 
 #[test]
 fn numbers_are_masked_in_senders_of_every_form_and_in_every_free_text() {
-    let house = House::build();
+    let service = Service::build();
     let senders = [
         ("93771234567", "*********67"),
         (NUMBERS[0], "********67"),
@@ -49,10 +49,10 @@ fn numbers_are_masked_in_senders_of_every_form_and_in_every_free_text() {
     ];
     for (number, (sender, shown)) in (20..).zip(senders) {
         let fields = json!({"callingPartyAddress": sender, "failureCode": format!("from {}", NUMBERS[1])});
-        let path = corrected(&house, number, &fields, "T-1");
-        let whole = house.get(&path);
+        let path = corrected(&service, number, &fields, "T-1");
+        let whole = service.get(&path);
         assert_eq!(whole.body["callingPartyAddress"], sender);
-        let masked = house.get_as(&path, READ);
+        let masked = service.get_as(&path, READ);
         assert_eq!(masked.body["callingPartyAddress"], shown);
         assert_eq!(
             (&masked.body["failureCode"], &masked.body["failureText"]),
@@ -66,19 +66,19 @@ fn numbers_are_masked_in_senders_of_every_form_and_in_every_free_text() {
             assert_eq!(masked.body[kept], whole.body[kept], "{kept}");
         }
         for path in [path_of(cdr_id(number)), "/v1/cdr/adjustments?limit=500".to_owned()] {
-            shows_none(&house.get_as(&path, READ).text, &path);
+            shows_none(&service.get_as(&path, READ).text, &path);
         }
     }
     for scope in ["cdr:admin", "regulator-auditor"] {
-        let audit = house.get_as("/v1/cdr/audit?limit=500", &[scope]);
+        let audit = service.get_as("/v1/cdr/audit?limit=500", &[scope]);
         assert!(!audit.items().is_empty());
         shows_none(&audit.text, "the audit log");
         assert!(audit.items().iter().all(|row| row["masked"] == true));
         let row = audit.items()[0]["cdrId"].as_str().unwrap();
-        shows_none(&house.get_as(&format!("/v1/cdr/records/{row}"), READ).text, "a row of the audit log");
+        shows_none(&service.get_as(&format!("/v1/cdr/records/{row}"), READ).text, "a row of the audit log");
         assert_eq!(audit.items()[0]["request"]["key"], "***", "a digest of what a client sent");
     }
-    let whole = house.get_as("/v1/cdr/audit?limit=500", &["cdr:admin", "cdr:pii"]);
+    let whole = service.get_as("/v1/cdr/audit?limit=500", &["cdr:admin", "cdr:pii"]);
     assert!(whole.text.contains(NUMBERS[0]) && !whole.text.contains("masked"));
     // With salt and personal data, both hashes of a system row follow.
     let mut row = whole.items()[0].clone();

@@ -2,7 +2,6 @@
 
 mod adjustments;
 mod exports;
-mod house;
 mod integrity;
 mod masking;
 mod openapi;
@@ -10,6 +9,7 @@ mod quarantine;
 mod quorum;
 mod returns;
 mod schemas;
+mod service;
 mod verify_record;
 
 use cdr_core::hash::{sha256, to_hex};
@@ -17,16 +17,17 @@ use cdr_core::merkle::InclusionProof;
 use cdr_core::personal::{SALT, SMS_MEMBERS};
 use cdr_core::proof::{PortableProof, Trust};
 use cdr_core::{CdrId, Hash};
-use house::{
-    Answer, Bounds, EMPTY, House, OPEN, OPEN_RECORDS, RECORDS, SEALED, TENANT, cdr_id, message_id, recipient,
-};
 use serde_json::{Map, Value, json};
+use service::{
+    Answer, Bounds, EMPTY, OPEN, OPEN_RECORDS, RECORDS, SEALED, Service, TENANT, cdr_id, message_id,
+    recipient,
+};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-/// One house for everything that only reads.
-static HOUSE: LazyLock<House> = LazyLock::new(House::build);
+/// One service for everything that only reads.
+static SERVICE: LazyLock<Service> = LazyLock::new(Service::build);
 
 fn hash(value: &Value) -> Hash {
     hex::decode(value.as_str().unwrap()).unwrap().try_into().unwrap()
@@ -37,7 +38,7 @@ fn walk(path: &str, limit: usize) -> Vec<Value> {
     let mut items = Vec::new();
     let mut cursor = String::new();
     loop {
-        let answer = HOUSE.get(&format!("{path}limit={limit}{cursor}"));
+        let answer = SERVICE.get(&format!("{path}limit={limit}{cursor}"));
         assert_eq!(answer.status, 200, "{answer:?}");
         assert!(answer.items().len() <= limit);
         items.extend(answer.items().iter().cloned());
@@ -52,14 +53,14 @@ fn walk(path: &str, limit: usize) -> Vec<Value> {
 fn without_a_valid_token_nobody_is_let_in() {
     let elsewhere = tempfile::tempdir().unwrap();
     let foreigner = cdr_mediation::auth::dev::DevIssuer::load_or_create(elsewhere.path()).unwrap();
-    let expired = HOUSE.issuer.token("tester", &["cdr:read"], -60).unwrap();
+    let expired = SERVICE.issuer.token("tester", &["cdr:read"], -60).unwrap();
     let foreign = foreigner.token("tester", &["cdr:read"], 600).unwrap();
     for authorization in
         ["", "Basic dTpw", "Bearer x", &format!("Bearer {expired}"), &format!("Bearer {foreign}")]
     {
         let headers: &[(&str, &str)] =
             if authorization.is_empty() { &[] } else { &[("Authorization", authorization)] };
-        let answer = HOUSE.get_with("/v1/cdr/records?limit=0", headers);
+        let answer = SERVICE.get_with("/v1/cdr/records?limit=0", headers);
         assert_eq!((answer.status, answer.code()), (401, "UNAUTHENTICATED"), "{authorization}");
         assert!(answer.headers["www-authenticate"].starts_with("Bearer"));
     }
@@ -78,11 +79,11 @@ fn a_missing_scope_is_named() {
         "/v1/cdr/reconciliation".to_owned(),
         "/v1/cdr/keys".to_owned(),
     ] {
-        let answer = HOUSE.get_as(&path, &["cdr:admin", "cdr:verify"]);
+        let answer = SERVICE.get_as(&path, &["cdr:admin", "cdr:verify"]);
         assert_eq!((answer.status, answer.code()), (403, "INSUFFICIENT_SCOPE"), "{path}");
         assert_eq!(answer.body["error"]["details"]["requiredScope"], "cdr:read");
     }
-    let post = |path: &str, scopes: &[&str]| HOUSE.post_as(path, b"{}", scopes);
+    let post = |path: &str, scopes: &[&str]| SERVICE.post_as(path, b"{}", scopes);
     assert_eq!(post("/v1/cdr/verify", &["cdr:verify"]).status, 403);
     for path in ["/v1/cdr/chain/verify", "/v1/cdr/chain/verify/range"] {
         let answer = post(path, &["cdr:read", "cdr:admin"]);
@@ -120,19 +121,19 @@ fn what_is_wrong_with_a_request_is_named() {
         ("/v1/cdr/completeness", "bucketHour"),
         ("/v1/cdr/completeness?bucketHour=yesterday", "bucketHour"),
     ] {
-        refused(&HOUSE.get(path), field);
+        refused(&SERVICE.get(path), field);
     }
     // Well-formed, of the hour and number that are the largest, and checked by a sum that anybody can compute.
     let forged = "AQH_____AAAAAAAAAAAVCHik";
     for list in ["records", "rollups", "reconciliation", "adjustments", "exports"] {
-        refused(&HOUSE.get(&format!("/v1/cdr/{list}?cursor={forged}")), "cursor");
+        refused(&SERVICE.get(&format!("/v1/cdr/{list}?cursor={forged}")), "cursor");
     }
     for list in ["audit", "quarantine"] {
-        refused(&HOUSE.get_as(&format!("/v1/cdr/{list}?cursor={forged}"), &["cdr:admin"]), "cursor");
+        refused(&SERVICE.get_as(&format!("/v1/cdr/{list}?cursor={forged}"), &["cdr:admin"]), "cursor");
     }
-    let records = HOUSE.get("/v1/cdr/records?limit=5");
+    let records = SERVICE.get("/v1/cdr/records?limit=5");
     let foreign = records.body["nextCursor"].as_str().unwrap();
-    refused(&HOUSE.get(&format!("/v1/cdr/rollups?cursor={foreign}")), "cursor");
+    refused(&SERVICE.get(&format!("/v1/cdr/rollups?cursor={foreign}")), "cursor");
     for (path, body, field) in [
         ("/v1/cdr/verify", json!({}), "cdrId"),
         ("/v1/cdr/verify", json!({"cdrId": "adj_1"}), "cdrId"),
@@ -159,10 +160,10 @@ fn what_is_wrong_with_a_request_is_named() {
             "operatorId",
         ),
     ] {
-        refused(&HOUSE.post(path, &body), field);
+        refused(&SERVICE.post(path, &body), field);
     }
-    refused(&HOUSE.post_as("/v1/cdr/verify", b"{\"cdrId\":", &["cdr:read"]), "body");
-    let large = HOUSE.post_as("/v1/cdr/verify", &[b' '; 5000], &["cdr:read"]);
+    refused(&SERVICE.post_as("/v1/cdr/verify", b"{\"cdrId\":", &["cdr:read"]), "body");
+    let large = SERVICE.post_as("/v1/cdr/verify", &[b' '; 5000], &["cdr:read"]);
     assert_eq!((large.status, large.code()), (413, "CDR_VALIDATION_FAILED"));
 }
 
@@ -170,24 +171,24 @@ fn what_is_wrong_with_a_request_is_named() {
 fn what_does_not_exist_is_not_found() {
     let unknown = cdr_id(99_999);
     for answer in [
-        HOUSE.get(&format!("/v1/cdr/records/{unknown}")),
-        HOUSE.get(&format!("/v1/cdr/records/{unknown}/proof")),
-        HOUSE.post("/v1/cdr/verify", &json!({"cdrId": unknown.to_string()})),
-        HOUSE.get("/v1/cdr/completeness?bucketHour=2026-04-20T12:00:00Z"),
-        HOUSE.post("/v1/cdr/chain/verify", &json!({"bucketHour": "2026-04-20T12:00:00Z"})),
+        SERVICE.get(&format!("/v1/cdr/records/{unknown}")),
+        SERVICE.get(&format!("/v1/cdr/records/{unknown}/proof")),
+        SERVICE.post("/v1/cdr/verify", &json!({"cdrId": unknown.to_string()})),
+        SERVICE.get("/v1/cdr/completeness?bucketHour=2026-04-20T12:00:00Z"),
+        SERVICE.post("/v1/cdr/chain/verify", &json!({"bucketHour": "2026-04-20T12:00:00Z"})),
     ] {
         assert_eq!((answer.status, answer.code()), (404, "CDR_NOT_FOUND"), "{answer:?}");
     }
-    let path = HOUSE.get("/v1/cdr/nothing");
+    let path = SERVICE.get("/v1/cdr/nothing");
     assert_eq!((path.status, path.code()), (404, "NOT_FOUND"));
-    let method = HOUSE.post("/v1/cdr/records", &json!({}));
+    let method = SERVICE.post("/v1/cdr/records", &json!({}));
     assert_eq!((method.status, method.code()), (405, "METHOD_NOT_ALLOWED"));
     assert!(method.headers["allow"].contains("GET"));
 }
 
 #[test]
 fn the_last_hour_of_9999_is_not_expected_to_be_sealed() {
-    let answer = HOUSE.get("/v1/cdr/completeness?bucketHour=9999-12-31T23:00:00Z");
+    let answer = SERVICE.get("/v1/cdr/completeness?bucketHour=9999-12-31T23:00:00Z");
     assert_eq!((answer.status, answer.code()), (409, "BUCKET_NOT_SEALED"), "{answer:?}");
     assert_eq!(answer.body["error"]["details"]["expectedSealBy"], Value::Null);
 }
@@ -196,12 +197,12 @@ fn the_last_hour_of_9999_is_not_expected_to_be_sealed() {
 fn an_unsealed_hour_is_a_conflict_that_says_when() {
     let last = cdr_id(RECORDS + 1);
     for answer in [
-        HOUSE.post("/v1/cdr/chain/verify", &json!({"bucketHour": OPEN, "operatorId": "AWCC"})),
-        HOUSE.post("/v1/cdr/chain/verify", &json!({"bucketHour": OPEN})),
-        HOUSE.post("/v1/cdr/chain/verify/range", &json!({"from": SEALED, "to": OPEN})),
-        HOUSE.get(&format!("/v1/cdr/rollups/{OPEN}/AWCC")),
-        HOUSE.get(&format!("/v1/cdr/completeness?bucketHour={OPEN}")),
-        HOUSE.get(&format!("/v1/cdr/records/{last}/proof")),
+        SERVICE.post("/v1/cdr/chain/verify", &json!({"bucketHour": OPEN, "operatorId": "AWCC"})),
+        SERVICE.post("/v1/cdr/chain/verify", &json!({"bucketHour": OPEN})),
+        SERVICE.post("/v1/cdr/chain/verify/range", &json!({"from": SEALED, "to": OPEN})),
+        SERVICE.get(&format!("/v1/cdr/rollups/{OPEN}/AWCC")),
+        SERVICE.get(&format!("/v1/cdr/completeness?bucketHour={OPEN}")),
+        SERVICE.get(&format!("/v1/cdr/records/{last}/proof")),
     ] {
         assert_eq!((answer.status, answer.code()), (409, "BUCKET_NOT_SEALED"), "{answer:?}");
         let details = &answer.body["error"]["details"];
@@ -256,15 +257,15 @@ fn billing_is_held_against_the_records_by_hour_and_operator() {
     );
     // The event counts where its record does, whatever operator billing named.
     assert_eq!((&items[1]["matched"], &items[1]["cdrCount"]), (&json!(1), &json!(ets)));
-    let one = HOUSE.get(&format!("/v1/cdr/reconciliation?operatorId=ETS&bucketHourTo={SEALED}"));
+    let one = SERVICE.get(&format!("/v1/cdr/reconciliation?operatorId=ETS&bucketHourTo={SEALED}"));
     assert_eq!((one.items(), &one.body["total"]), (&vec![items[1].clone()], &json!(1)));
-    let open = HOUSE.get(&format!("/v1/cdr/reconciliation?bucketHourFrom={OPEN}"));
+    let open = SERVICE.get(&format!("/v1/cdr/reconciliation?bucketHourFrom={OPEN}"));
     assert_eq!(open.items()[..], items[2..]);
 }
 
 #[test]
 fn filters_narrow_and_counts_are_exact() {
-    let list = |query: String| HOUSE.get(&format!("/v1/cdr/records?limit=500&{query}"));
+    let list = |query: String| SERVICE.get(&format!("/v1/cdr/records?limit=500&{query}"));
     let all = list(String::new());
     assert_eq!((all.items().len(), all.body["total"].as_u64()), (500, Some(RECORDS + OPEN_RECORDS)));
     let sealed = list(format!("bucketHourTo={SEALED}"));
@@ -288,19 +289,19 @@ fn filters_narrow_and_counts_are_exact() {
     one(&list(format!("msisdnHashTo={digest}")), 19);
     one(&list("eventFrom=2026-04-20T13:00:00.030Z&eventTo=2026-04-20T13:00:00.030Z".to_owned()), 20);
     assert!(list("adjustmentType=VOID".to_owned()).items().is_empty());
-    one(&HOUSE.get(&format!("/v1/cdr/records?limit=1&bucketHourFrom={OPEN}")), RECORDS + 1);
+    one(&SERVICE.get(&format!("/v1/cdr/records?limit=1&bucketHourFrom={OPEN}")), RECORDS + 1);
 }
 
 #[test]
 fn a_rare_filter_is_answered_in_bounded_steps() {
     // One store query of 50 rows a request: what a scan over hours of rows looks like, in small.
-    let house = House::build_bounded(Bounds { query_scan_rows: 50, scan_budget_ms: 0 });
+    let service = Service::build_bounded(Bounds { query_scan_rows: 50, scan_budget_ms: 0 });
     let net = format!("net=true&tenantId={TENANT}");
     let of_tenant = (1..=RECORDS + OPEN_RECORDS).filter(|number| number.is_multiple_of(2)).count() as u64;
     for (filter, expected) in [("adjustmentType=VOID", 0), (net.as_str(), of_tenant)] {
         let (mut found, mut short, mut cursor) = (0, 0, String::new());
         loop {
-            let answer = house.get(&format!("/v1/cdr/records?{filter}&limit=100{cursor}"));
+            let answer = service.get(&format!("/v1/cdr/records?{filter}&limit=100{cursor}"));
             assert_eq!(answer.status, 200, "{answer:?}");
             found += answer.items().len() as u64;
             let Some(next) = answer.body["nextCursor"].as_str() else { break };
@@ -319,27 +320,27 @@ fn net_effects_of_unadjusted_records_are_the_records() {
     let gross = walk("/v1/cdr/records?operatorId=ETS&", 17);
     assert_eq!(walk("/v1/cdr/records?operatorId=ETS&net=true&", 17), gross);
     assert_eq!(walk("/v1/cdr/records?operatorId=ETS&net=false&", 500), gross);
-    let page = HOUSE.get("/v1/cdr/records?net=true&limit=5");
+    let page = SERVICE.get("/v1/cdr/records?net=true&limit=5");
     assert!(page.body.get("total").is_none(), "seals count rows, not net effects");
 }
 
 #[test]
 fn addresses_are_masked_without_the_right_to_see_them() {
     let path = format!("/v1/cdr/records/{}", cdr_id(1));
-    let (full, masked) = (HOUSE.get(&path), HOUSE.get_as(&path, &["cdr:read"]));
+    let (full, masked) = (SERVICE.get(&path), SERVICE.get_as(&path, &["cdr:read"]));
     assert_eq!(full.body["calledPartyAddress"], recipient(1));
     assert!(full.body.get("masked").is_none());
     assert_eq!(masked.body["calledPartyAddress"], "+93*******01");
     assert_eq!(masked.body["masked"], true);
     assert_eq!(masked.body["rowHash"], full.body["rowHash"]);
-    for item in HOUSE.get_as("/v1/cdr/records?limit=3", &["cdr:read"]).items() {
+    for item in SERVICE.get_as("/v1/cdr/records?limit=3", &["cdr:read"]).items() {
         assert_eq!(item["masked"], true);
         assert!(!item.to_string().contains("+93799000001"));
     }
     let hash = to_hex(&sha256(recipient(1).as_bytes()));
     let filtered = format!("/v1/cdr/records?msisdnHashTo={hash}");
-    assert_eq!(HOUSE.get(&filtered).items().len(), 1);
-    let refused = HOUSE.get_as(&filtered, &["cdr:read"]);
+    assert_eq!(SERVICE.get(&filtered).items().len(), 1);
+    let refused = SERVICE.get_as(&filtered, &["cdr:read"]);
     assert_eq!(
         (refused.status, refused.body["error"]["details"]["requiredScope"].as_str()),
         (403, Some("cdr:pii"))
@@ -362,14 +363,14 @@ fn take_personal(record: &mut Value) -> Value {
 fn whoever_may_not_see_numbers_recomputes_row_hash_and_proof_and_learns_no_number() {
     for number in [1, 7, RECORDS] {
         let path = format!("/v1/cdr/records/{}", cdr_id(number));
-        let mut whole = HOUSE.get(&path).body;
+        let mut whole = SERVICE.get(&path).body;
         let personal = take_personal(&mut whole);
         assert_eq!(
             jcs_hash(&personal),
             whole["personalHash"],
             "with the salt, the numbers are those of the row"
         );
-        let mut masked = HOUSE.get_as(&path, &["cdr:read"]).body;
+        let mut masked = SERVICE.get_as(&path, &["cdr:read"]).body;
         let shown = take_personal(&mut masked);
         assert_eq!(masked.as_object_mut().unwrap().remove("masked"), Some(json!(true)));
         assert_eq!(masked, whole, "everything else is shown to everybody");
@@ -377,8 +378,8 @@ fn whoever_may_not_see_numbers_recomputes_row_hash_and_proof_and_learns_no_numbe
         let row_hash = masked.as_object_mut().unwrap().remove("rowHash").unwrap();
         assert_eq!(jcs_hash(&masked), row_hash);
 
-        let trust = Trust { cluster_id: "test".to_owned(), root_public_key: HOUSE.root_public_key };
-        let text = HOUSE.get_as(&format!("{path}/proof"), &["cdr:read"]).text;
+        let trust = Trust { cluster_id: "test".to_owned(), root_public_key: SERVICE.root_public_key };
+        let text = SERVICE.get_as(&format!("{path}/proof"), &["cdr:read"]).text;
         assert!(!text.contains(&recipient(number)) && !text.contains("salt"), "{text}");
         let proof: PortableProof = serde_json::from_str(&text).unwrap();
         proof.verify(&trust).unwrap();
@@ -394,10 +395,10 @@ fn whoever_may_not_see_numbers_recomputes_row_hash_and_proof_and_learns_no_numbe
 #[test]
 fn a_proof_file_convinces_whoever_knows_the_root_key() {
     for number in [1, 7, RECORDS] {
-        let answer = HOUSE.get(&format!("/v1/cdr/records/{}/proof", cdr_id(number)));
+        let answer = SERVICE.get(&format!("/v1/cdr/records/{}/proof", cdr_id(number)));
         let proof: PortableProof =
             serde_json::from_str(&answer.text).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
-        let trust = Trust { cluster_id: "test".to_owned(), root_public_key: HOUSE.root_public_key };
+        let trust = Trust { cluster_id: "test".to_owned(), root_public_key: SERVICE.root_public_key };
         proof.verify(&trust).unwrap();
         assert_eq!(proof.row["cdrId"], cdr_id(number).to_string());
         let mut changed = proof.clone();
@@ -409,8 +410,8 @@ fn a_proof_file_convinces_whoever_knows_the_root_key() {
 #[test]
 fn a_row_is_verified_against_its_stored_hash() {
     let id = cdr_id(5).to_string();
-    let record = HOUSE.get(&format!("/v1/cdr/records/{id}")).body;
-    let answer = HOUSE.post("/v1/cdr/verify", &json!({"cdrId": id}));
+    let record = SERVICE.get(&format!("/v1/cdr/records/{id}")).body;
+    let answer = SERVICE.post("/v1/cdr/verify", &json!({"cdrId": id}));
     let expected = json!({
         "cdrId": id, "bucketHour": SEALED, "status": "VALID", "chainHashPrev": record["chainHashPrev"],
         "storedRowHash": record["rowHash"], "computedRowHash": record["rowHash"],
@@ -423,15 +424,15 @@ fn a_row_is_verified_against_its_stored_hash() {
 fn an_hour_of_an_operator_is_verified_with_a_proof() {
     let id = cdr_id(14);
     let request = json!({"bucketHour": SEALED, "operatorId": "ETS", "proofForCdrId": id.to_string()});
-    let answer = HOUSE.post("/v1/cdr/chain/verify", &request).body;
-    let rollup = HOUSE.get(&format!("/v1/cdr/rollups/{SEALED}/ETS")).body;
+    let answer = SERVICE.post("/v1/cdr/chain/verify", &request).body;
+    let rollup = SERVICE.get(&format!("/v1/cdr/rollups/{SEALED}/ETS")).body;
     assert_eq!((&answer["verified"], &answer["depth"]), (&json!(true), &json!("rows")), "{answer}");
     for field in ["bucketRoot", "chainHash", "prevChainHash", "recordCount", "sealedAt", "signerKeyId"] {
         assert_eq!(answer[field], rollup[field], "{field}");
         assert!(!answer[field].is_null(), "{field}");
     }
     assert!(CdrId::parse_prefixed("roll_", rollup["rollupId"].as_str().unwrap()).is_some());
-    let record = HOUSE.get(&format!("/v1/cdr/records/{id}")).body;
+    let record = SERVICE.get(&format!("/v1/cdr/records/{id}")).body;
     let proof: InclusionProof = serde_json::from_value(answer["inclusionProof"].clone()).unwrap();
     let count = rollup["recordCount"].as_u64().unwrap();
     assert!(proof.verify(&hash(&record["rowHash"]), count, &hash(&rollup["bucketRoot"])));
@@ -441,7 +442,7 @@ fn an_hour_of_an_operator_is_verified_with_a_proof() {
 #[test]
 fn the_national_hour_is_verified_down_to_one_record() {
     let request = json!({"bucketHour": SEALED, "proofForCdrId": cdr_id(2).to_string(), "depth": "leaves"});
-    let answer = HOUSE.post("/v1/cdr/chain/verify", &request).body;
+    let answer = SERVICE.post("/v1/cdr/chain/verify", &request).body;
     assert_eq!((&answer["verified"], &answer["depth"]), (&json!(true), &json!("leaves")), "{answer}");
     let chain = &answer["operatorChain"];
     let leaf = cdr_core::chain::national_leaf("AWCC", &hash(&chain["chainHash"]));
@@ -449,7 +450,7 @@ fn the_national_hour_is_verified_down_to_one_record() {
     assert!(proof.verify(&leaf, 3, &hash(&answer["bucketRoot"])));
     let next = cdr_core::chain::next_chain(&hash(&answer["prevChainHash"]), &hash(&answer["bucketRoot"]));
     assert_eq!(next, hash(&answer["chainHash"]));
-    let rows = HOUSE.get(&format!("/v1/cdr/completeness?bucketHour={SEALED}")).body["recordCount"].clone();
+    let rows = SERVICE.get(&format!("/v1/cdr/completeness?bucketHour={SEALED}")).body["recordCount"].clone();
     assert_eq!(answer["recordCount"], rows);
 }
 
@@ -462,16 +463,16 @@ fn a_range_of_hours_is_verified() {
             json!("AWCC"),
         ),
     ] {
-        let answer = HOUSE.post("/v1/cdr/chain/verify/range", &body).body;
+        let answer = SERVICE.post("/v1/cdr/chain/verify/range", &body).body;
         assert_eq!(answer["verified"], true, "{answer}");
         assert_eq!((&answer["hours"], &answer["faults"]), (&json!(2), &json!([])));
         let mut last = json!({"bucketHour": EMPTY});
         if !operator.is_null() {
             last["operatorId"] = operator;
         }
-        assert_eq!(answer["chainHash"], HOUSE.post("/v1/cdr/chain/verify", &last).body["chainHash"]);
+        assert_eq!(answer["chainHash"], SERVICE.post("/v1/cdr/chain/verify", &last).body["chainHash"]);
     }
-    let answer = HOUSE.post("/v1/cdr/chain/verify/range", &json!({"from": SEALED, "to": EMPTY})).body;
+    let answer = SERVICE.post("/v1/cdr/chain/verify/range", &json!({"from": SEALED, "to": EMPTY})).body;
     assert_eq!(answer["depth"], "roots");
 }
 
@@ -491,19 +492,19 @@ fn rollups_list_every_operator_of_every_sealed_hour() {
         assert_eq!(second["prevChainHash"], first["chainHash"]);
         assert_eq!(second["prevBucketRoot"], first["bucketRoot"]);
     }
-    let one = HOUSE.get(&format!("/v1/cdr/rollups?operatorId=ETS&bucketHourFrom={EMPTY}"));
+    let one = SERVICE.get(&format!("/v1/cdr/rollups?operatorId=ETS&bucketHourFrom={EMPTY}"));
     assert_eq!((one.items().len(), one.body["total"].as_u64()), (1, Some(1)));
-    assert_eq!(one.items()[0], HOUSE.get(&format!("/v1/cdr/rollups/{EMPTY}/ETS")).body);
+    assert_eq!(one.items()[0], SERVICE.get(&format!("/v1/cdr/rollups/{EMPTY}/ETS")).body);
 }
 
 #[test]
 fn completeness_and_keys() {
-    let answer = HOUSE.get(&format!("/v1/cdr/completeness?bucketHour={SEALED}")).body;
+    let answer = SERVICE.get(&format!("/v1/cdr/completeness?bucketHour={SEALED}")).body;
     assert_eq!((&answer["addsUp"], &answer["clusterId"]), (&json!(true), &json!("test")));
     let statements = answer["completeness"].as_array().unwrap();
     let stream = statements.iter().find(|s| s["stream"] == "SMS_DLR_INBOUND").unwrap();
     assert_eq!((&stream["appended"], &stream["lastSequence"]), (&json!(RECORDS), &json!(RECORDS)));
-    let keys = HOUSE.get("/v1/cdr/keys");
+    let keys = SERVICE.get("/v1/cdr/keys");
     assert_eq!(keys.items().len(), 1);
     let key = &keys.items()[0];
     assert_eq!(key["keyId"], answer["signerKeyId"]);
@@ -515,23 +516,23 @@ fn completeness_and_keys() {
 #[test]
 fn answers_say_who_gave_them_and_how_current_they_are() {
     for path in ["/v1/cdr/keys", "/v1/cdr/keys?consistency=stale", "/v1/cdr/nothing"] {
-        let headers = HOUSE.get(path).headers;
+        let headers = SERVICE.get(path).headers;
         assert_eq!(headers["cdr-node"], "1");
         assert!(headers["cdr-applied-index"].parse::<u64>().unwrap() > 5);
         assert!(headers["x-trace-id"].starts_with("00-"));
     }
-    let answer = HOUSE.get_with("/v1/cdr/keys", &[("x-trace-id", "case-4711")]);
+    let answer = SERVICE.get_with("/v1/cdr/keys", &[("x-trace-id", "case-4711")]);
     assert_eq!(answer.headers["x-trace-id"], "case-4711");
     assert_eq!(answer.body["error"]["traceId"], "case-4711");
 }
 
 #[test]
 fn machines_that_watch_need_no_token() {
-    assert_eq!(HOUSE.get_with("/health/live", &[]).status, 200);
-    let ready = HOUSE.get_with("/health/ready", &[]);
+    assert_eq!(SERVICE.get_with("/health/live", &[]).status, 200);
+    let ready = SERVICE.get_with("/health/ready", &[]);
     assert_eq!((ready.status, &ready.body["checks"]["quorum"]["status"]), (200, &json!("up")), "{ready:?}");
-    HOUSE.get("/v1/cdr/keys");
-    let metrics = HOUSE.get_with("/metrics", &[]);
+    SERVICE.get("/v1/cdr/keys");
+    let metrics = SERVICE.get_with("/metrics", &[]);
     let value = |name: &str| -> u64 {
         let line = metrics
             .text
@@ -552,21 +553,21 @@ fn machines_that_watch_need_no_token() {
 
 #[test]
 fn changed_bytes_are_answered_as_a_mismatch_and_counted() {
-    let dir = House::build().close();
+    let dir = Service::build().close();
     let changed = flip_stored_text(&dir.path().join("store"), b"reference-33");
     assert!(changed > 0, "the row's text was not found in any table file");
-    let house = House::open(dir);
+    let service = Service::open(dir);
     let id = cdr_id(33).to_string();
-    let row = house.post("/v1/cdr/verify", &json!({"cdrId": id}));
+    let row = service.post("/v1/cdr/verify", &json!({"cdrId": id}));
     assert_eq!((row.status, row.body["status"].as_str()), (200, Some("MISMATCH")), "{row:?}");
-    let hour = house.post("/v1/cdr/chain/verify", &json!({"bucketHour": SEALED, "operatorId": "AWCC"}));
+    let hour = service.post("/v1/cdr/chain/verify", &json!({"bucketHour": SEALED, "operatorId": "AWCC"}));
     assert_eq!((hour.status, &hour.body["verified"]), (200, &json!(false)), "{hour:?}");
     assert!(!hour.body["differences"].as_array().unwrap().is_empty());
     assert!(hour.body["bucketRoot"].is_string());
     let range =
-        house.post("/v1/cdr/chain/verify/range", &json!({"from": SEALED, "to": EMPTY, "depth": "rows"}));
+        service.post("/v1/cdr/chain/verify/range", &json!({"from": SEALED, "to": EMPTY, "depth": "rows"}));
     assert_eq!((range.status, &range.body["verified"]), (200, &json!(false)), "{range:?}");
-    let audit = house.get_as("/v1/cdr/audit", &["regulator-auditor"]);
+    let audit = service.get_as("/v1/cdr/audit", &["regulator-auditor"]);
     let noted: Vec<&Value> = audit.items().iter().collect();
     assert_eq!(noted.len(), 2, "{audit:?}");
     for (note, answer) in noted.iter().zip([&hour.body["differences"], &range.body["faults"]]) {
@@ -577,7 +578,7 @@ fn changed_bytes_are_answered_as_a_mismatch_and_counted() {
         assert_eq!(note["body"]["details"]["faultCount"], answer.as_array().unwrap().len());
         assert_eq!(note["details"]["faults"][0], answer[0]);
     }
-    let metrics = house.get_with("/metrics", &[]).text;
+    let metrics = service.get_with("/metrics", &[]).text;
     for what in ["row", "hour", "range"] {
         let line = format!("cdr_verification_mismatches_total{{what=\"{what}\"}} 1");
         assert!(metrics.contains(&line), "{what}: {metrics}");

@@ -1,11 +1,11 @@
 //! Real answers against the OpenAPI document that the API serves.
 
-use crate::api::HOUSE;
+use crate::api::SERVICE;
 use crate::api::adjustments::{DESK, adjust, correction, path_of, rerate_body, void};
 use crate::api::exports::{
     FILES, Opened, delivered, encode, failed, get as files_get, post as files_post, sign,
 };
-use crate::api::house::{Answer, EMPTY, OPEN, RECORDS, SEALED, cdr_id};
+use crate::api::service::{Answer, EMPTY, OPEN, RECORDS, SEALED, cdr_id};
 use cdr_core::CdrId;
 use cdr_core::row::SystemKind;
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 /// The document, with every object closed: an answer must hold nothing that is not described.
 pub fn document() -> Value {
-    let mut document = HOUSE.get_as("/v1/cdr/openapi.json", &[]).body;
+    let mut document = SERVICE.get_as("/v1/cdr/openapi.json", &[]).body;
     let mut left = vec![&mut document["components"]["schemas"]];
     while let Some(value) = left.pop() {
         match value {
@@ -64,7 +64,7 @@ fn answers_are_as_the_document_says() {
     let document = document();
     let (first, unknown, open) = (cdr_id(1), cdr_id(99_999), cdr_id(RECORDS + 1));
     let system =
-        HOUSE.get(&format!("/v1/cdr/records/{}", cdr_core::CdrId::from_parts(1_776_690_000_000, [0; 10])));
+        SERVICE.get(&format!("/v1/cdr/records/{}", cdr_core::CdrId::from_parts(1_776_690_000_000, [0; 10])));
     assert_eq!(system.body["recordType"], "operator");
     check(&document, "get", "/v1/cdr/records/{cdrId}", &system);
     let gets = [
@@ -90,10 +90,10 @@ fn answers_are_as_the_document_says() {
     let mut asked = BTreeSet::new();
     for (path, rest) in gets {
         let stem = path.split('{').next().unwrap();
-        check(&document, "get", path, &HOUSE.get(&format!("{stem}{rest}")));
+        check(&document, "get", path, &SERVICE.get(&format!("{stem}{rest}")));
         asked.insert(("get", path));
     }
-    let masked = HOUSE.get_as(&format!("/v1/cdr/records/{first}"), &["cdr:read"]);
+    let masked = SERVICE.get_as(&format!("/v1/cdr/records/{first}"), &["cdr:read"]);
     assert_eq!(masked.body["masked"], true);
     check(&document, "get", "/v1/cdr/records/{cdrId}", &masked);
     let posts = [
@@ -105,10 +105,10 @@ fn answers_are_as_the_document_says() {
         ("/v1/cdr/chain/verify/range", json!({"from": EMPTY, "to": SEALED})),
     ];
     for (path, body) in posts {
-        check(&document, "post", path, &HOUSE.post(path, &body));
+        check(&document, "post", path, &SERVICE.post(path, &body));
         asked.insert(("post", path));
     }
-    let large = HOUSE.post_as("/v1/cdr/verify", &[b' '; 5000], &["cdr:read"]);
+    let large = SERVICE.post_as("/v1/cdr/verify", &[b' '; 5000], &["cdr:read"]);
     assert_eq!(large.status, 413);
     check(&document, "post", "/v1/cdr/verify", &large);
     assert!(asked.len() >= 13, "every endpoint of this test's ledger is asked: {asked:?}");
@@ -270,13 +270,13 @@ fn scopes_are_those_of_the_document() {
                 .replace("{quarantineId}", &cdr_id(1).with_prefix("qua_"))
                 .replace("{variant}", "tap-a");
             let ask = |scopes: &[&str]| match method.as_str() {
-                "get" => HOUSE.get_as(&url, scopes),
-                "post" => HOUSE.post_as(&url, b"{}", scopes),
+                "get" => SERVICE.get_as(&url, scopes),
+                "post" => SERVICE.post_as(&url, b"{}", scopes),
                 other => panic!("{path}: {other} is not asked here"),
             };
             let nobody = match method.as_str() {
-                "get" => HOUSE.get_with(&url, &[]),
-                _ => HOUSE.post_with(&url, b"{}", &[]),
+                "get" => SERVICE.get_with(&url, &[]),
+                _ => SERVICE.post_with(&url, b"{}", &[]),
             };
             assert_eq!((nobody.status, nobody.code()), (401, "UNAUTHENTICATED"), "{method} {path}");
             check(&document, method, path, &nobody);

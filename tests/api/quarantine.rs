@@ -1,7 +1,7 @@
 //! Records that could not be listed: who sees them, and how they leave.
 
 use crate::api::exports::{FILES, audited, get, post, refused};
-use crate::api::house::{Answer, cdr_id};
+use crate::api::service::{Answer, cdr_id};
 use cdr_core::CdrId;
 use cdr_core::row::SystemKind;
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Three replicas, of which two stop: what the third one still answers.
 
-use crate::api::house::{Answer, Bounds, Started, agent, cdr_id, fill, read, start_replica};
+use crate::api::service::{Answer, Bounds, Started, agent, cdr_id, fill, read, start_replica};
 use cdr_mediation::acts::{Act, ActError, Origin, Wish};
 use cdr_mediation::auth::Proof;
 use cdr_mediation::auth::dev::DevIssuer;

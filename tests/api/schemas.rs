@@ -1,13 +1,13 @@
 //! Schema variants: which there are, whether they can encode, and who may put one in force.
 
-use crate::api::house::{Answer, House};
 use crate::api::openapi::{check, document};
+use crate::api::service::{Answer, Service};
 use cdr_core::row::SystemKind;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// A house of its own: which variant is in force concerns every test.
-static SCHEMAS: LazyLock<House> = LazyLock::new(House::build);
+/// A service of its own: which variant is in force concerns every test.
+static SCHEMAS: LazyLock<Service> = LazyLock::new(Service::build);
 
 const ADMIN: &[&str] = &["cdr:admin"];
 

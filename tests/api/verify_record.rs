@@ -1,17 +1,17 @@
 //! `verify-record` on proofs that the API gives.
 
-use crate::api::HOUSE;
-use crate::api::house::{RECORDS, cdr_id};
+use crate::api::SERVICE;
+use crate::api::service::{RECORDS, cdr_id};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
 
 /// A proof file and the root's public key.
 fn files(dir: &Path) -> (String, String) {
-    let proof = HOUSE.get(&format!("/v1/cdr/records/{}/proof", cdr_id(RECORDS))).text;
+    let proof = SERVICE.get(&format!("/v1/cdr/records/{}/proof", cdr_id(RECORDS))).text;
     let (file, root) = (dir.join("proof.json"), dir.join("root.pub"));
     std::fs::write(&file, proof).unwrap();
-    std::fs::write(&root, hex::encode(HOUSE.root_public_key)).unwrap();
+    std::fs::write(&root, hex::encode(SERVICE.root_public_key)).unwrap();
     (file.to_str().unwrap().to_owned(), root.to_str().unwrap().to_owned())
 }
 
@@ -55,7 +55,7 @@ fn a_proof_without_personal_data_says_that_numbers_were_not_checked() {
     let (_, said, _) = run(&[&["--json"], &with_trust[..], &[&file]].concat());
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["numbersChecked"], true);
     let path = format!("/v1/cdr/records/{}/proof", cdr_id(RECORDS));
-    std::fs::write(&file, HOUSE.get_as(&path, &["cdr:read"]).text).unwrap();
+    std::fs::write(&file, SERVICE.get_as(&path, &["cdr:read"]).text).unwrap();
     let (code, said, _) = run(&[&with_trust[..], &[&file]].concat());
     assert!(code == Some(0) && said.contains("Numbers not checked"), "{code:?} {said}");
     let (_, said, _) = run(&[&["--json"], &with_trust[..], &[&file]].concat());
@@ -154,7 +154,7 @@ fn what_the_api_said_in_place_of_a_proof_is_passed_on() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("answer.json");
     let missing = format!("/v1/cdr/records/{}/proof", cdr_id(9_999_999));
-    std::fs::write(&file, HOUSE.get(&missing).text).unwrap();
+    std::fs::write(&file, SERVICE.get(&missing).text).unwrap();
     let (code, said, why) = run(&[file.to_str().unwrap()]);
     assert_eq!((code, said.as_str()), (Some(2), ""), "{why}");
     assert!(why.contains("does not exist (CDR_NOT_FOUND)") && why.contains("nothing was verified"), "{why}");

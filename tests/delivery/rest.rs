@@ -127,14 +127,14 @@ async fn a_certificate_that_has_ended_is_reported_and_can_be_exchanged() {
 
 #[tokio::test]
 async fn a_receiver_that_cant_prove_who_it_is_gets_nothing() {
-    let authority = Authority::new("house");
+    let authority = Authority::new("authority");
     let ended = authority.issue_expired("receiver");
     let receiver = RestReceiver::start_with(authority, &ended).await;
     let error = receiver.channel().deliver(&parcel(b"x")).await.unwrap_err();
     assert!(error.class == ErrorClass::Certificate && error.what.contains("xpired"), "{error}");
 
     let strange = Authority::new("elsewhere").issue("receiver");
-    let receiver = RestReceiver::start_with(Authority::new("house"), &strange).await;
+    let receiver = RestReceiver::start_with(Authority::new("authority"), &strange).await;
     let error = receiver.channel().deliver(&parcel(b"x")).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Certificate, "{error}");
     assert!(receiver.uploads().is_empty());

@@ -24,7 +24,7 @@ fn before_an_hour_ends(before: i64, later: i64) -> (ClockOffset, Hour) {
 }
 
 /// What the test works with.
-struct House {
+struct Fixture {
     hsm: SoftHsm,
     dir: PathBuf,
     nats: NatsServer,
@@ -33,7 +33,7 @@ struct House {
     said: Vec<u8>,
 }
 
-impl House {
+impl Fixture {
     fn new(hsm: SoftHsm) -> Self {
         let dir = hsm.dir().join("cluster");
         std::fs::create_dir(&dir).unwrap();
@@ -102,29 +102,29 @@ fn three_replicas_sign_with_keys_of_the_hsm_and_keep_its_secrets() {
     let Some(hsm) = SoftHsm::for_test(name) else { return };
     hsm.import(OLD, Ed25519);
     hsm.import(NEW, EcdsaP256);
-    let mut house = House::new(hsm);
+    let mut fixture = Fixture::new(hsm);
     let (clock, first) = before_an_hour_ends(45, 0);
-    let url = house.nats.url();
-    let mut cluster = Cluster::prepare_with_movable_clocks(&house.dir, &url, clock);
-    cluster.edit_configuration(|text| house.with_key(text, OLD, "Ed25519", &[]));
-    house.vouch(&cluster, OLD, first);
+    let url = fixture.nats.url();
+    let mut cluster = Cluster::prepare_with_movable_clocks(&fixture.dir, &url, clock);
+    cluster.edit_configuration(|text| fixture.with_key(text, OLD, "Ed25519", &[]));
+    fixture.vouch(&cluster, OLD, first);
     (1..=3).for_each(|id| cluster.restart(id));
     cluster.leader();
-    house.publish(&cluster, 1);
+    fixture.publish(&cluster, 1);
 
     // The hour ends while the token is away: sealed on time, signed once it is back, with nobody's help.
     assert!(sealed(&cluster, 1, first).is_none(), "the hour ended too early for this test");
-    house.hsm.take_away();
+    fixture.hsm.take_away();
     wait_until("the seal", 90, || sealed(&cluster, 1, first).is_some());
     wait_until("a signer that is missed", 30, || {
         (1..=3).any(|id| cluster.metric(id, "cdr_signer_unavailable_seconds") > Some(0.0))
     });
     assert_eq!(sealed(&cluster, 1, first).unwrap()["signature"], Value::Null);
-    house.hsm.bring_back();
+    fixture.hsm.bring_back();
     wait_until_signed(&cluster, first, OLD);
     let unavailable = |id| cluster.metric(id, "cdr_signer_unavailable_seconds");
     assert!((1..=3).all(|id| unavailable(id) == Some(0.0)));
-    house.prove(&cluster, first);
+    fixture.prove(&cluster, first);
 
     // Another key, of the other algorithm, from the hour on in which the replicas come back, two hours later.
     (1..=3).for_each(|id| cluster.kill(id));
@@ -132,14 +132,14 @@ fn three_replicas_sign_with_keys_of_the_hsm_and_keep_its_secrets() {
     let (clock, hour) = before_an_hour_ends(40, i64::from(third.0) - unix_seconds().div_euclid(3600));
     assert_eq!(hour, third);
     (1..=3).for_each(|id| cluster.set_clock(id, clock));
-    cluster.edit_configuration(|text| house.with_key(text, NEW, "ecdsa-p256", &[OLD]));
-    house.vouch(&cluster, NEW, third);
+    cluster.edit_configuration(|text| fixture.with_key(text, NEW, "ecdsa-p256", &[OLD]));
+    fixture.vouch(&cluster, NEW, third);
     (1..=3).for_each(|id| cluster.restart(id));
     cluster.leader();
-    house.publish(&cluster, 2);
+    fixture.publish(&cluster, 2);
     wait_until_signed(&cluster, between, OLD);
     wait_until_signed(&cluster, third, NEW);
-    let proof = house.prove(&cluster, third);
+    let proof = fixture.prove(&cluster, third);
     assert_eq!(proof["key"]["algorithm"], "ecdsa-p256");
     let keys = cluster.get_ok(1, "/v1/cdr/keys");
     let told: Vec<Value> = ["keyId", "status", "signsBefore"]
@@ -157,24 +157,24 @@ fn three_replicas_sign_with_keys_of_the_hsm_and_keep_its_secrets() {
     }
     told.extend(keys.to_string().into_bytes());
     (1..=3).for_each(|id| cluster.kill(id));
-    refuse_a_wrong_pin(&mut house, &cluster);
+    refuse_a_wrong_pin(&mut fixture, &cluster);
     let config = cluster.configuration(1).to_str().unwrap().to_owned();
-    let printed = house.run(&["config", "check", &config]);
+    let printed = fixture.run(&["config", "check", &config]);
     assert!(printed.status.success() && printed.stdout.len() > 500, "{printed:?}");
-    told.extend_from_slice(&house.said);
+    told.extend_from_slice(&fixture.said);
     let public = keys["items"][0]["publicKey"].as_str().unwrap();
-    no_secret(&house.dir, &told, public);
+    no_secret(&fixture.dir, &told, public);
 }
 
 /// A replica with a wrong PIN does not start, and does not repeat the PIN.
-fn refuse_a_wrong_pin(house: &mut House, cluster: &Cluster) {
-    let wrong = house.hsm.dir().join("wrong-pin");
+fn refuse_a_wrong_pin(fixture: &mut Fixture, cluster: &Cluster) {
+    let wrong = fixture.hsm.dir().join("wrong-pin");
     std::fs::write(&wrong, "wrong-0Yb34").unwrap();
     let text = std::fs::read_to_string(cluster.configuration(3)).unwrap();
-    let pin_file = house.hsm.pin_file().to_str().unwrap().to_owned();
-    let config = house.file("wrong.toml");
+    let pin_file = fixture.hsm.pin_file().to_str().unwrap().to_owned();
+    let config = fixture.file("wrong.toml");
     std::fs::write(&config, text.replace(&pin_file, wrong.to_str().unwrap())).unwrap();
-    let refused = house.run(&["node", "--config", &config]);
+    let refused = fixture.run(&["node", "--config", &config]);
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("token cdr refuses") && !said.contains("wrong-0Yb34"), "{said}");

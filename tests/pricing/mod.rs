@@ -27,7 +27,7 @@ const NOW: i64 = 1_776_690_000_000;
 const HORIZON: Duration = Duration::from_secs(168 * 3_600);
 
 /// A service, and what a client needs to reach it.
-struct House {
+struct Fixture {
     authority: Authority,
     own: Pair,
     shared: Shared,
@@ -38,9 +38,9 @@ struct House {
     metrics: Arc<Metrics>,
 }
 
-impl House {
+impl Fixture {
     async fn new() -> Self {
-        let authority = Authority::new("house");
+        let authority = Authority::new("authority");
         let own = authority.issue("billing");
         let shared = Shared::default();
         let service = Service::start(0, &shared, &own, &authority).await;

@@ -1,7 +1,7 @@
 //! A whole replica that takes its prices from the billing service.
 
 use crate::pricing::service::Service;
-use crate::pricing::{House, eventually, line, table};
+use crate::pricing::{Fixture, eventually, line, table};
 use bytes::Bytes;
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::Reply;
@@ -27,17 +27,17 @@ fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-fn configuration(house: &House, dir: &Path) -> Config {
+fn configuration(fixture: &Fixture, dir: &Path) -> Config {
     let peers = BTreeMap::from([(1, free_address())]);
     let mut config = Config::development("test", 1, peers, dir, &free_address());
     let operator = |id: &str| Operator { id: id.to_owned(), recording_entity: "4120101".to_owned() };
     config.operators.list = ["AWCC", "ETS"].map(operator).into();
     config.storage.dedup_filter_mb = 16;
     config.pricing.source = PricingSource::Grpc;
-    config.pricing.endpoint = Some(house.service.endpoint());
-    config.pricing.ca_file = Some(house.tls.ca_file.clone());
-    config.pricing.cert_file = Some(house.tls.cert_file.clone());
-    config.pricing.key_file = Some(house.tls.key_file.clone());
+    config.pricing.endpoint = Some(fixture.service.endpoint());
+    config.pricing.ca_file = Some(fixture.tls.ca_file.clone());
+    config.pricing.cert_file = Some(fixture.tls.cert_file.clone());
+    config.pricing.key_file = Some(fixture.tls.key_file.clone());
     config.pricing.refresh_ms = 200;
     config
 }
@@ -166,25 +166,25 @@ impl Node {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_records_with_the_prices_that_it_has() {
-    let house = House::new().await;
-    house.shared.script().fails = Some(tonic::Status::unavailable("not yet"));
+    let fixture = Fixture::new().await;
+    fixture.shared.script().fails = Some(tonic::Status::unavailable("not yet"));
     let dir = tempfile::TempDir::new().unwrap();
-    let node = Node::start(configuration(&house, dir.path()), dir.path()).await;
+    let node = Node::start(configuration(&fixture, dir.path()), dir.path()).await;
 
     // Without prices, ingest goes on without them.
     assert_eq!(node.version(1).await, None);
     let yesterday = Millis(node.clock.now().0 - 86_400_000).0;
-    house.offer("e1", vec![table("v1", yesterday, vec![line("0.384")])]);
-    house.shared.script().fails = None;
+    fixture.offer("e1", vec![table("v1", yesterday, vec![line("0.384")])]);
+    fixture.shared.script().fails = None;
     node.until_priced_by("v1").await;
     assert_eq!(node.version(2).await.as_deref(), Some("v1"));
     let v2 = table("v2", yesterday + 1, vec![line("0.4")]);
-    house.offer("e2", vec![table("v1", yesterday, vec![line("0.384")]), v2]);
+    fixture.offer("e2", vec![table("v1", yesterday, vec![line("0.384")]), v2]);
     node.until_priced_by("v2").await;
     assert_eq!(node.version(3).await.as_deref(), Some("v2"));
 
     // Without the service, the last prices stay.
-    house.service.stop().await;
+    fixture.service.stop().await;
     assert_eq!(node.version(4).await.as_deref(), Some("v2"));
     node.replica.stop().await;
 }
@@ -193,22 +193,22 @@ async fn a_replica_records_with_the_prices_that_it_has() {
 /// would rate the same records; then it is come back to.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_without_its_price_list_holds_up_no_other() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     let dir = tempfile::TempDir::new().unwrap();
-    let mut config = configuration(&house, dir.path());
+    let mut config = configuration(&fixture, dir.path());
     config.pricing.breaker_open_ms = 200;
     let yesterday = Millis(Clock::system().now().0 - 86_400_000).0;
     let v1 = table("v1", yesterday, vec![line("0.384")]);
     let v2 = table("v2", yesterday + 1, vec![line("0.4")]);
-    house.offer("e1", vec![v1, v2]);
-    house.shared.script().named.insert("v9".to_owned(), table("v9", yesterday, vec![line("0.9")]));
+    fixture.offer("e1", vec![v1, v2]);
+    fixture.shared.script().named.insert("v9".to_owned(), table("v9", yesterday, vec![line("0.9")]));
     let node = Node::start(config, dir.path()).await;
     node.until_priced_by("v2").await;
     for (number, operator) in [(1, "AWCC"), (2, "ETS")] {
         assert!(node.record_of(operator, number, |_, sms| sms.tariff_version == Some("v2")).await);
     }
 
-    let House { authority, own, shared, service, .. } = house;
+    let Fixture { authority, own, shared, service, .. } = fixture;
     let port = service.stop().await;
     let stuck = node.rerate("AWCC", "v9").await;
     let behind = node.rerate("AWCC", "v1").await;

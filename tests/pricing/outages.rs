@@ -1,38 +1,38 @@
 //! Services that are slow, away, or say no.
 
 use crate::pricing::service::Service;
-use crate::pricing::{House, eventually, line, query, table};
+use crate::pricing::{Fixture, eventually, line, query, table};
 use cdr_mediation::pricing::{BreakerState, Pricing, PricingError};
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_service_is_not_waited_for() {
-    let house = House::new().await;
-    house.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
-    let mut settings = house.settings();
+    let fixture = Fixture::new().await;
+    fixture.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
+    let mut settings = fixture.settings();
     settings.call.retries = 2;
     settings.call.deadline = Duration::from_millis(300);
-    let pricing = house.pricing(settings);
-    house.shared.script().delay = Duration::from_secs(60);
+    let pricing = fixture.pricing(settings);
+    fixture.shared.script().delay = Duration::from_secs(60);
     let began = Instant::now();
     let error = pricing.refresh_now().await.unwrap_err();
     assert!(matches!(error, PricingError::Unavailable { attempts: 3, .. }), "{error}");
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(10), "{took:?}");
-    assert!(house.dependency("pricing").unwrap_err().contains("nothing is known from it yet"));
+    assert!(fixture.dependency("pricing").unwrap_err().contains("nothing is known from it yet"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_breaker_opens_prices_stay_and_it_recovers() {
-    let house = House::new().await;
-    house.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
-    let mut settings = house.settings();
+    let fixture = Fixture::new().await;
+    fixture.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
+    let mut settings = fixture.settings();
     settings.call.retries = 10;
     settings.call.breaker.failures = 3;
     settings.call.breaker.open = Duration::from_secs(2);
-    let pricing = house.pricing(settings);
+    let pricing = fixture.pricing(settings);
     pricing.refresh_now().await.unwrap();
-    let House { authority, own, shared, service, metrics, .. } = house;
+    let Fixture { authority, own, shared, service, metrics, .. } = fixture;
     let port = service.stop().await;
 
     // The third failure opens it in the middle of the attempts.
@@ -65,14 +65,14 @@ async fn the_breaker_opens_prices_stay_and_it_recovers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_background_it_recovers_by_itself() {
-    let house = House::new().await;
-    house.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
-    let mut settings = house.settings();
+    let fixture = Fixture::new().await;
+    fixture.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
+    let mut settings = fixture.settings();
     settings.call.breaker.failures = 2;
-    let pricing = house.pricing(settings);
+    let pricing = fixture.pricing(settings);
     let running = tokio::spawn(pricing.clone().run());
     eventually("the first prices", || pricing.price(&query("ETS")).is_some()).await;
-    let House { authority, own, shared, service, .. } = house;
+    let Fixture { authority, own, shared, service, .. } = fixture;
     let port = service.stop().await;
     eventually("the breaker opens", || pricing.status().breaker == BreakerState::Open).await;
     shared.script().snapshot.etag = "e2".to_owned();
@@ -84,20 +84,20 @@ async fn in_the_background_it_recovers_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_fails_is_tried_again_and_one_that_says_no_is_not() {
-    let house = House::new().await;
-    house.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
-    let mut settings = house.settings();
+    let fixture = Fixture::new().await;
+    fixture.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
+    let mut settings = fixture.settings();
     settings.call.retries = 3;
     settings.call.breaker.failures = 4;
-    let pricing = house.pricing(settings);
-    house.shared.script().fails = Some(tonic::Status::resource_exhausted("too many questions"));
+    let pricing = fixture.pricing(settings);
+    fixture.shared.script().fails = Some(tonic::Status::resource_exhausted("too many questions"));
     let error = pricing.refresh_now().await.unwrap_err().to_string();
     assert!(error.contains("failed 4 time(s)") && error.contains("too many questions"), "{error}");
-    assert_eq!(house.shared.script().asked_prices.len(), 4);
+    assert_eq!(fixture.shared.script().asked_prices.len(), 4);
     assert_eq!(pricing.status().breaker, BreakerState::Open);
 
     tokio::time::sleep(Duration::from_millis(250)).await;
-    house.shared.script().fails = Some(tonic::Status::permission_denied("not you"));
+    fixture.shared.script().fails = Some(tonic::Status::permission_denied("not you"));
     for _ in 0..5 {
         let error = pricing.refresh_now().await.unwrap_err();
         assert!(
@@ -105,6 +105,6 @@ async fn a_service_that_fails_is_tried_again_and_one_that_says_no_is_not() {
             "{error}"
         );
     }
-    assert_eq!(house.shared.script().asked_prices.len(), 9);
+    assert_eq!(fixture.shared.script().asked_prices.len(), 9);
     assert_eq!(pricing.status().breaker, BreakerState::Closed, "it is there, and says no");
 }

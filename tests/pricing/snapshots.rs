@@ -2,7 +2,7 @@
 
 use crate::pricing::service::v1;
 use crate::pricing::write_client;
-use crate::pricing::{House, NOW, eventually, line, query, table};
+use crate::pricing::{Fixture, NOW, eventually, line, query, table};
 use cdr_core::Millis;
 use cdr_core::row::{Encoding, FinalState, Sms};
 use cdr_core::tariff::{PriceQuery, verify_price};
@@ -45,7 +45,7 @@ fn priced_row<'a>(query: &PriceQuery<'_>, price: &'a Price) -> Sms<'a> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_is_fetched_and_prices() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     let special = v1::Tariff {
         operator_id: Some("AWCC".to_owned()),
         tenant_id: Some("07070707-0707-0707-0707-070707070707".to_owned()),
@@ -54,9 +54,9 @@ async fn a_snapshot_is_fetched_and_prices() {
         billing_indicator: v1::BillingIndicator::Cpp.into(),
         ..line("0.0128")
     };
-    house
+    fixture
         .offer("e1", vec![table("v1", 0, vec![special, line("0.5")]), table("v2", NOW + 1, vec![line("9")])]);
-    let pricing = house.pricing(house.settings());
+    let pricing = fixture.pricing(fixture.settings());
     assert_eq!(pricing.price(&query("AWCC")), None, "nothing is known before the first answer");
     assert_eq!(pricing.status().age, None);
     pricing.refresh_now().await.unwrap();
@@ -76,7 +76,7 @@ async fn a_snapshot_is_fetched_and_prices() {
     let before = pricing.book();
     pricing.refresh_now().await.unwrap();
     assert!(Arc::ptr_eq(&before, &pricing.book()), "the same snapshot changes nothing");
-    let asked = house.shared.script().asked_prices.clone();
+    let asked = fixture.shared.script().asked_prices.clone();
     assert_eq!(asked[0].operator_ids, ["AWCC", "ETS"]);
     assert_eq!(
         asked[0].at_ms,
@@ -84,17 +84,17 @@ async fn a_snapshot_is_fetched_and_prices() {
         "versions of late events are asked for"
     );
     assert_eq!((asked[0].known_etag.as_deref(), asked[1].known_etag.as_deref()), (None, Some("e1")));
-    assert_eq!(house.dependency("pricing"), Ok(()));
+    assert_eq!(fixture.dependency("pricing"), Ok(()));
     assert!(pricing.status().age.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_fetched_by_its_name_and_prices_only_what_names_it() {
-    let house = House::new().await;
-    house.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
-    house.shared.script().named.insert("price_01".to_owned(), table("price_01", 5, vec![line("0.25")]));
-    house.shared.script().named.insert("alias".to_owned(), table("v9", 5, vec![line("0.25")]));
-    let pricing = house.pricing(house.settings());
+    let fixture = Fixture::new().await;
+    fixture.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
+    fixture.shared.script().named.insert("price_01".to_owned(), table("price_01", 5, vec![line("0.25")]));
+    fixture.shared.script().named.insert("alias".to_owned(), table("v9", 5, vec![line("0.25")]));
+    let pricing = fixture.pricing(fixture.settings());
     pricing.refresh_now().await.unwrap();
     assert_eq!(pricing.price_in("price_01", &query("ETS")), None);
     let fetched = pricing.fetch_table("price_01").await.unwrap().unwrap();
@@ -102,10 +102,10 @@ async fn a_table_is_fetched_by_its_name_and_prices_only_what_names_it() {
     assert_eq!(pricing.price_in("price_01", &query("ETS")).unwrap().amount().micros(), 750_000);
     assert_eq!(pricing.price(&query("ETS")).unwrap().tariff_version(), "v1", "events are priced as before");
 
-    let calls = house.shared.script().asked_prices.len();
+    let calls = fixture.shared.script().asked_prices.len();
     assert_eq!(pricing.fetch_table("price_01").await.unwrap().as_deref(), Some(&*fetched));
     assert_eq!(pricing.fetch_table("v1").await.unwrap().unwrap().version, "v1");
-    assert_eq!(house.shared.script().asked_prices.len(), calls, "what is known is not asked for");
+    assert_eq!(fixture.shared.script().asked_prices.len(), calls, "what is known is not asked for");
     assert_eq!(pricing.fetch_table("nowhere").await.unwrap(), None);
     let wrong = pricing.fetch_table("alias").await.unwrap_err();
     assert!(wrong.to_string().contains("table v9 came, alias was asked for"), "{wrong}");
@@ -113,11 +113,11 @@ async fn a_table_is_fetched_by_its_name_and_prices_only_what_names_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_sides_must_show_certificates_of_their_authority() {
-    let house = House::new().await;
-    house.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
+    let fixture = Fixture::new().await;
+    fixture.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
     // No certificate at all.
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&house.authority.cert));
-    let endpoint = Endpoint::from_shared(house.service.endpoint()).unwrap().tls_config(tls).unwrap();
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&fixture.authority.cert));
+    let endpoint = Endpoint::from_shared(fixture.service.endpoint()).unwrap().tls_config(tls).unwrap();
     let mut client = tonic::client::Grpc::new(endpoint.connect_lazy());
     let path = "/cdr.pricing.v1.PricingService/GetPricingSnapshot".parse().unwrap();
     let codec = tonic_prost::ProstCodec::<v1::GetPricingSnapshotRequest, v1::PricingSnapshot>::default();
@@ -133,42 +133,43 @@ async fn both_sides_must_show_certificates_of_their_authority() {
     // A certificate of somebody else's, and a service that somebody else vouches for.
     let foreign = Authority::new("foreign");
     let dir = tempfile::TempDir::new().unwrap();
-    for (trusted, shown) in
-        [(&house.authority, foreign.issue("intruder")), (&foreign, house.authority.issue("cdr-mediation"))]
-    {
-        let mut settings = house.settings();
+    for (trusted, shown) in [
+        (&fixture.authority, foreign.issue("intruder")),
+        (&foreign, fixture.authority.issue("cdr-mediation")),
+    ] {
+        let mut settings = fixture.settings();
         settings.tls = write_client(dir.path(), trusted, &shown);
-        let pricing = house.pricing(settings);
+        let pricing = fixture.pricing(settings);
         let error = pricing.refresh_now().await.unwrap_err();
         assert!(matches!(error, PricingError::Unavailable { attempts: 2, .. }), "{error}");
         assert_eq!(pricing.price(&query("ETS")), None);
     }
-    assert_eq!(house.shared.script().asked_prices.len(), 0, "no question got through");
+    assert_eq!(fixture.shared.script().asked_prices.len(), 0, "no question got through");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_exchanged_while_it_runs() {
-    let house = House::new().await;
-    house.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
+    let fixture = Fixture::new().await;
+    fixture.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
     let foreign = Authority::new("foreign");
-    write_client(house.dir.path(), &house.authority, &foreign.issue("cdr-mediation"));
-    let pricing = house.pricing(house.settings());
+    write_client(fixture.dir.path(), &fixture.authority, &foreign.issue("cdr-mediation"));
+    let pricing = fixture.pricing(fixture.settings());
     pricing.refresh_now().await.unwrap_err();
-    std::fs::write(&house.tls.cert_file, "no certificate").unwrap();
+    std::fs::write(&fixture.tls.cert_file, "no certificate").unwrap();
     pricing.refresh_now().await.unwrap_err();
-    write_client(house.dir.path(), &house.authority, &house.authority.issue("cdr-mediation"));
+    write_client(fixture.dir.path(), &fixture.authority, &fixture.authority.issue("cdr-mediation"));
     pricing.refresh_now().await.unwrap();
     assert!(pricing.price(&query("ETS")).is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_takes_over_while_prices_are_asked_for() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     // Version `n` charges `n` for a segment.
     let offer =
-        |n: i64| house.offer(&format!("e{n}"), vec![table(&n.to_string(), 0, vec![line(&n.to_string())])]);
+        |n: i64| fixture.offer(&format!("e{n}"), vec![table(&n.to_string(), 0, vec![line(&n.to_string())])]);
     offer(1);
-    let pricing = house.pricing(house.settings());
+    let pricing = fixture.pricing(fixture.settings());
     pricing.refresh_now().await.unwrap();
     let running = tokio::spawn(pricing.clone().run());
     let done = Arc::new(AtomicBool::new(false));
@@ -202,9 +203,9 @@ async fn a_new_version_takes_over_while_prices_are_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_makes_no_sense_is_refused_and_the_book_stays() {
-    let house = House::new().await;
-    house.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
-    let pricing = house.pricing(house.settings());
+    let fixture = Fixture::new().await;
+    fixture.offer("e1", vec![table("v1", 0, vec![line("0.5")])]);
+    let pricing = fixture.pricing(fixture.settings());
     pricing.refresh_now().await.unwrap();
     let book = pricing.book();
     let with = |change: fn(&mut v1::Tariff)| {
@@ -234,18 +235,18 @@ async fn a_snapshot_that_makes_no_sense_is_refused_and_the_book_stays() {
         (vec![table("v1", 0, vec![line("0.6")])], "v1 has changed under the same name"),
     ];
     for (i, (tables, why)) in refused.into_iter().enumerate() {
-        house.offer(&format!("bad-{i}"), tables);
+        fixture.offer(&format!("bad-{i}"), tables);
         let error = pricing.refresh_now().await.unwrap_err();
         assert!(matches!(error, PricingError::Malformed { .. }), "{error}");
         assert!(error.to_string().contains(why), "{error}\n  should say {why}");
         assert!(Arc::ptr_eq(&book, &pricing.book()), "{error}: the book was replaced");
-        assert!(house.dependency("pricing").unwrap_err().contains("stays in force"));
+        assert!(fixture.dependency("pricing").unwrap_err().contains("stays in force"));
     }
-    house.offer("", vec![table("v2", 0, vec![line("1")])]);
+    fixture.offer("", vec![table("v2", 0, vec![line("1")])]);
     assert!(pricing.refresh_now().await.unwrap_err().to_string().contains("without an etag"));
     // An answer without sense is an answer: the breaker stays closed, and the next good one is taken.
-    house.offer("e2", vec![table("v2", 0, vec![line("1")])]);
+    fixture.offer("e2", vec![table("v2", 0, vec![line("1")])]);
     pricing.refresh_now().await.unwrap();
     assert_eq!(pricing.price(&query("ETS")).unwrap().tariff_version(), "v2");
-    assert_eq!(house.dependency("pricing"), Ok(()));
+    assert_eq!(fixture.dependency("pricing"), Ok(()));
 }

@@ -1,6 +1,6 @@
 //! The live feed: what a client sees over several connections is what was told, once each, in order.
 
-use crate::relay::house::House;
+use crate::relay::publisher::Publisher;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
@@ -66,13 +66,13 @@ impl Client {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_resumed_feed_loses_and_repeats_nothing() {
-    let house = House::start().await;
-    house.ingest(40, 1).await;
-    house.close_hour().await;
-    let token = house.issuer.token("tester", &["cdr:read", "cdr:pii"], 600).unwrap();
+    let publisher = Publisher::start().await;
+    publisher.ingest(40, 1).await;
+    publisher.close_hour().await;
+    let token = publisher.issuer.token("tester", &["cdr:read", "cdr:pii"], 600).unwrap();
     let (port, every) =
-        (house.api_port, "?subjects=cdr.record.appended.v1,cdr.bucket.sealed.v1,cdr.generated.v1");
-    let stored: Vec<(String, String)> = house.messages().await["CDR_EVENTS"]
+        (publisher.api_port, "?subjects=cdr.record.appended.v1,cdr.bucket.sealed.v1,cdr.generated.v1");
+    let stored: Vec<(String, String)> = publisher.messages().await["CDR_EVENTS"]
         .iter()
         .map(|message| {
             let event: Value = serde_json::from_slice(&message.payload).unwrap();
@@ -108,30 +108,30 @@ async fn a_resumed_feed_loses_and_repeats_nothing() {
     // Without an id a feed begins with what comes next, and without subjects it leaves records out.
     let mut live = Client::open(port, &token, "", None);
     assert_eq!(live.status, 200);
-    house.ingest(60, 3).await;
-    house.act().await;
+    publisher.ingest(60, 3).await;
+    publisher.act().await;
     let first = tokio::task::spawn_blocking(move || live.next()).await.unwrap();
     assert_eq!(first.event, "cdr.adjustment.created.v1");
-    house.replica.stop().await;
+    publisher.replica.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_feed_ends_with_its_token_and_says_so() {
-    let house = House::start().await;
-    house.ingest(20, 1).await;
+    let publisher = Publisher::start().await;
+    publisher.ingest(20, 1).await;
     // Long enough for everything that has to be told before it ends, on a slow machine too.
     let valid = Duration::from_secs(15);
-    let short = house.issuer.token("tester", &["cdr:read"], valid.as_secs() as i64).unwrap();
-    let long = house.issuer.token("tester", &["cdr:read"], 600).unwrap();
-    let (port, started) = (house.api_port, Instant::now());
+    let short = publisher.issuer.token("tester", &["cdr:read"], valid.as_secs() as i64).unwrap();
+    let long = publisher.issuer.token("tester", &["cdr:read"], 600).unwrap();
+    let (port, started) = (publisher.api_port, Instant::now());
     let opened = tokio::task::spawn_blocking({
         let short = short.clone();
         move || (Client::open(port, &short, "", None), Client::open(port, &long, "", None))
     });
     let (mut ending, mut other) = opened.await.unwrap();
     assert_eq!((ending.status, other.status), (200, 200));
-    house.ingest(60, 3).await;
-    house.act().await;
+    publisher.ingest(60, 3).await;
+    publisher.act().await;
     let seen = tokio::task::spawn_blocking(move || {
         let mut seen = Vec::new();
         loop {
@@ -158,18 +158,18 @@ async fn a_feed_ends_with_its_token_and_says_so() {
     })
     .await
     .unwrap();
-    house.replica.stop().await;
+    publisher.replica.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn feeds_that_cannot_be_given_are_refused() {
-    let house = House::start().await;
-    house.ingest(20, 1).await;
-    let token = house.issuer.token("tester", &["cdr:read"], 600).unwrap();
-    let verifier = house.issuer.token("tester", &["cdr:verify"], 600).unwrap();
-    let port = house.api_port;
+    let publisher = Publisher::start().await;
+    publisher.ingest(20, 1).await;
+    let token = publisher.issuer.token("tester", &["cdr:read"], 600).unwrap();
+    let verifier = publisher.issuer.token("tester", &["cdr:verify"], 600).unwrap();
+    let port = publisher.api_port;
     let foreign = cdr_mediation::events::EventIds::new("other", 1).id(3, 0).unwrap().to_string();
-    let own = cdr_mediation::events::EventIds::new(crate::relay::house::CLUSTER, 1);
+    let own = cdr_mediation::events::EventIds::new(crate::relay::publisher::CLUSTER, 1);
     // Entries without anything to tell are not kept: nothing says that events behind them were not dropped.
     let never = own.id(0, 0).unwrap().to_string();
     let later = own.id(1 << 40, 0).unwrap().to_string();
@@ -209,14 +209,14 @@ async fn feeds_that_cannot_be_given_are_refused() {
     })
     .await
     .unwrap();
-    house.replica.stop().await;
+    publisher.replica.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_key_that_signs_events_is_shown() {
-    let house = House::start().await;
-    let token = house.issuer.token("tester", &["cdr:read"], 600).unwrap();
-    let url = format!("http://127.0.0.1:{}/v1/cdr/keys", house.api_port);
+    let publisher = Publisher::start().await;
+    let token = publisher.issuer.token("tester", &["cdr:read"], 600).unwrap();
+    let url = format!("http://127.0.0.1:{}/v1/cdr/keys", publisher.api_port);
     let answer = tokio::task::spawn_blocking(move || {
         let request = ureq::get(&url).header("Authorization", format!("Bearer {token}"));
         request.call().unwrap().body_mut().read_json::<Value>().unwrap()
@@ -227,12 +227,12 @@ async fn the_key_that_signs_events_is_shown() {
     let key = &answer["eventKeys"][0];
     assert_eq!(
         (&key["kid"], &key["alg"], &key["kty"]),
-        (&house.key.kid().into(), &"RS256".into(), &"RSA".into())
+        (&publisher.key.kid().into(), &"RS256".into(), &"RSA".into())
     );
     let modulus = URL_SAFE_NO_PAD.decode(key["n"].as_str().unwrap()).unwrap();
-    let pem: String = house.key.public_pem().lines().filter(|line| !line.starts_with('-')).collect();
+    let pem: String = publisher.key.public_pem().lines().filter(|line| !line.starts_with('-')).collect();
     let der = STANDARD.decode(pem).unwrap();
     assert!(modulus.len() == 256 && der.windows(256).any(|part| part == modulus), "another key");
     assert_eq!(key["e"], "AQAB");
-    house.replica.stop().await;
+    publisher.replica.stop().await;
 }

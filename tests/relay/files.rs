@@ -1,10 +1,10 @@
 //! A settlement file and a record in quarantine, as workers and people would leave them.
 
-use crate::relay::house::{House, TOLD};
+use crate::relay::publisher::{Publisher, TOLD};
 use cdr_core::row::SystemKind;
 use serde_json::json;
 
-impl House {
+impl Publisher {
     /// A file that is delivered, refused, found undeliverable, delivered again and accepted; a record that goes into
     /// quarantine and leaves it.
     pub async fn settle(&self) {

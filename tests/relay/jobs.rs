@@ -1,6 +1,6 @@
 //! Bulk jobs and other rows that name one another, as the replica's workers would leave them.
 
-use crate::relay::house::House;
+use crate::relay::publisher::Publisher;
 use cdr_core::CdrId;
 use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobRequest, JobStep};
@@ -44,7 +44,7 @@ impl Rows {
     }
 }
 
-impl House {
+impl Publisher {
     /// Rows of one log entry, to be filled.
     pub fn rows(&self) -> Rows {
         Rows { proposer: self.proposer(), drafts: DraftsBuffer::default() }

@@ -2,8 +2,8 @@
 
 mod feed;
 mod files;
-mod house;
 mod jobs;
 mod outage;
 mod published;
+mod publisher;
 mod restriction;

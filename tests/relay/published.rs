@@ -1,6 +1,6 @@
 //! Every kind of event that has a cause is published once, in order, valid, signed, and without a subscriber's number.
 
-use crate::relay::house::{CLUSTER, House};
+use crate::relay::publisher::{CLUSTER, Publisher};
 use cdr_core::CdrId;
 use cdr_core::command::OutboxPlace;
 use cdr_mediation::events::numbers::PLAIN;
@@ -14,16 +14,16 @@ use testkit::event_schemas::faults;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
-    let house = House::start().await;
-    house.ingest(700, 1).await;
-    house.act().await;
-    house.work().await;
-    house.settle().await;
-    house.restrict().await;
-    house.close_hour().await;
-    let store = house.replica.store();
+    let publisher = Publisher::start().await;
+    publisher.ingest(700, 1).await;
+    publisher.act().await;
+    publisher.work().await;
+    publisher.settle().await;
+    publisher.restrict().await;
+    publisher.close_hour().await;
+    let store = publisher.replica.store();
     let state = store.state();
-    let sms = house.cdrs(|_| true).len();
+    let sms = publisher.cdrs(|_| true).len();
     let hours = (state.head.open_hour.0 - state.head.first_hour.0) as usize;
     let expected = BTreeMap::from([
         ("cdr.record.appended.v1", sms),
@@ -45,9 +45,9 @@ async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
         ("cdr.export.acked.v1", 1),
         ("cdr.quarantine.resubmitted.v1", 1),
     ]);
-    let all = house.messages_once(&expected).await;
-    let trusted = TrustedKey::from_pem(CLUSTER, house.key.public_pem()).unwrap();
-    let secrets = house.secrets();
+    let all = publisher.messages_once(&expected).await;
+    let trusted = TrustedKey::from_pem(CLUSTER, publisher.key.public_pem()).unwrap();
+    let secrets = publisher.secrets();
     assert!(secrets.len() > 500, "{}", secrets.len());
 
     let mut by_subject: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
@@ -79,14 +79,14 @@ async fn every_kind_is_published_once_valid_signed_and_without_numbers() {
     of_adjustments(&by_subject);
 
     // What is published is what any replica would tell.
-    let told = told(&house);
+    let told = told(&publisher);
     assert!(told == published, "{} told, {} published", told.len(), published.len());
-    house.replica.stop().await;
+    publisher.replica.stop().await;
 }
 
 /// Every event that the ledger tells, by id.
-fn told(house: &House) -> BTreeMap<String, Vec<u8>> {
-    let outbox = Outbox::new(house.replica.store(), &PLAIN).unwrap();
+fn told(publisher: &Publisher) -> BTreeMap<String, Vec<u8>> {
+    let outbox = Outbox::new(publisher.replica.store(), &PLAIN).unwrap();
     let (mut told, mut place) = (BTreeMap::new(), OutboxPlace::default());
     loop {
         let next = outbox
@@ -105,29 +105,29 @@ fn told(house: &House) -> BTreeMap<String, Vec<u8>> {
 /// The ledger keeps the last 200 ended jobs at hand; those before are read out of their rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_is_at_hand_no_more_is_told_alike() {
-    let house = House::start().await;
-    house.ingest(100, 1).await;
-    house.work().await;
-    let batch = house.batches_once(1).await.remove(0);
+    let publisher = Publisher::start().await;
+    publisher.ingest(100, 1).await;
+    publisher.work().await;
+    let batch = publisher.batches_once(1).await.remove(0);
     let event: Value = serde_json::from_slice(&batch.payload).unwrap();
     assert_eq!(event["count"], 6);
     let name = event["jobId"].as_str().unwrap();
     let id = CdrId::parse_prefixed("adjjob_", name).unwrap();
-    let failed = house.fail_a_job().await;
-    let (shown, shown_failed) = (house.job(name).await, house.job(&failed).await);
+    let failed = publisher.fail_a_job().await;
+    let (shown, shown_failed) = (publisher.job(name).await, publisher.job(&failed).await);
     assert_eq!((shown.0, shown_failed.0), (200, 200), "{shown:?} {shown_failed:?}");
     assert_eq!((&shown.1["status"], &shown_failed.1["status"]), (&"FINISHED".into(), &"FAILED".into()));
-    house.end_jobs(201).await;
-    assert!(house.replica.store().state().jobs.get(id).is_none());
-    assert_eq!(house.job(name).await, shown, "as it was told when it was at hand");
-    assert_eq!(house.job(&failed).await, shown_failed);
+    publisher.end_jobs(201).await;
+    assert!(publisher.replica.store().state().jobs.get(id).is_none());
+    assert_eq!(publisher.job(name).await, shown, "as it was told when it was at hand");
+    assert_eq!(publisher.job(&failed).await, shown_failed);
     // The id of a row that is no job.
-    let (status, refused) = house.job(&house.cdrs(|_| true)[0].with_prefix("adjjob_")).await;
+    let (status, refused) = publisher.job(&publisher.cdrs(|_| true)[0].with_prefix("adjjob_")).await;
     assert_eq!((status, &refused["error"]["code"]), (404, &"JOB_NOT_FOUND".into()), "{refused}");
-    let told = told(&house);
+    let told = told(&publisher);
     assert_eq!(told[event["eventId"].as_str().unwrap()], batch.payload);
-    house.batches_once(202).await;
-    house.replica.stop().await;
+    publisher.batches_once(202).await;
+    publisher.replica.stop().await;
 }
 
 fn of_adjustments(by_subject: &BTreeMap<&str, Vec<Value>>) {
@@ -155,18 +155,18 @@ fn of_adjustments(by_subject: &BTreeMap<&str, Vec<Value>>) {
 /// What was on its way when a replica stopped is not doubled when it begins again from an older cursor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_stops_at_once_goes_on_behind_what_the_streams_hold() {
-    let mut house = House::start().await;
+    let mut publisher = Publisher::start().await;
     for records in [400, 800, 1200] {
-        house.ingest(records, 2).await;
-        house = house.restart().await;
+        publisher.ingest(records, 2).await;
+        publisher = publisher.restart().await;
     }
-    house.all_published().await;
-    let messages = house.messages().await;
+    publisher.all_published().await;
+    let messages = publisher.messages().await;
     let records = messages["CDR_EVENTS"].iter().filter(|m| m.subject == "cdr.record.appended.v1");
     let told: Vec<String> = records
         .map(|message| serde_json::from_slice::<Value>(&message.payload).unwrap()["cdrId"].to_string())
         .collect();
-    let expected: Vec<String> = house.cdrs(|_| true).iter().map(|id| format!("\"{id}\"")).collect();
+    let expected: Vec<String> = publisher.cdrs(|_| true).iter().map(|id| format!("\"{id}\"")).collect();
     assert!(told == expected, "{} told, {} in the ledger", told.len(), expected.len());
-    house.replica.stop().await;
+    publisher.replica.stop().await;
 }

@@ -1,6 +1,6 @@
 //! What has to hold in the end, whatever happened on the way.
 
-use crate::settlement::house::{House, OPERATORS};
+use crate::settlement::cluster::{OPERATORS, Settlement};
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,16 +9,16 @@ use std::time::Duration;
 use testkit::{run, tap_schemas, wait_until};
 
 /// Every file of so many days is in the drop of the SFTP server, and nothing else is there.
-pub fn everything_is_settled(house: &House, days: usize) {
-    house.wait_until_delivered(days, "SFTP");
-    assert!(house.receiver.uploads().is_empty(), "the fallback has got a file, too");
-    everything_is_in(house, days, &house.sshd.drop());
+pub fn everything_is_settled(settlement: &Settlement, days: usize) {
+    settlement.wait_until_delivered(days, "SFTP");
+    assert!(settlement.receiver.uploads().is_empty(), "the fallback has got a file, too");
+    everything_is_in(settlement, days, &settlement.sshd.drop());
 }
 
 /// Every file of so many days is in a directory once, whole, signed, with its sidecars, and so is every record; each
 /// delivery was told once.
-pub fn everything_is_in(house: &House, days: usize, dir: &Path) {
-    let files = house.files();
+pub fn everything_is_in(settlement: &Settlement, days: usize, dir: &Path) {
+    let files = settlement.files();
     let expected: BTreeSet<String> = files
         .iter()
         .map(|file| file["filename"].as_str().unwrap())
@@ -29,18 +29,18 @@ pub fn everything_is_in(house: &House, days: usize, dir: &Path) {
     let names: BTreeSet<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(names, expected);
-    numbers_have_no_gap(house, &files, days);
+    numbers_have_no_gap(settlement, &files, days);
     let count = |file: &Value, field: &str| file[field].as_u64().unwrap();
     let listed: u64 =
         files.iter().map(|file| count(file, "recordsIncluded") + count(file, "quarantinedCount")).sum();
-    assert_eq!(listed, house.records, "every record is in a file or in quarantine");
+    assert_eq!(listed, settlement.records, "every record is in a file or in quarantine");
     for file in &files {
-        verify(house, &dir.join(file["filename"].as_str().unwrap()));
+        verify(settlement, &dir.join(file["filename"].as_str().unwrap()));
     }
-    deliveries_are_told_once(house, &files);
+    deliveries_are_told_once(settlement, &files);
 }
 
-fn numbers_have_no_gap(house: &House, files: &[Value], days: usize) {
+fn numbers_have_no_gap(settlement: &Settlement, files: &[Value], days: usize) {
     let mut numbers = BTreeMap::<&str, Vec<u64>>::new();
     for file in files {
         let number = file["fileSequenceNumber"].as_u64().unwrap();
@@ -50,16 +50,16 @@ fn numbers_have_no_gap(house: &House, files: &[Value], days: usize) {
     for (entity, numbers) in &numbers {
         assert_eq!(*numbers, (1..=days as u64).collect::<Vec<_>>(), "{entity}");
         let path = format!("/v1/cdr/exports?recordingEntity={entity}");
-        let list = house.cluster.get_ok(house.cluster.leader(), &path);
+        let list = settlement.cluster.get_ok(settlement.cluster.leader(), &path);
         let items = list["items"].as_array().unwrap();
         assert!(items.len() == days && items.iter().all(|item| item["gapBefore"] == false), "{list}");
     }
 }
 
 /// A regulator's check, with nothing but the root's public key and a replica's API.
-fn verify(house: &House, file: &Path) {
-    let (root, token) = (house.root.public_key_file(), house.dir.join("dev-token"));
-    let url = house.cluster.api_url(house.cluster.leader());
+fn verify(settlement: &Settlement, file: &Path) {
+    let (root, token) = (settlement.root.public_key_file(), settlement.dir.join("dev-token"));
+    let url = settlement.cluster.api_url(settlement.cluster.leader());
     let schemas = tap_schemas();
     let schemas = schemas.to_str().unwrap();
     let trust = ["verify-export", "--schemas", schemas, "--cluster", "test", "--trust", &root];
@@ -74,13 +74,15 @@ fn verify(house: &House, file: &Path) {
 }
 
 /// One `cdr.exported.v1` for each file, and none beside them.
-fn deliveries_are_told_once(house: &House, files: &[Value]) {
+fn deliveries_are_told_once(settlement: &Settlement, files: &[Value]) {
     wait_until("events of everything", 60, || {
-        (1..=3).all(|id| house.cluster.metric(id, "cdr_outbox_backlog_seconds") == Some(0.0))
+        (1..=3).all(|id| settlement.cluster.metric(id, "cdr_outbox_backlog_seconds") == Some(0.0))
     });
     let field = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    let mut told: Vec<(String, String)> =
-        exported(house).iter().map(|event| (field(event, "exportId"), field(event, "fileSha256"))).collect();
+    let mut told: Vec<(String, String)> = exported(settlement)
+        .iter()
+        .map(|event| (field(event, "exportId"), field(event, "fileSha256")))
+        .collect();
     let mut delivered: Vec<(String, String)> =
         files.iter().map(|file| (field(file, "exportId"), field(file, "sha256"))).collect();
     told.sort();
@@ -89,10 +91,10 @@ fn deliveries_are_told_once(house: &House, files: &[Value]) {
 }
 
 /// The events of deliveries on the bus.
-fn exported(house: &House) -> Vec<Value> {
+fn exported(settlement: &Settlement) -> Vec<Value> {
     let mut events: Vec<Value> = Vec::new();
-    house.runtime.block_on(async {
-        let bus = JetStream::connect(NatsOptions::new(house.nats.url())).await.unwrap();
+    settlement.runtime.block_on(async {
+        let bus = JetStream::connect(NatsOptions::new(settlement.nats.url())).await.unwrap();
         let info = bus.stream_info("CDR_EXPORTS").await.unwrap();
         let mut subscription = bus.open("CDR_EXPORTS", "test-reader", 1).await.unwrap();
         while (events.len() as u64) < info.messages {

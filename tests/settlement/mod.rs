@@ -3,8 +3,8 @@
 //! from outside; in the end every file is at its receiver once, whole and signed.
 
 mod checks;
+mod cluster;
 mod fallback;
-mod house;
 mod receivers;
 mod refusal;
 mod rotation;

@@ -2,8 +2,8 @@
 //! file is named together with those that wait behind it.
 
 use crate::settlement::checks::everything_is_in;
+use crate::settlement::cluster::{OPERATORS, Settlement};
 use crate::settlement::fallback::keep;
-use crate::settlement::house::{House, OPERATORS};
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -22,64 +22,66 @@ fn a_refusal_is_kept_published_and_named() {
         return;
     };
     let edit = |text: &str| text.to_owned() + "[observability]\nlog_format = \"json\"\n";
-    let mut house = House::start_edited(hsm, edit);
-    house.sshd.kill();
-    house.end_day(0);
-    house.wait_for_failures(1, "UNREACHABLE");
-    house.pass(60);
-    house.wait_for_failures(2, "UNREACHABLE");
-    house.receiver.will(&[Act::Answer(422, WORDS.to_owned())]);
-    house.pass(120);
+    let mut settlement = Settlement::start_edited(hsm, edit);
+    settlement.sshd.kill();
+    settlement.end_day(0);
+    settlement.wait_for_failures(1, "UNREACHABLE");
+    settlement.pass(60);
+    settlement.wait_for_failures(2, "UNREACHABLE");
+    settlement.receiver.will(&[Act::Answer(422, WORDS.to_owned())]);
+    settlement.pass(120);
     let is_refused = |file: &Value| file["lastError"]["error"] == "REJECTED";
     let arrived = |file: &Value| file["deliveryStatus"] == "DELIVERED_API";
-    house.wait_for_files("the fallback's answers", 1, |file| is_refused(file) || arrived(file));
-    let refused = house.receiver.uploads()[0].parts[0].file_name.clone();
-    let held = named(&house, &refused);
+    settlement.wait_for_files("the fallback's answers", 1, |file| is_refused(file) || arrived(file));
+    let refused = settlement.receiver.uploads()[0].parts[0].file_name.clone();
+    let held = named(&settlement, &refused);
     assert!(is_refused(&held), "{held}");
-    assert_eq!(house.files().into_iter().filter(is_refused).count(), 1, "one was refused");
-    kept_with_the_attempt(&house, &held);
-    published(&house, &held);
-    counted(&house);
-    said(&house, "the refused file", |fields| fields["file"] == *refused && fields["class"] == "REJECTED");
+    assert_eq!(settlement.files().into_iter().filter(is_refused).count(), 1, "one was refused");
+    kept_with_the_attempt(&settlement, &held);
+    published(&settlement, &held);
+    counted(&settlement);
+    said(&settlement, "the refused file", |fields| {
+        fields["file"] == *refused && fields["class"] == "REJECTED"
+    });
 
     // The next file of the same series waits behind it, and both are named; all others go their way.
-    house.sshd.restart("host");
-    house.begin_day(1);
-    house.take_in_day(1);
-    house.end_day(1);
+    settlement.sshd.restart("host");
+    settlement.begin_day(1);
+    settlement.take_in_day(1);
+    settlement.end_day(1);
     let of_series = |file: &Value| file["recordingEntity"] == held["recordingEntity"];
-    house.wait_for_files("the next day's files", 2, |file| {
+    settlement.wait_for_files("the next day's files", 2, |file| {
         of_series(file) || arrived(file) || file["deliveryStatus"] == "DELIVERED_SFTP"
     });
-    let waits = house.files().into_iter().find(|file| of_series(file) && file["filename"] != *refused);
+    let waits = settlement.files().into_iter().find(|file| of_series(file) && file["filename"] != *refused);
     let waits = waits.unwrap()["filename"].as_str().unwrap().to_owned();
-    said(&house, "what waits behind it", |fields| {
+    said(&settlement, "what waits behind it", |fields| {
         fields["file"] == *refused && fields["waiting_files"] == waits
     });
-    let waiting = named(&house, &waits);
+    let waiting = named(&settlement, &waits);
     assert!(waiting["lastError"].is_null() && waiting["deliveredAt"].is_null(), "out of order: {waiting}");
-    assert!((1..=3).all(|id| !house.cluster.log(id).contains(NUMBER)), "a number in a log");
+    assert!((1..=3).all(|id| !settlement.cluster.log(id).contains(NUMBER)), "a number in a log");
 
-    house.redrop(&held);
-    house.wait_for_files("everything", 2, |file| file["deliveredAt"].is_string());
-    let taken = house.dir.join("taken");
+    settlement.redrop(&held);
+    settlement.wait_for_files("everything", 2, |file| file["deliveredAt"].is_string());
+    let taken = settlement.dir.join("taken");
     std::fs::create_dir(&taken).unwrap();
-    assert_eq!(keep(&house.receiver.uploads()[1..], &taken), OPERATORS - 1);
-    for name in house.sshd.names() {
-        std::fs::copy(house.sshd.drop().join(&name), taken.join(&name)).unwrap();
+    assert_eq!(keep(&settlement.receiver.uploads()[1..], &taken), OPERATORS - 1);
+    for name in settlement.sshd.names() {
+        std::fs::copy(settlement.sshd.drop().join(&name), taken.join(&name)).unwrap();
     }
-    everything_is_in(&house, 2, &taken);
-    assert_eq!(rejections(&house).len(), 1, "published once");
+    everything_is_in(&settlement, 2, &taken);
+    assert_eq!(rejections(&settlement).len(), 1, "published once");
 }
 
-fn named(house: &House, name: &str) -> Value {
-    house.files().into_iter().find(|file| file["filename"] == *name).unwrap()
+fn named(settlement: &Settlement, name: &str) -> Value {
+    settlement.files().into_iter().find(|file| file["filename"] == *name).unwrap()
 }
 
 /// The row of the attempt holds the status, the reason and the words, whoever reads it without the number.
-fn kept_with_the_attempt(house: &House, held: &Value) {
+fn kept_with_the_attempt(settlement: &Settlement, held: &Value) {
     let path = format!("/v1/cdr/exports/{}/delivery-log", held["exportId"].as_str().unwrap());
-    let log = house.cluster.get_ok(house.cluster.leader(), &path);
+    let log = settlement.cluster.get_ok(settlement.cluster.leader(), &path);
     let rows = log["items"].as_array().unwrap();
     let answered: Vec<&Value> = rows.iter().filter(|row| row["answer"].is_object()).collect();
     let [row] = answered[..] else { panic!("{log}") };
@@ -95,12 +97,12 @@ fn kept_with_the_attempt(house: &House, held: &Value) {
 }
 
 /// `cdr.export.rejected.v1` names the file, the mapped reason, and the receiver's words without the number.
-fn published(house: &House, held: &Value) {
+fn published(settlement: &Settlement, held: &Value) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    let mut events = rejections(house);
+    let mut events = rejections(settlement);
     while events.is_empty() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(100));
-        events = rejections(house);
+        events = rejections(settlement);
     }
     let [event] = &events[..] else { panic!("{events:?}") };
     assert_eq!(event["exportId"], held["exportId"]);
@@ -110,10 +112,10 @@ fn published(house: &House, held: &Value) {
 }
 
 /// Every `cdr.export.rejected.v1` on the bus.
-fn rejections(house: &House) -> Vec<Value> {
+fn rejections(settlement: &Settlement) -> Vec<Value> {
     let (stream, subject) = ("CDR_EXPORTS", "cdr.export.rejected.v1");
-    house.runtime.block_on(async {
-        let bus = JetStream::connect(NatsOptions::new(house.nats.url())).await.unwrap();
+    settlement.runtime.block_on(async {
+        let bus = JetStream::connect(NatsOptions::new(settlement.nats.url())).await.unwrap();
         let last = bus.stream_info(stream).await.unwrap().last_sequence;
         let mut events = Vec::new();
         for sequence in 1..=last {
@@ -128,17 +130,17 @@ fn rejections(house: &House) -> Vec<Value> {
 }
 
 /// The figure by which `cdr_delivery_needs_person` wakes somebody up.
-fn counted(house: &House) {
+fn counted(settlement: &Settlement) {
     let line = "cdr_delivery_attempts_total{channel=\"api\",outcome=\"rejected\"} 1";
-    let shown = house.cluster.metrics_text(house.cluster.leader());
+    let shown = settlement.cluster.metrics_text(settlement.cluster.leader());
     assert!(shown.lines().any(|shown| shown == line), "{line} is not in\n{shown}");
 }
 
 /// Waits until a replica has said as SEV1 what `is_it` recognises by its fields.
-fn said(house: &House, what: &str, is_it: impl Fn(&Value) -> bool) {
+fn said(settlement: &Settlement, what: &str, is_it: impl Fn(&Value) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let logs: Vec<String> = (1..=3).map(|id| house.cluster.log(id)).collect();
+        let logs: Vec<String> = (1..=3).map(|id| settlement.cluster.log(id)).collect();
         let lines = logs.iter().flat_map(|log| log.lines());
         let mut alarms = lines
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())

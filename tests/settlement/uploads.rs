@@ -1,7 +1,7 @@
 //! The leader is killed while it uploads, and before the ledger or the bus has heard of it.
 
 use crate::settlement::checks::everything_is_settled;
-use crate::settlement::house::{House, OPERATORS};
+use crate::settlement::cluster::{OPERATORS, Settlement};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 use testkit::softhsm::SoftHsm;
@@ -13,21 +13,21 @@ const IN_THE_SECOND_PIECE: u64 = 45_000;
 #[test]
 fn during_the_upload() {
     let Some(hsm) = SoftHsm::for_test("settlement::uploads::during_the_upload") else { return };
-    let mut house = House::start(hsm);
-    house.line.hold_after(IN_THE_SECOND_PIECE);
-    house.end_day(0);
-    let name = house.wait_for_half_a_file(1);
-    house.fail_over(0, |_| ());
-    assert_eq!(house.wait_for_half_a_file(2), name, "the next leader begins with the same file");
-    house.sshd.kill();
-    house.wait_for_failures(1, "UNREACHABLE");
+    let mut settlement = Settlement::start(hsm);
+    settlement.line.hold_after(IN_THE_SECOND_PIECE);
+    settlement.end_day(0);
+    let name = settlement.wait_for_half_a_file(1);
+    settlement.fail_over(0, |_| ());
+    assert_eq!(settlement.wait_for_half_a_file(2), name, "the next leader begins with the same file");
+    settlement.sshd.kill();
+    settlement.wait_for_failures(1, "UNREACHABLE");
     // What is left of an upload may be longer than the file.
-    let left = house.sshd.drop().join(format!("{name}.tmp"));
+    let left = settlement.sshd.drop().join(format!("{name}.tmp"));
     assert!(left.exists());
     std::fs::write(left, vec![7; 1 << 20]).unwrap();
-    house.line.release();
-    house.fail_over(60, |house| house.sshd.restart("host"));
-    everything_is_settled(&house, 1);
+    settlement.line.release();
+    settlement.fail_over(60, |settlement| settlement.sshd.restart("host"));
+    everything_is_settled(&settlement, 1);
 }
 
 #[test]
@@ -38,40 +38,40 @@ fn delivered_and_not_committed() {
         let patient = "[cluster]\nelection_min_ms = 2000\nelection_max_ms = 6000\n";
         text.replace("[cluster]\n", patient) + "[observability]\nlog_format = \"json\"\n"
     };
-    let mut house = House::start_edited(hsm, edit);
-    house.line.hold_after(IN_THE_SECOND_PIECE);
-    house.end_day(0);
-    let name = house.wait_for_half_a_file(1);
-    let leader = house.cluster.leader();
+    let mut settlement = Settlement::start_edited(hsm, edit);
+    settlement.line.hold_after(IN_THE_SECOND_PIECE);
+    settlement.end_day(0);
+    let name = settlement.wait_for_half_a_file(1);
+    let leader = settlement.cluster.leader();
     let followers: Vec<usize> = (1..=3).filter(|id| *id != leader).collect();
     for id in &followers {
-        house.cluster.kill(*id);
+        settlement.cluster.kill(*id);
     }
-    house.line.release();
+    settlement.line.release();
     let of_file = ["", ".sig", ".trace.json.zst"].map(|suffix| format!("{name}{suffix}"));
     wait_until("an upload without a quorum", 20, || {
-        let names = house.sshd.names();
+        let names = settlement.sshd.names();
         of_file.iter().all(|part| names.contains(part)) && !names.contains(&format!("{}.tmp", of_file[2]))
     });
-    house.cluster.kill(leader);
-    let stamps = |house: &House| {
+    settlement.cluster.kill(leader);
+    let stamps = |settlement: &Settlement| {
         of_file.clone().map(|part| {
-            let found = std::fs::metadata(house.sshd.drop().join(part)).unwrap();
+            let found = std::fs::metadata(settlement.sshd.drop().join(part)).unwrap();
             (found.ino(), found.mtime(), found.mtime_nsec())
         })
     };
-    let before = stamps(&house);
+    let before = stamps(&settlement);
     // The dead leader's log may hold the row: the others have a quorum without it.
     for id in &followers {
-        house.cluster.restart(*id);
+        settlement.cluster.restart(*id);
     }
-    let next = house.cluster.leader();
-    house.wait_until_delivered(1, "SFTP");
-    house.bring_back(leader);
-    assert_eq!(stamps(&house), before, "nothing was sent again");
-    assert!(found_there(&house.cluster.log(next), &name), "{}", house.cluster.tail(next));
-    assert_eq!(attempts(&house, &name), 1);
-    everything_is_settled(&house, 1);
+    let next = settlement.cluster.leader();
+    settlement.wait_until_delivered(1, "SFTP");
+    settlement.bring_back(leader);
+    assert_eq!(stamps(&settlement), before, "nothing was sent again");
+    assert!(found_there(&settlement.cluster.log(next), &name), "{}", settlement.cluster.tail(next));
+    assert_eq!(attempts(&settlement, &name), 1);
+    everything_is_settled(&settlement, 1);
 }
 
 /// True if a replica says that a file was at the receiver already.
@@ -81,24 +81,24 @@ fn found_there(log: &str, name: &str) -> bool {
 }
 
 /// Rows of the ledger about a file's delivery.
-fn attempts(house: &House, name: &str) -> usize {
-    let files = house.files();
+fn attempts(settlement: &Settlement, name: &str) -> usize {
+    let files = settlement.files();
     let file = files.iter().find(|file| file["filename"] == *name).unwrap();
     let path = format!("/v1/cdr/exports/{}/delivery-log", file["exportId"].as_str().unwrap());
-    house.cluster.get_ok(house.cluster.leader(), &path)["items"].as_array().unwrap().len()
+    settlement.cluster.get_ok(settlement.cluster.leader(), &path)["items"].as_array().unwrap().len()
 }
 
 #[test]
 fn committed_and_not_published() {
     let Some(hsm) = SoftHsm::for_test("settlement::uploads::committed_and_not_published") else { return };
-    let mut house = House::start(hsm);
-    house.nats.kill();
-    house.end_day(0);
-    house.wait_until_delivered(1, "SFTP");
-    house.fail_over(0, |house| {
-        house.cluster.leader();
-        house.nats.restart();
+    let mut settlement = Settlement::start(hsm);
+    settlement.nats.kill();
+    settlement.end_day(0);
+    settlement.wait_until_delivered(1, "SFTP");
+    settlement.fail_over(0, |settlement| {
+        settlement.cluster.leader();
+        settlement.nats.restart();
     });
-    assert_eq!(house.files().len(), OPERATORS);
-    everything_is_settled(&house, 1);
+    assert_eq!(settlement.files().len(), OPERATORS);
+    everything_is_settled(&settlement, 1);
 }

@@ -29,7 +29,7 @@ const OPENED_AT: i64 = 18 * 3_600 + 50 * 60;
 /// A second after 00:30 in Kabul, when the hour of midnight is over and the files are due.
 const DUE_AT: i64 = 20 * 3_600 + 1;
 
-pub struct House {
+pub struct Settlement {
     pub cluster: Cluster,
     pub nats: NatsServer,
     pub line: TcpRelay,
@@ -46,7 +46,7 @@ pub struct House {
     clock: ClockOffset,
 }
 
-impl House {
+impl Settlement {
     /// Replicas that have taken in a day's receipts, before it is over.
     pub fn start(hsm: SoftHsm) -> Self {
         Self::start_edited(hsm, str::to_owned)
@@ -54,7 +54,7 @@ impl House {
 
     /// The same with configurations that `edit` has changed.
     pub fn start_edited(hsm: SoftHsm, edit: impl Fn(&str) -> String) -> Self {
-        let dir = hsm.dir().join("house");
+        let dir = hsm.dir().join("settlement");
         std::fs::create_dir(&dir).unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -65,7 +65,7 @@ impl House {
         let first_day = (now - OPENED_AT + DAY).div_euclid(DAY) * DAY;
         let clock = ClockOffset(first_day + OPENED_AT - now);
         let cluster = Cluster::prepare_with_movable_clocks(&dir, &nats.url(), clock);
-        let mut house = Self {
+        let mut settlement = Self {
             cluster,
             nats,
             line,
@@ -79,17 +79,17 @@ impl House {
             first_day,
             clock,
         };
-        house.hsm.import(KEY, Algorithm::Ed25519);
-        let sections = house.sections();
-        house.cluster.edit_configuration(|text| {
+        settlement.hsm.import(KEY, Algorithm::Ed25519);
+        let sections = settlement.sections();
+        settlement.cluster.edit_configuration(|text| {
             let text = text.replace("[events]\nenabled = false\n", "");
-            edit(&(house.root.with_key(&house.hsm, &text, KEY, "Ed25519", &[]) + &sections))
+            edit(&(settlement.root.with_key(&settlement.hsm, &text, KEY, "Ed25519", &[]) + &sections))
         });
-        house.vouch(KEY, Hour(((first_day + OPENED_AT) / 3_600) as u32));
-        (1..=3).for_each(|id| house.cluster.restart(id));
-        house.cluster.leader();
-        house.take_in_day(0);
-        house
+        settlement.vouch(KEY, Hour(((first_day + OPENED_AT) / 3_600) as u32));
+        (1..=3).for_each(|id| settlement.cluster.restart(id));
+        settlement.cluster.leader();
+        settlement.take_in_day(0);
+        settlement
     }
 
     /// Where files and events go.

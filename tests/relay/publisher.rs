@@ -29,7 +29,7 @@ const OPERATORS: [&str; 7] = ["AWCC", "ROSHAN", "MTN_AF", "ETS", "SALAAM", "INTL
 /// A number that people write into reasons and details.
 pub const TOLD: &str = "+93701987654";
 
-pub struct House {
+pub struct Publisher {
     pub replica: Replica,
     pub bus: Arc<dyn Bus>,
     pub key: Arc<SigningKey>,
@@ -40,7 +40,7 @@ pub struct House {
     dir: TempDir,
 }
 
-impl House {
+impl Publisher {
     /// A replica that leads; all but `ETS` have prices.
     pub async fn start() -> Self {
         let clock = Clock::replay(Millis::parse("2026-04-20T00:00:00Z").unwrap());
@@ -91,12 +91,12 @@ impl House {
         })
         .await
         .unwrap();
-        let house = Self { replica, bus, key, issuer, clock, api_port: ports[1], root, dir };
-        let store = house.replica.store().clone();
+        let publisher = Self { replica, bus, key, issuer, clock, api_port: ports[1], root, dir };
+        let store = publisher.replica.store().clone();
         // What the leader records by itself is there before anything else is told.
         until("the inbound stream", || store.state().latest_epoch("SMS_DLR_INBOUND").is_some()).await;
         until("the settings in force", || store.state().settings.get("settlement.tap_start").is_some()).await;
-        house
+        publisher
     }
 
     /// Proposes beside the replica's own workers.

@@ -68,7 +68,7 @@ impl Default for Bounds {
 }
 
 /// A replica and what a client needs to talk to it.
-pub struct House {
+pub struct Service {
     pub dir: TempDir,
     pub issuer: DevIssuer,
     pub root_public_key: [u8; 32],
@@ -122,7 +122,7 @@ impl Answer {
     }
 }
 
-impl House {
+impl Service {
     /// A replica whose ledger is filled as the constants above say.
     pub fn build() -> Self {
         Self::build_bounded(Bounds::default())
@@ -130,9 +130,9 @@ impl House {
 
     /// The same, with answers that end early.
     pub fn build_bounded(bounds: Bounds) -> Self {
-        let house = Self::open_bounded(tempfile::tempdir().unwrap(), bounds);
-        house.runtime.block_on(fill(&house.replica.node, &house.replica.store, house.dir.path()));
-        house
+        let service = Self::open_bounded(tempfile::tempdir().unwrap(), bounds);
+        service.runtime.block_on(fill(&service.replica.node, &service.replica.store, service.dir.path()));
+        service
     }
 
     /// A replica on what lies in `dir`.
