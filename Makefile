@@ -16,9 +16,11 @@ RECORDS ?= 100000
 
 BINARY := target/release/cdr-mediation
 PYTHON := .venv/bin/python
+# Tools that `make deps` brings.
+TOOLS := .venv/bin
 ALERTS := deploy/prometheus
 
-.PHONY: help deps build run test lint bench compare clean
+.PHONY: help deps build run quick test nightly lint bench compare clean
 
 help: ## Lists the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,21 +38,28 @@ run: build ## Three replicas, fed with a generated day; serves on 127.0.0.1:3018
 	$(BINARY) generate --day $(DAY) --records $(RECORDS) > run/day.ndjson
 	MALLOC_ARENA_MAX=2 exec $(BINARY) dev --data run/dev --replay run/day.ndjson
 
-test: build ## Every test
+quick: deps ## While you work: formatting, spelling, clippy and the unit tests, no processes or servers
+	@$(CARGO) fmt --all --check
+	$(TOOLS)/typos
+	$(CARGO) clippy --release --workspace --lib --bins $(LOCKED) -- -D warnings
+	$(CARGO) test --release --workspace --lib $(LOCKED)
+
+# Without `build`: what the tests run is built with them, and a build for it alone would compile the service once more.
+test: deps ## Every test
 	@$(CARGO) test --release --workspace $(LOCKED)
 	$(PYTHON) tests/golden/check.py
 
-lint: deps ## Formatting, clippy and documentation, warnings as errors; cargo-deny, promtool where they are installed
+nightly: deps ## Every test with long histories: thousands of seeds and cases, a bus that is gone for minutes
+	@export CDR_SIM_SEEDS=5000 CDR_TEST_ROUNDS=20 CDR_OUTAGE_SECONDS=600 CDR_DELIVERY_TEST_MIB=2048
+	$(CARGO) test --release --workspace $(LOCKED)
+
+lint: deps ## Formatting, spelling, alert rules, dependencies, clippy and documentation; warnings are errors
 	@$(CARGO) fmt --all --check
+	$(TOOLS)/typos
+	$(TOOLS)/promtool check config $(ALERTS)/cdr-mediation.scrape.yml
+	$(TOOLS)/promtool test rules $(ALERTS)/cdr-mediation.rules.test.yml $(ALERTS)/cdr-mediation.rules.days.test.yml
 	$(CARGO) clippy --release --workspace --all-targets $(LOCKED) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps --document-private-items --workspace $(LOCKED)
-	if $(CARGO) deny --version > /dev/null 2>&1; then $(CARGO) deny check; else echo "cargo-deny is not installed: skipped"; fi
-	if command -v promtool > /dev/null; then
-	    promtool check config $(ALERTS)/cdr-mediation.scrape.yml
-	    promtool test rules $(ALERTS)/cdr-mediation.rules.test.yml
-	else
-	    echo "promtool (Debian package prometheus) is not installed: skipped"
-	fi
 
 bench: build ## Every benchmark
 	@$(CARGO) bench --profile release --workspace --bench '*' $(LOCKED)

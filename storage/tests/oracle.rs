@@ -239,7 +239,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(crate::cases(24)))]
 
     #[test]
     fn the_store_follows_the_reference(seed: u64, acts in prop::collection::vec(act(), 1..60)) {

@@ -346,7 +346,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(crate::cases(24)))]
 
     #[test]
     fn any_history_is_counted_as_from_scratch(seed: u64, acts in prop::collection::vec(act(), 1..50)) {

@@ -26,7 +26,7 @@ fn collect(value: &serde_json::Value, texts: &mut Vec<String>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(testkit::cases(512)))]
 
     #[test]
     fn no_event_of_a_row_holds_a_number(row in sample(), before in sample()) {

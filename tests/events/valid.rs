@@ -83,7 +83,7 @@ fn what_the_source_documents_require_is_required() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(testkit::cases(512)))]
 
     #[test]
     fn events_of_any_row_fit_their_schema(row in sample(), before in sample()) {
@@ -95,7 +95,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(testkit::cases(64)))]
 
     #[test]
     fn all_other_events_fit_their_schema(row in sample()) {

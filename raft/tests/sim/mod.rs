@@ -15,6 +15,7 @@ mod world;
 
 use world::run;
 
+/// Histories of a run, unless `CDR_SIM_SEEDS` says another number.
 const SEEDS: u64 = 200;
 
 /// Seeds whose history is run twice.
@@ -22,13 +23,15 @@ const REPLAYED: u64 = 5;
 
 #[test]
 fn replicas_never_diverge() {
-    if let Some(seed) = std::env::var("CDR_SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let number = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<u64>().unwrap());
+    if let Some(seed) = number("CDR_SIM_SEED") {
         println!("{:?}", run(seed));
         return;
     }
+    let seeds = number("CDR_SIM_SEEDS").unwrap_or(SEEDS);
     let start = std::time::Instant::now();
     let mut total = world::Outcome::default();
-    for seed in 1..=SEEDS {
+    for seed in 1..=seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));
         let Ok(outcome) = outcome else { panic!("seed {seed} fails: run it alone with CDR_SIM_SEED={seed}") };
         if seed <= REPLAYED {
@@ -40,10 +43,10 @@ fn replicas_never_diverge() {
         total.snapshots_installed += outcome.snapshots_installed;
         total.rows += outcome.rows;
     }
-    println!("{SEEDS} seeds in {:.1} s: {total:?}", start.elapsed().as_secs_f64());
-    assert!(total.acknowledged > 20 * SEEDS, "hardly anything was committed");
+    println!("{seeds} seeds in {:.1} s: {total:?}", start.elapsed().as_secs_f64());
+    assert!(total.acknowledged > 20 * seeds, "hardly anything was committed");
     assert!(
-        total.crashes > SEEDS && total.snapshots_installed > 0 && total.rows > 0,
+        total.crashes > seeds && total.snapshots_installed > 0 && total.rows > 0,
         "hardly anything happened"
     );
 }

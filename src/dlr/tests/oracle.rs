@@ -189,7 +189,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: testkit::cases(3_000), ..ProptestConfig::default() })]
 
     #[test]
     fn agrees_with_the_oracle(changes in proptest::collection::vec((select(&KEYS[..]), proptest::option::of(any_value())), 0..4)) {

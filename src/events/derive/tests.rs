@@ -435,7 +435,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(testkit::cases(64)))]
 
     #[test]
     fn every_row_and_hour_is_told_once_and_any_part_is_a_part_of_the_whole(

@@ -152,7 +152,7 @@ fn another_kind_of_token_by_the_same_key_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(testkit::cases(64)))]
 
     #[test]
     fn any_changed_bit_is_found(

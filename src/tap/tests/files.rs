@@ -328,7 +328,7 @@ fn any_other_bytes_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(testkit::cases(2000)))]
 
     /// Whatever the bytes are, reading them ends with an answer.
     #[test]

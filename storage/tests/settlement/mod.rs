@@ -20,7 +20,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(crate::cases(24)))]
 
     #[test]
     fn every_record_is_in_one_file_or_waits(seed: u64, acts in prop::collection::vec(act(), 10..80)) {

@@ -188,7 +188,7 @@ fn agrees(row: &Row<'_>, mut value: Value) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(crate::cases(2000)))]
 
     #[test]
     fn sms_and_adjustment_rows_are_canonical(sample in wild_sample(), place in wild_place()) {

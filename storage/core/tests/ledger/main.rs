@@ -18,3 +18,8 @@ mod samples;
 mod scenarios;
 mod vectors;
 mod world;
+
+/// How many cases a property is tried with: so many, times `CDR_TEST_ROUNDS` where that is set, as in `make nightly`.
+pub fn cases(usual: u32) -> u32 {
+    usual * std::env::var("CDR_TEST_ROUNDS").map_or(1, |rounds| rounds.parse::<u32>().unwrap())
+}

@@ -369,7 +369,7 @@ fn of_pool(id: u64, operator_id: &str, number: u64, at_ms: i64) -> Sample {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(crate::cases(300)))]
 
     #[test]
     fn any_history_gives_the_chain_of_a_naive_recomputation(
