@@ -1,24 +1,16 @@
 //! Ingest from a real JetStream into three real processes: leaders killed, streams lost, nothing missing and nothing
 //! twice.
 
-use crate::receipts::{connect, lines, publish, publish_all, runtime, unix_seconds};
+use crate::receipts::{connect, lines, publish, publish_all, runtime};
 use cdr_mediation::bus::{Bus, Outgoing, StreamSpec};
 use std::time::Duration;
 use testkit::audit::{recompute_bucket, rollups, statement};
 use testkit::cluster::{ClockOffset, Cluster};
 use testkit::nats::NatsServer;
-use testkit::wait_until;
+use testkit::{unix_seconds, wait_until};
 
 const STREAM: &str = "SMS_DLR_INBOUND";
 const DEAD_LETTERS: &str = "SMS_DLR_INBOUND_DEADLETTER";
-
-/// An offset that puts the replicas' clocks `before` seconds before a full hour, and that hour's bucket.
-fn shortly_before_an_hour(before: i64) -> (ClockOffset, String) {
-    let into_hour = unix_seconds().rem_euclid(3600);
-    let offset = 3600 - before - into_hour;
-    let hour = (unix_seconds() + offset).div_euclid(3600);
-    (ClockOffset(offset), cdr_core::Hour(hour as u32).to_string())
-}
 
 fn wait_for_rows(cluster: &Cluster, rows: usize) {
     wait_until(&format!("{rows} rows on every replica"), 180, || {
@@ -32,9 +24,11 @@ fn killed_leaders_lose_and_double_nothing() {
     let nats = NatsServer::start();
     let runtime = runtime();
     let (text, messages, malformed) = lines(200_000, 7);
-    // Everything has to be in the log before the hour ends, and the hour has to end before patience does.
-    let (clock, hour) = shortly_before_an_hour(150);
-    let mut cluster = Cluster::start(dir.path(), &nats.url(), clock);
+    // Everything has to be in the log before the hour ends.
+    let ends = (unix_seconds().div_euclid(3_600) + 1) * 3_600;
+    let hour = cdr_core::Hour((ends / 3_600 - 1) as u32).to_string();
+    let clock = ClockOffset::showing(ends - 3_000);
+    let mut cluster = Cluster::start_with_movable_clocks(dir.path(), &nats.url(), clock);
     let publishing = runtime.spawn(publish_all(nats.url(), text));
     for kill in 1..=3u64 {
         let leader = cluster.leader();
@@ -48,6 +42,7 @@ fn killed_leaders_lose_and_double_nothing() {
     }
     runtime.block_on(publishing).unwrap();
     wait_for_rows(&cluster, messages.len());
+    cluster.set_clocks(ClockOffset::showing(ends - 2));
     wait_until("the seal of the hour", 180, || {
         (1..=3).all(|id| {
             cluster.get(id, &format!("/v1/cdr/completeness?bucketHour={hour}&consistency=stale")).0 == 200
@@ -86,9 +81,10 @@ fn a_recreated_and_a_rewound_stream_swallow_nothing() {
     });
     publish(&runtime, &nats.url(), &text);
     wait_for_rows(&cluster, first.len() + second.len());
-    let leader = cluster.leader();
-    assert_eq!(cluster.metric(leader, "cdr_streams_lost_total"), Some(1.0));
-    assert!(cluster.log(leader).contains("SEV1"));
+    // Whoever led counted it; another one may lead by now.
+    let lost = || (1..=3).filter_map(|id| cluster.metric(id, "cdr_streams_lost_total")).sum::<f64>();
+    wait_until("one lost stream on all replicas together", 30, || lost() > 0.5);
+    assert!(lost() < 1.5 && (1..=3).any(|id| cluster.log(id).contains("SEV1")));
 
     // The server comes back without its last messages, and gets others in their place.
     let (text, third, _) = lines(2_000, 3);
@@ -103,8 +99,7 @@ fn a_recreated_and_a_rewound_stream_swallow_nothing() {
     nats.restart();
     publish(&runtime, &nats.url(), &text);
     wait_for_rows(&cluster, first.len() + second.len() + third.len() + fourth.len());
-    let lost: f64 = (1..=3).filter_map(|id| cluster.metric(id, "cdr_streams_lost_total")).sum();
-    assert!(lost >= 2.0, "the rewind was not reported");
+    wait_until("a report of the rewind", 30, || lost() > 1.5);
 }
 
 /// A stream that somebody else made takes messages as large as the server does: no room is left for headers.
@@ -175,7 +170,7 @@ fn a_leader_whose_clock_is_set_while_it_leads_stops_proposing_and_steps_down() {
     let dir = tempfile::tempdir().unwrap();
     let nats = NatsServer::start();
     let runtime = runtime();
-    let mut cluster = Cluster::start_with_movable_clocks(dir.path(), &nats.url());
+    let mut cluster = Cluster::start_with_movable_clocks(dir.path(), &nats.url(), ClockOffset(0));
     let leader = cluster.leader();
     let (text, first, _) = lines(1_000, 11);
     publish(&runtime, &nats.url(), &text);

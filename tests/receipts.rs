@@ -5,15 +5,11 @@ use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::time::{SystemTime, UNIX_EPOCH};
+use testkit::unix_seconds;
 use tokio::runtime::{Builder, Runtime};
 
 pub fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
-pub fn unix_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
 }
 
 /// A day that is over: of today's, events that are still to come would be dead letters.

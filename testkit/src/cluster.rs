@@ -1,7 +1,7 @@
 //! Three replicas as real processes on loopback, each of which can be killed and started again.
 
 use crate::tokens::{TokenIssuer, rsa_key};
-use crate::{binary, free_ports};
+use crate::{binary, free_ports, unix_seconds};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,13 @@ use std::time::{Duration, Instant};
 /// What the replicas' clocks show, relative to the machine's, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClockOffset(pub i64);
+
+impl ClockOffset {
+    /// With which a clock shows this instant now, in seconds since 1970.
+    pub fn showing(seconds: i64) -> Self {
+        Self(seconds - unix_seconds())
+    }
+}
 
 /// A cluster of three replica processes.
 pub struct Cluster {
@@ -82,10 +89,9 @@ impl Cluster {
         config_file(&self.dir, id)
     }
 
-    /// Starts three replicas whose clocks are right, and can be set by [`Cluster::set_clock`] while they run.
-    pub fn start_with_movable_clocks(dir: &Path, nats_url: &str) -> Self {
-        let mut cluster = Self::configure(dir, nats_url, [ClockOffset(0); 3], NO_EVENTS);
-        cluster.movable_clocks = true;
+    /// Starts three replicas whose clocks can be set by [`Cluster::set_clock`] while they run.
+    pub fn start_with_movable_clocks(dir: &Path, nats_url: &str, clock: ClockOffset) -> Self {
+        let mut cluster = Self::prepare_with_movable_clocks(dir, nats_url, clock);
         (1..=3).for_each(|id| cluster.restart(id));
         cluster.leader();
         cluster
@@ -150,6 +156,11 @@ impl Cluster {
         let (file, new) = (self.clock_file(id), self.dir.join(format!("clock-{id}.new")));
         std::fs::write(&new, format!("{:+}\n", clock.0)).unwrap();
         std::fs::rename(new, file).unwrap();
+    }
+
+    /// Sets the clocks of all replicas.
+    pub fn set_clocks(&mut self, clock: ClockOffset) {
+        (1..=3).for_each(|id| self.set_clock(id, clock));
     }
 
     fn clock_file(&self, id: usize) -> PathBuf {

@@ -29,7 +29,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The repository.
 pub fn repository() -> &'static Path {
@@ -58,6 +58,11 @@ pub fn run(arguments: &[&str]) -> Output {
 /// How many cases a property is tried with: so many, times `CDR_TEST_ROUNDS` where that is set, as in `make nightly`.
 pub fn cases(usual: u32) -> u32 {
     usual * std::env::var("CDR_TEST_ROUNDS").map_or(1, |rounds| rounds.parse::<u32>().unwrap())
+}
+
+/// What this machine's clock shows.
+pub fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
 }
 
 /// Waits until `condition` holds.

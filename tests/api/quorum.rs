@@ -109,7 +109,7 @@ fn without_a_quorum_only_stale_reads_are_answered() {
     let survivor = (leader + 1) % 3;
     let other = (leader + 2) % 3;
     three.stop(other);
-    assert_eq!(three.get(survivor, "/v1/cdr/keys").status, 200, "two of three are a quorum");
+    until("a quorum of two", || three.get(survivor, "/v1/cdr/keys").status == 200);
     three.stop(leader);
     let answer = three.get(survivor, "/v1/cdr/keys");
     assert_eq!((answer.status, answer.code()), (503, "NOT_LEADER"), "{answer:?}");
@@ -127,8 +127,10 @@ fn without_a_quorum_only_stale_reads_are_answered() {
     assert!(answer.body["error"]["message"].as_str().unwrap().contains("Idempotency-Key"), "{answer:?}");
     let stale = three.get(survivor, "/v1/cdr/keys?consistency=stale");
     assert_eq!(stale.body, json!({"items": [], "total": 0}));
-    let ready = three.get(survivor, "/health/ready");
-    assert_eq!((ready.status, &ready.body["checks"]["quorum"]["status"]), (503, &json!("down")));
+    until("that it is not ready without a quorum", || {
+        let ready = three.get(survivor, "/health/ready");
+        (ready.status, &ready.body["checks"]["quorum"]["status"]) == (503, &json!("down"))
+    });
     assert_eq!(three.get(survivor, "/health/live").status, 200);
 }
 

@@ -1,7 +1,7 @@
 //! Three replicas, each with a session of its own at one HSM: seals signed, a token that goes away, a key replaced, and no
 //! secret anywhere.
 
-use crate::receipts::{lines, publish, runtime, unix_seconds};
+use crate::receipts::{lines, publish, runtime};
 use cdr_core::Hour;
 use cdr_core::key::Algorithm::{EcdsaP256, Ed25519};
 use serde_json::{Value, json};
@@ -11,16 +11,14 @@ use testkit::cluster::{ClockOffset, Cluster};
 use testkit::nats::NatsServer;
 use testkit::root_key::RootKey;
 use testkit::softhsm::{ED25519_SEED, P256_SCALAR, PIN, SoftHsm};
-use testkit::wait_until;
+use testkit::{unix_seconds, wait_until};
 
 const OLD: &str = "cdr-export-signer-v1";
 const NEW: &str = "cdr-export-signer-v2";
 
-/// An offset that puts the replicas' clocks `before` seconds before the end of an hour, `later` hours on.
-fn before_an_hour_ends(before: i64, later: i64) -> (ClockOffset, Hour) {
-    let now = unix_seconds();
-    let end = (now.div_euclid(3600) + 1 + later) * 3600;
-    (ClockOffset(end - before - now), Hour((end / 3600 - 1) as u32))
+/// With which the replicas' clocks show so many seconds before an hour ends.
+fn before_the_end_of(hour: Hour, seconds: i64) -> ClockOffset {
+    ClockOffset::showing((i64::from(hour.0) + 1) * 3_600 - seconds)
 }
 
 /// What the test works with.
@@ -103,7 +101,8 @@ fn three_replicas_sign_with_keys_of_the_hsm_and_keep_its_secrets() {
     hsm.import(OLD, Ed25519);
     hsm.import(NEW, EcdsaP256);
     let mut fixture = Fixture::new(hsm);
-    let (clock, first) = before_an_hour_ends(45, 0);
+    let first = Hour((unix_seconds() / 3_600) as u32);
+    let clock = before_the_end_of(first, 3_000);
     let url = fixture.nats.url();
     let mut cluster = Cluster::prepare_with_movable_clocks(&fixture.dir, &url, clock);
     cluster.edit_configuration(|text| fixture.with_key(text, OLD, "Ed25519", &[]));
@@ -115,6 +114,7 @@ fn three_replicas_sign_with_keys_of_the_hsm_and_keep_its_secrets() {
     // The hour ends while the token is away: sealed on time, signed once it is back, with nobody's help.
     assert!(sealed(&cluster, 1, first).is_none(), "the hour ended too early for this test");
     fixture.hsm.take_away();
+    cluster.set_clocks(before_the_end_of(first, 2));
     wait_until("the seal", 90, || sealed(&cluster, 1, first).is_some());
     wait_until("a signer that is missed", 30, || {
         (1..=3).any(|id| cluster.metric(id, "cdr_signer_unavailable_seconds") > Some(0.0))
@@ -123,21 +123,20 @@ fn three_replicas_sign_with_keys_of_the_hsm_and_keep_its_secrets() {
     fixture.hsm.bring_back();
     wait_until_signed(&cluster, first, OLD);
     let unavailable = |id| cluster.metric(id, "cdr_signer_unavailable_seconds");
-    assert!((1..=3).all(|id| unavailable(id) == Some(0.0)));
+    wait_until("a signer that nobody misses", 30, || (1..=3).all(|id| unavailable(id) == Some(0.0)));
     fixture.prove(&cluster, first);
 
     // Another key, of the other algorithm, from the hour on in which the replicas come back, two hours later.
     (1..=3).for_each(|id| cluster.kill(id));
     let (between, third) = (first.next(), first.next().next());
-    let (clock, hour) = before_an_hour_ends(40, i64::from(third.0) - unix_seconds().div_euclid(3600));
-    assert_eq!(hour, third);
-    (1..=3).for_each(|id| cluster.set_clock(id, clock));
+    cluster.set_clocks(before_the_end_of(third, 3_000));
     cluster.edit_configuration(|text| fixture.with_key(text, NEW, "ecdsa-p256", &[OLD]));
     fixture.vouch(&cluster, NEW, third);
     (1..=3).for_each(|id| cluster.restart(id));
     cluster.leader();
     fixture.publish(&cluster, 2);
     wait_until_signed(&cluster, between, OLD);
+    cluster.set_clocks(before_the_end_of(third, 2));
     wait_until_signed(&cluster, third, NEW);
     let proof = fixture.prove(&cluster, third);
     assert_eq!(proof["key"]["algorithm"], "ecdsa-p256");

@@ -1,6 +1,6 @@
 //! Everything that settles a day: three replicas with clocks that can be set, and the counterparts around them.
 
-use crate::receipts::{lines_of_day, publish, unix_seconds};
+use crate::receipts::{lines_of_day, publish};
 use cdr_core::key::Algorithm;
 use cdr_core::{Hour, Millis};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use testkit::softhsm::SoftHsm;
 use testkit::sshd::Sshd;
 use testkit::tcp_relay::TcpRelay;
 use testkit::tokens::rsa_key;
-use testkit::{run, tap_schemas, wait_until};
+use testkit::{run, tap_schemas, unix_seconds, wait_until};
 use tokio::runtime::Runtime;
 
 /// Operators, each of which has a file a day.
@@ -154,7 +154,7 @@ impl Settlement {
 
     fn set_clocks(&mut self, offset: i64) {
         self.clock = ClockOffset(offset);
-        (1..=3).for_each(|id| self.cluster.set_clock(id, self.clock));
+        self.cluster.set_clocks(self.clock);
     }
 
     /// Kills the leader alone; `mend` is done before another one is waited for, whose clock is `later` seconds ahead of
