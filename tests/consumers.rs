@@ -292,7 +292,7 @@ fn reversals_and_evaluations_happen_once_across_a_leader_change() {
     let evaluations = |fixture: &Fixture| fixture.audit("COMPLIANCE_EVALUATION").len() as u64;
     wait_until("everything", 120, || done(&fixture) >= COUNT && evaluations(&fixture) >= COUNT);
     // What the killed leader had not acknowledged comes again.
-    std::thread::sleep(ACK_WAIT + Duration::from_secs(3));
+    fixture.cluster.idle(ACK_WAIT + Duration::from_secs(3));
     assert_eq!((done(&fixture), evaluations(&fixture)), (COUNT, COUNT));
     for number in [1, COUNT / 2, COUNT] {
         let voids = fixture.adjustments(number);
@@ -320,7 +320,7 @@ fn a_failover_is_no_failed_attempt() {
         fixture.cluster.kill(*id);
     }
     fixture.publish(FRAUD, [reversal(1)]);
-    std::thread::sleep(Duration::from_secs(55));
+    fixture.cluster.idle(Duration::from_secs(55));
     for id in others {
         fixture.cluster.restart(id);
     }
@@ -378,7 +378,7 @@ fn messages_that_expire_without_a_receipt_are_recorded_and_corrected_once() {
         assert_eq!(fixture.rows_of(number).len(), 1, "there was nothing to correct");
     }
     // What a killed leader had in its hands comes again, and changes nothing.
-    std::thread::sleep(ACK_WAIT + Duration::from_secs(3));
+    fixture.cluster.idle(ACK_WAIT + Duration::from_secs(3));
     assert_eq!(fixture.made_here("EXPIRED").len() as u64, COUNT - RECEIVED);
     wait_until("the dead letter", 60, || fixture.letters("SMS_STATUS_DEADLETTER") == 1);
     assert!(fixture.consumed("failed") < 0.5, "nothing failed");

@@ -1,6 +1,7 @@
 //! Three replicas as real processes on loopback, each of which can be killed and started again.
 
 use crate::tokens::{TokenIssuer, rsa_key};
+use crate::turns::Turn;
 use crate::{binary, free_ports, unix_seconds};
 use serde_json::Value;
 use std::fmt::Write;
@@ -27,6 +28,8 @@ pub struct Cluster {
     agent: ureq::Agent,
     /// True if the clocks can be set while the replicas run.
     movable_clocks: bool,
+    /// Given back after the processes have ended.
+    turn: Option<Turn>,
 }
 
 struct Node {
@@ -127,6 +130,7 @@ impl Cluster {
     }
 
     fn configure(dir: &Path, nats_url: &str, clocks: [ClockOffset; 3], more: &str) -> Self {
+        let turn = Some(Turn::wait());
         let issuer = TokenIssuer::create(dir);
         let token = std::fs::read_to_string(dir.join("dev-token")).unwrap();
         let ports = free_ports(6);
@@ -145,7 +149,7 @@ impl Cluster {
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .new_agent();
-        Self { dir: dir.to_owned(), nodes, token, agent, movable_clocks: false }
+        Self { dir: dir.to_owned(), nodes, token, agent, movable_clocks: false, turn }
     }
 
     /// Sets the clock of a replica, also while it runs; it is seen within a second.
@@ -156,6 +160,13 @@ impl Cluster {
         let (file, new) = (self.clock_file(id), self.dir.join(format!("clock-{id}.new")));
         std::fs::write(&new, format!("{:+}\n", clock.0)).unwrap();
         std::fs::rename(new, file).unwrap();
+    }
+
+    /// Lets time pass in which the replicas have nothing to do; meanwhile other tests may run a cluster.
+    pub fn idle(&mut self, time: Duration) {
+        self.turn = None;
+        std::thread::sleep(time);
+        self.turn = Some(Turn::wait());
     }
 
     /// Sets the clocks of all replicas.

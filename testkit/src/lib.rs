@@ -7,6 +7,7 @@
 //! | [`nats`], [`sshd`], [`rest_receiver`], [`softhsm`] | the counterparts: nats-server, OpenSSH, the regulator's REST interface, an HSM |
 //! | [`disk`], [`tcp_relay`] | a file system that gets full, a connection that stalls |
 //! | [`certificates`], [`tokens`], [`root_key`] | who may do what: X.509, bearer tokens, the offline root |
+//! | [`turns`] | how many clusters run beside each other |
 //! | [`event_schemas`], [`audit`] | what others check with: JSON Schemas of events, an auditor's recomputation |
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -24,6 +25,7 @@ pub mod softhsm;
 pub mod sshd;
 pub mod tcp_relay;
 pub mod tokens;
+pub mod turns;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! A SoftHSM2 token of a test's own, with keys whose seeds the test knows.
 
+use crate::turns::Turn;
 use cdr_core::key::Algorithm;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -30,6 +31,7 @@ impl SoftHsm {
         if let Some(dir) = std::env::var_os(DIRECTORY_VARIABLE) {
             return Some(Self { dir: dir.into() });
         }
+        let _turn = Turn::wait();
         let dir = tempfile::tempdir().unwrap();
         let hsm = Self { dir: dir.path().to_owned() };
         hsm.begin();
