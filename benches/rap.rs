@@ -27,11 +27,11 @@ use cdr_mediation::export::ENCODER_VERSION;
 use cdr_mediation::export::make::make;
 use cdr_mediation::tap::Variants;
 use cdr_storage::{EntryRef, Store, StoreOptions};
+use common::own::{Clocks, memory};
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
-use testkit::own::{Clocks, memory};
 
 const FIRST: Hour = Hour(494_000);
 const OFFSET_MINUTES: i16 = 270;

@@ -16,6 +16,7 @@ use cdr_core::command::Reply;
 use cdr_mediation::tls::ReplicaFiles;
 use cdr_raft::{Committed, Leadership, Node, NodeConfig, ProposeError};
 use cdr_storage::{Store, StoreOptions};
+use common::load::Load;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
@@ -29,7 +30,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command as Process, Stdio};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use testkit::load::Load;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();

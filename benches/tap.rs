@@ -16,12 +16,12 @@ use cdr_mediation::tap::{
     CallEncoder, FileHeader, FileKind, FileSummary, FileWriter, LocalTime, TraceEvent, TraceHead,
     TraceWriter, Variant, Variants, decode,
 };
+use common::own::{Clocks, memory};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
-use testkit::own::{Clocks, memory};
 
 /// Different records; they are listed again and again.
 const POOL: u64 = 20_000;

@@ -11,9 +11,9 @@ use cdr_core::command::{Command, Reply};
 use cdr_core::time::HOUR_MS;
 use cdr_core::{Hour, Millis};
 use cdr_storage::{Depth, EntryRef, Store, StoreOptions};
+use common::load::{Load, entry};
 use std::path::PathBuf;
 use std::time::Instant;
-use testkit::load::{Load, entry};
 
 const ROWS_PER_ENTRY: u64 = 500;
 const BUCKET_ROWS: u64 = 500_000;

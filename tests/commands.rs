@@ -1,10 +1,10 @@
 //! The binary as its callers see it: help, exit codes, and a day replayed to its end.
 
-use std::path::Path;
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use testkit::dev::{ports, receipts};
-use testkit::{binary, run};
+use testkit::{binary, run, wait_until};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -98,9 +98,6 @@ fn a_day_is_replayed_to_its_end() {
     assert_ne!(read("dev-token"), read("approver-token"));
     assert!(cdr_core::proof::parse_public_key(&read("root.pub")).is_some(), "{}", read("root.pub"));
     // Everything has let go of its ports; connections on their way out may hold them for a moment.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while (three_ports(api), three_ports(raft)) != (api, raft) {
-        assert!(Instant::now() < deadline, "a port of {api} or {raft} is still taken");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let free = |first: u16| (first..first + 3).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+    wait_until("all its ports are free", 20, || free(api) && free(raft));
 }

@@ -79,8 +79,7 @@ impl Fixture {
     fn start_edited(edit: impl Fn(&str) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let nats = NatsServer::start();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = crate::receipts::runtime();
         let cluster = Cluster::start_edited(dir.path(), &nats.url(), |text| {
             let text =
                 text.replace("[[pricing.tables]]\n", "[pricing]\nreprice_ms = 300\n[[pricing.tables]]\n");
@@ -175,16 +174,7 @@ impl Fixture {
     /// Entries of the audit log of one type.
     fn audit(&self, entry_type: &str) -> Vec<Value> {
         let leader = self.cluster.leader();
-        let (mut found, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let path = format!("/v1/cdr/audit?limit=500{cursor}");
-            let page = self.cluster.get_ok(leader, &path);
-            found.extend(page["items"].as_array().unwrap().iter().cloned());
-            match page.get("nextCursor").and_then(Value::as_str) {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => break,
-            }
-        }
+        let found = self.cluster.every_item(leader, "/v1/cdr/audit?");
         found.into_iter().filter(|entry| entry["body"]["entryType"] == entry_type).collect()
     }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use testkit::dev::{DevCluster, ports, receipts, verify_alone};
+use testkit::every_item;
 
 const OPERATORS: usize = 7;
 const RECORDS: u64 = 4_000;
@@ -82,16 +83,8 @@ fn check_files(dev: &DevCluster, records: u64) {
 
 /// Original records of the ledger, by the API.
 fn records(dev: &DevCluster) -> u64 {
-    let (mut count, mut cursor) = (0, String::new());
-    loop {
-        let page = dev.get_ok(&format!("/v1/cdr/records?limit=500{cursor}"));
-        let items = page["items"].as_array().unwrap();
-        count += items.iter().filter(|item| item["adjustmentOf"].is_null()).count() as u64;
-        match page["nextCursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return count,
-        }
-    }
+    let rows = every_item("/v1/cdr/records?", |page| dev.get_ok(page));
+    rows.iter().filter(|row| row["adjustmentOf"].is_null()).count() as u64
 }
 
 #[test]

@@ -1,24 +1,22 @@
 //! Replicas whose data directories are not the ones that the cluster knows: what was acknowledged stays, nobody who
 //! forgot it votes, and each replica says what to do.
 
+use crate::receipts::{connect, runtime, yesterday};
 use cdr_mediation::auth::dev::DevIssuer;
-use cdr_mediation::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsOptions};
+use cdr_mediation::bus::{Bus, LocalBackend, LocalOptions};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use cdr_mediation::publish::{PublishOptions, publish_file};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 use testkit::cluster::{ClockOffset, Cluster};
 use testkit::nats::NatsServer;
 use testkit::single::SingleReplica;
-use testkit::wait_until;
+use testkit::{copy_tree, wait_until};
 
 /// Final receipts of a day that is over, each of a message of its own, one a line.
 fn receipts(seed: u64, count: usize) -> Vec<u8> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let yesterday = cdr_core::Millis(now.as_millis() as i64 - 86_400_000).to_string()[..10].to_owned();
-    let lines = Generator::new(GenerateOptions::new(&yesterday, count as u64 * 2, seed).unwrap());
+    let lines = Generator::new(GenerateOptions::new(&yesterday(), count as u64 * 2, seed).unwrap());
     lines
         .filter(|line| line.kind == LineKind::Final)
         .take(count)
@@ -31,11 +29,8 @@ async fn publish_to(bus: &dyn Bus, seed: u64, count: usize) {
 }
 
 fn publish(nats: &NatsServer, seed: u64, count: usize) {
-    let url = nats.url();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async move {
-        let bus = JetStream::connect(NatsOptions::new(url)).await.unwrap();
-        publish_to(&bus, seed, count).await;
+    runtime().block_on(async {
+        publish_to(&connect(&nats.url()).await, seed, count).await;
     });
 }
 
@@ -55,21 +50,6 @@ fn ready(cluster: &Cluster, node: usize) -> (u16, Value) {
 /// What a node's health says of replicas that can't take part.
 fn alarms(cluster: &Cluster, node: usize) -> String {
     ready(cluster, node).1["alarms"].to_string()
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (source, target) = {
-            let entry = entry.unwrap();
-            (entry.path(), to.join(entry.file_name()))
-        };
-        if source.is_dir() {
-            copy(&source, &target);
-        } else {
-            std::fs::copy(source, target).unwrap();
-        }
-    }
 }
 
 #[test]
@@ -133,7 +113,7 @@ fn a_data_directory_that_was_brought_back_from_a_copy_takes_no_part() {
     let older = (1..=3).find(|id| *id != leader).unwrap();
     cluster.kill(older);
     let kept = dir.path().join("kept");
-    copy(&cluster.data_dir(older), &kept);
+    copy_tree(&cluster.data_dir(older), &kept);
     cluster.restart(older);
     publish(&nats, 4, 20);
     wait_until("20 more", 60, || (1..=3).all(|id| cluster.sms_rows(id) == Some(50)));
@@ -141,7 +121,7 @@ fn a_data_directory_that_was_brought_back_from_a_copy_takes_no_part() {
     std::thread::sleep(Duration::from_secs(4));
     cluster.kill(older);
     std::fs::remove_dir_all(cluster.data_dir(older)).unwrap();
-    copy(&kept, &cluster.data_dir(older));
+    copy_tree(&kept, &cluster.data_dir(older));
     cluster.restart(older);
     for id in [leader, older] {
         wait_until("both say that it is an older copy", 30, || alarms(&cluster, id).contains("older copy"));
@@ -182,7 +162,7 @@ fn replicas_that_are_all_brought_back_from_copies_take_nothing_in_until_a_person
     wait_until("the first receipts", 60, || (1..=3).all(|id| cluster.sms_rows(id) == Some(30)));
     (1..=3).for_each(|id| cluster.kill(id));
     let kept = dir.path().join("kept");
-    (1..=3).for_each(|id| copy(&cluster.data_dir(id), &kept.join(id.to_string())));
+    (1..=3).for_each(|id| copy_tree(&cluster.data_dir(id), &kept.join(id.to_string())));
     (1..=3).for_each(|id| cluster.restart(id));
     publish(&nats, 12, 20);
     wait_until("20 more", 60, || (1..=3).all(|id| cluster.sms_rows(id) == Some(50)));
@@ -191,7 +171,7 @@ fn replicas_that_are_all_brought_back_from_copies_take_nothing_in_until_a_person
     (1..=3).for_each(|id| cluster.kill(id));
     for id in 1..=3 {
         std::fs::remove_dir_all(cluster.data_dir(id)).unwrap();
-        copy(&kept.join(id.to_string()), &cluster.data_dir(id));
+        copy_tree(&kept.join(id.to_string()), &cluster.data_dir(id));
         cluster.restart(id);
     }
     let leader = cluster.leader();
@@ -233,14 +213,14 @@ async fn a_ledger_brought_back_from_a_copy_is_noticed_by_a_local_bus() {
     replica.start();
     read(&replica, 30.0);
     replica.stop();
-    copy(&data, &kept);
+    copy_tree(&data, &kept);
     publish_to(&local(), 22, 20).await;
     replica.start();
     read(&replica, 50.0);
     replica.stop();
     for part in ["raft-log", "store", "snapshots"] {
         std::fs::remove_dir_all(data.join(part)).unwrap();
-        copy(&kept.join(part), &data.join(part));
+        copy_tree(&kept.join(part), &data.join(part));
     }
     assert!(!report.exists());
     replica.start();

@@ -39,19 +39,9 @@ fn forget_behind(raft_log: &Path, (number, offset): (u64, u64)) {
 }
 
 fn rows_by_message(cluster: &Cluster, node: usize) -> BTreeMap<String, (String, String)> {
-    let mut rows = BTreeMap::new();
-    let mut cursor = String::new();
-    loop {
-        let page = cluster.get_ok(node, &format!("/v1/cdr/records?limit=500{cursor}"));
-        for item in page["items"].as_array().unwrap() {
-            let text = |key: &str| item[key].as_str().unwrap().to_owned();
-            rows.insert(text("messageId"), (text("cdrId"), text("rowHash")));
-        }
-        match page.get("nextCursor").and_then(Value::as_str) {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return rows,
-        }
-    }
+    let text = |item: &Value, key: &str| item[key].as_str().unwrap().to_owned();
+    let rows = cluster.every_item(node, "/v1/cdr/records?");
+    rows.iter().map(|row| (text(row, "messageId"), (text(row, "cdrId"), text(row, "rowHash")))).collect()
 }
 
 #[test]

@@ -16,19 +16,6 @@ const MEANWHILE: u64 = 15_000;
 const SECOND_LIST: &str = "[[pricing.tables]]\nversion = \"test-2\"\nvalid_from = \"2100-01-01T00:00:00Z\"\n\
      [[pricing.tables.tariffs]]\nper_segment = \"0.500001\"\ncurrency = \"AFN\"\ntap_tariff_class = \"A042\"\n";
 
-/// Every item of a list.
-fn walk(cluster: &Cluster, id: usize, path: &str) -> Vec<Value> {
-    let (mut items, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page = cluster.get_ok(id, &format!("{path}limit=500{cursor}"));
-        items.extend(page["items"].as_array().unwrap().iter().cloned());
-        match page["nextCursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return items,
-        }
-    }
-}
-
 fn micros(amount: &Value) -> i128 {
     let text = amount.as_str().unwrap();
     assert_eq!(text.split_once('.').unwrap().1.len(), 6, "{text}");
@@ -63,7 +50,7 @@ fn start(cluster: &Cluster, id: usize, table: &str, headers: &[(&str, &str)]) ->
 fn a_job_outlives_its_leader_and_adjusts_every_record_once() {
     let dir = tempfile::tempdir().unwrap();
     let nats = NatsServer::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = runtime();
     let ((text, before, _), (more, meanwhile, _)) = (lines(BEFORE, 1), lines(MEANWHILE, 2));
     let (count, more_count) = (before.len(), meanwhile.len());
     let mut cluster = Cluster::start_configured(dir.path(), &nats.url(), SECOND_LIST);
@@ -74,7 +61,7 @@ fn a_job_outlives_its_leader_and_adjusts_every_record_once() {
 
     let leader = cluster.leader();
     let follower = 1 + leader % 3;
-    let originals = walk(&cluster, follower, "/v1/cdr/records?");
+    let originals = cluster.every_item(follower, "/v1/cdr/records?");
     assert_eq!(originals.len(), count);
     let adjust = |cluster: &Cluster, id: usize, n: usize, body: &Value, key: &str| {
         let path = format!("/v1/cdr/{}/adjustments", originals[n]["cdrId"].as_str().unwrap());
@@ -111,7 +98,7 @@ fn a_job_outlives_its_leader_and_adjusts_every_record_once() {
     cluster.restart(leader);
     runtime.block_on(publishing).unwrap();
 
-    let rerated = walk(&cluster, next, "/v1/cdr/adjustments?adjustmentType=RE_RATE&");
+    let rerated = cluster.every_item(next, "/v1/cdr/adjustments?adjustmentType=RE_RATE&");
     let messages: BTreeSet<&str> = rerated.iter().map(|row| row["messageId"].as_str().unwrap()).collect();
     assert_eq!(messages.len(), rerated.len(), "no message is rated twice");
     // Everything of before but the voided; nothing of what came while the job ran.
@@ -157,7 +144,7 @@ fn a_job_outlives_its_leader_and_adjusts_every_record_once() {
         (&json!(rerated.len()), &json!(more_count)),
         "{told}"
     );
-    assert_eq!(walk(&cluster, follower, "/v1/cdr/records?net=true&").len(), count + more_count);
+    assert_eq!(cluster.every_item(follower, "/v1/cdr/records?net=true&").len(), count + more_count);
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Regulator-facing settings that a restart changes: each is on the bus as `cdr.config.changed.v1` and in the ledger as a
 //! `config` row, with the value before and the new one, and without secrets.
 
-#[path = "events/schemas.rs"]
-#[allow(dead_code)] // the events tests read more of it
 use cdr_core::row::{Record, SystemKind};
 use cdr_mediation::auth::dev::DevIssuer;
 use cdr_mediation::bus::{Bus, JetStream, NatsOptions};

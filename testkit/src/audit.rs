@@ -28,21 +28,6 @@ fn padded_root(leaves: &[Hash]) -> Hash {
     level[0]
 }
 
-/// Every record of a range of buckets, page by page, in order.
-pub fn all_records(cluster: &Cluster, node: usize, from: &str, to: &str) -> Vec<Value> {
-    let mut records = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let path = format!("/v1/cdr/records?limit=500&bucketHourFrom={from}&bucketHourTo={to}{cursor}");
-        let page = cluster.get_ok(node, &path);
-        records.extend(page["items"].as_array().unwrap().iter().cloned());
-        match page.get("nextCursor").and_then(Value::as_str) {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return records,
-        }
-    }
-}
-
 /// The members of a record that only its `personalHash` covers.
 const PERSONAL: [&str; 7] = [
     "adjustmentReason",
@@ -65,7 +50,8 @@ pub fn recompute_bucket(cluster: &Cluster, node: usize, hour: &str) -> BTreeSet<
         last_hash.insert(operator.clone(), from_hex(&rollup["prevBucketRoot"]));
     }
     let mut sequence = 0;
-    for mut record in all_records(cluster, node, hour, hour) {
+    let records = format!("/v1/cdr/records?bucketHourFrom={hour}&bucketHourTo={hour}&");
+    for mut record in cluster.every_item(node, &records) {
         let members = record.as_object_mut().unwrap();
         let stored = from_hex(&members.remove("rowHash").unwrap());
         let personal: Value =

@@ -2,7 +2,7 @@
 
 use crate::tokens::{TokenIssuer, rsa_key};
 use crate::turns::Turn;
-use crate::{binary, free_ports, unix_seconds};
+use crate::{binary, every_item, free_ports, unix_seconds};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -352,6 +352,11 @@ impl Cluster {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process_id(id))).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    /// Every item of a list that a node gives; `path` ends with `?` or `&`.
+    pub fn every_item(&self, id: usize, path: &str) -> Vec<Value> {
+        every_item(path, |page| self.get_ok(id, page))
     }
 
     /// GET that has to succeed. While nobody leads there is no answer; that is waited for.

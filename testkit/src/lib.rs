@@ -27,6 +27,7 @@ pub mod tcp_relay;
 pub mod tokens;
 pub mod turns;
 
+use serde_json::Value;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -62,9 +63,36 @@ pub fn cases(usual: u32) -> u32 {
     usual * std::env::var("CDR_TEST_ROUNDS").map_or(1, |rounds| rounds.parse::<u32>().unwrap())
 }
 
+/// Every item of a list of the API, page by page, in order. `path` ends with `?` or `&`; `get` gives the body of an answer.
+pub fn every_item(path: &str, get: impl Fn(&str) -> Value) -> Vec<Value> {
+    let (mut items, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = get(&format!("{path}limit=500{cursor}"));
+        items.extend(page["items"].as_array().unwrap_or_else(|| panic!("no list: {page}")).iter().cloned());
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return items,
+        }
+    }
+}
+
 /// What this machine's clock shows.
 pub fn unix_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
+}
+
+/// Copies a folder with everything in it.
+pub fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// Waits until `condition` holds.
