@@ -29,15 +29,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ),
     (
         "ed25519_dalek",
-        &[
-            "src/signer/",
-            "storage/core/",
-            "tests/",
-            "testkit/src/root_key.rs",
-            "benches/",
-            "storage/tests/",
-            "storage/src/",
-        ],
+        &["src/signer/", "storage/core/", "tests/", "benches/", "storage/tests/", "storage/src/"],
     ),
     ("p256", &["storage/core/", "tests/"]),
     ("cryptoki", &["src/signer/pkcs11"]),
@@ -161,6 +153,30 @@ fn layers_depend_downwards_only() {
             assert!(allowed.contains(&dependency.as_str()), "{manifest}: {dependency} is a layer above");
         }
     }
+}
+
+/// Each package has one binary of integration tests: a file that no module names would never run.
+#[test]
+fn every_file_of_the_tests_is_a_module() {
+    let mut violations = Vec::new();
+    for (path, _) in texts(&[".rs"]) {
+        let path = Path::new(&path);
+        let own = ["main.rs", "mod.rs", "repository.rs"].iter().any(|name| path.ends_with(name));
+        if own
+            || !path.components().any(|part| part.as_os_str() == "tests")
+            || path.components().any(|part| part.as_os_str() == "src")
+        {
+            continue;
+        }
+        let declared = format!("mod {};", path.file_stem().unwrap().to_string_lossy());
+        let folder = root().join(path).parent().unwrap().to_path_buf();
+        let parents =
+            ["main.rs", "mod.rs"].map(|name| fs::read_to_string(folder.join(name)).unwrap_or_default());
+        if !parents.iter().any(|text| text.contains(&declared)) {
+            violations.push(format!("{}: nothing says `{declared}`", path.display()));
+        }
+    }
+    none(&violations);
 }
 
 #[test]
