@@ -44,14 +44,17 @@ quick: deps ## While you work: formatting, spelling, clippy and the unit tests, 
 	$(CARGO) clippy --release --workspace --lib --bins $(LOCKED) -- -D warnings
 	$(CARGO) test --release --workspace --lib $(LOCKED)
 
+# Many tests wait, for elections and deliveries: on two cores, four of them go on beside each other.
+THREADS := --test-threads 4
+
 # Without `build`: what the tests run is built with them, and a build for it alone would compile the service once more.
 test: deps ## Every test
-	@$(CARGO) test --release --workspace $(LOCKED)
+	@$(CARGO) test --release --workspace $(LOCKED) -- $(THREADS)
 	$(PYTHON) tests/golden/check.py
 
 nightly: deps ## Every test with long histories: thousands of seeds and cases, a bus that is gone for minutes
 	@export CDR_SIM_SEEDS=5000 CDR_TEST_ROUNDS=20 CDR_OUTAGE_SECONDS=600 CDR_DELIVERY_TEST_MIB=2048
-	$(CARGO) test --release --workspace $(LOCKED)
+	$(CARGO) test --release --workspace $(LOCKED) -- $(THREADS)
 
 lint: deps ## Formatting, spelling, alert rules, dependencies, clippy and documentation; warnings are errors
 	@$(CARGO) fmt --all --check
