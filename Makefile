@@ -20,7 +20,7 @@ PYTHON := .venv/bin/python
 TOOLS := .venv/bin
 ALERTS := deploy/prometheus
 
-.PHONY: help deps build run quick test nightly lint bench compare clean
+.PHONY: help deps build run quick test nightly lint advisories bench compare clean
 
 help: ## Lists the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,8 +41,8 @@ run: build ## Three replicas, fed with a generated day; serves on 127.0.0.1:3018
 quick: deps ## While you work: formatting, spelling, clippy and the unit tests, no processes or servers
 	@$(CARGO) fmt --all --check
 	$(TOOLS)/typos
-	$(CARGO) clippy --release --workspace --lib --bins $(LOCKED) -- -D warnings
-	$(CARGO) test --release --workspace --lib $(LOCKED)
+	$(CARGO) clippy --release --workspace --all-targets $(LOCKED) -- -D warnings
+	$(CARGO) test --release --workspace --lib $(LOCKED) -- $(THREADS)
 
 # Many tests wait, for elections and deliveries: on two cores, four of them go on beside each other.
 THREADS := --test-threads 4
@@ -59,10 +59,14 @@ nightly: deps ## Every test with long histories: thousands of seeds and cases, a
 lint: deps ## Formatting, spelling, alert rules, dependencies, clippy and documentation; warnings are errors
 	@$(CARGO) fmt --all --check
 	$(TOOLS)/typos
+	$(TOOLS)/cargo-deny --locked --log-level error check bans licenses sources
 	$(TOOLS)/promtool check config $(ALERTS)/cdr-mediation.scrape.yml
 	$(TOOLS)/promtool test rules $(ALERTS)/cdr-mediation.rules.test.yml $(ALERTS)/cdr-mediation.rules.days.test.yml
 	$(CARGO) clippy --release --workspace --all-targets $(LOCKED) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps --document-private-items --workspace $(LOCKED)
+
+advisories: deps ## RustSec advisories against the dependencies; needs github.com
+	@$(TOOLS)/cargo-deny --locked check advisories
 
 bench: build ## Every benchmark
 	@$(CARGO) bench --profile release --workspace --bench '*' $(LOCKED)

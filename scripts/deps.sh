@@ -78,3 +78,12 @@ if [ ! -x .venv/bin/promtool ]; then
         rm -r "$folder"
     fi
 fi
+
+# Without optimisation, which would take longer than all that it is ever asked.
+if [ ! -x .venv/bin/cargo-deny ]; then
+    if command -v cargo-deny > /dev/null; then
+        ln -sf "$(command -v cargo-deny)" .venv/bin/cargo-deny
+    else
+        CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --locked --debug --root .venv cargo-deny@0.20.2
+    fi
+fi
