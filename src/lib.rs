@@ -12,7 +12,6 @@
 //! | [`signer`] | who signs seals |
 //! | [`delivery`] | files on their way to the regulator: SFTP, its REST interface, or a directory |
 //! | [`proposer`] | the way into the log, in the name of one term |
-//! | [`tap`] | TAP and RAP files by schema variants that are loaded at run time |
 //! | [`events`] | what is told to others: payloads, ids, signatures |
 //! | [`outbox`] | events read out of the store, for relay and live feed |
 //! | [`jobs`] | bulk jobs that the state holds no more, told from their rows |
@@ -59,7 +58,6 @@ pub mod restriction;
 #[allow(clippy::unwrap_used)]
 mod schema_bounds;
 pub mod signer;
-pub mod tap;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod test_support;

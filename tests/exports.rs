@@ -1,7 +1,7 @@
 //! Settlement files of a whole day, from receipts to what a regulator checks: three replicas in one process, killed while
 //! they make, sign and deliver.
 
-use cdr_mediation::tap::{TraceEvent, TraceHead, TraceReader, TraceWriter};
+use cdr_tap::{TraceEvent, TraceHead, TraceReader, TraceWriter};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

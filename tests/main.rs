@@ -22,4 +22,3 @@ mod replica_tls;
 mod rerate;
 mod settings;
 mod settlement;
-mod tap;

@@ -42,12 +42,12 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("x509_parser", &["src/tls.rs", "raft/src/net/tls.rs"]),
     ("tikv_jemallocator", &["src/main.rs"]),
     ("hyper", &["testkit/src/"]),
-    ("rasn", &["src/tap/"]),
-    ("rasn_compiler", &["src/tap/"]),
+    ("rasn", &["tap/src/"]),
+    ("rasn_compiler", &["tap/src/"]),
     ("rcgen", &["testkit/src/", "raft/src/net/tests/", "benches/replicated_append.rs"]),
     ("clap", &["src/main.rs", "src/bin/"]),
     ("indicatif", &["src/commands/"]),
-    ("zstd", &["src/tap/"]),
+    ("zstd", &["tap/src/"]),
 ];
 
 /// Crates of this workspace that each of them may use: never upwards.
@@ -56,7 +56,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("storage/Cargo.toml", &["cdr-core"]),
     ("raft/Cargo.toml", &["cdr-core", "cdr-storage"]),
     ("testkit/Cargo.toml", &["cdr-core"]),
-    ("Cargo.toml", &["cdr-core", "cdr-storage", "cdr-raft"]),
+    ("tap/Cargo.toml", &["cdr-core"]),
+    ("Cargo.toml", &["cdr-core", "cdr-storage", "cdr-raft", "cdr-tap"]),
 ];
 
 /// Everything that the pure core may stand on.

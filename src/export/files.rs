@@ -6,11 +6,11 @@
 //! [`ExportFiles::ensure_for_sending`] and comes back with [`ExportFiles::ensure`] if the bytes were not right.
 
 use super::make::{Made, MakeError, make};
-use crate::tap::Variants;
 use cdr_core::Hash;
 use cdr_core::export::Export;
 use cdr_core::hash::to_hex;
 use cdr_storage::Store;
+use cdr_tap::Variants;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
@@ -148,7 +148,7 @@ impl ExportFiles {
             export.content.as_ref().ok_or_else(|| FilesError::NotEncoded { export_id: export.name() })?;
         let dir = self.dir_of(export);
         let path = dir.join(&export.pins.file_name);
-        let trace = dir.join(crate::tap::trace_name(&export.pins.file_name));
+        let trace = dir.join(cdr_tap::trace_name(&export.pins.file_name));
         let parts = [(&path, content.file_sha256), (&trace, content.trace_sha256)];
         if parts.iter().all(|(path, expected)| is_right(path, *expected)) {
             for (path, hash) in parts {

@@ -2,16 +2,16 @@
 
 use super::returns::TapFiles;
 use super::{ENCODER_VERSION, header};
-use crate::tap::{
-    EncodeError, FileError, FileSummary, FileWriter, PushError, RapWriter, Returned, Taken, TraceEvent,
-    TraceHead, TraceWriter, Variant, Variants, trace_name,
-};
 use cdr_core::Hash;
 use cdr_core::export::quarantine::Unfit;
 use cdr_core::export::{Export, ExportPins, ExportType, FileContent};
 use cdr_core::hash::to_hex;
 use cdr_core::row::Row;
 use cdr_storage::{Listed, Store, StoreError};
+use cdr_tap::{
+    EncodeError, FileError, FileSummary, FileWriter, PushError, RapWriter, Returned, Taken, TraceEvent,
+    TraceHead, TraceWriter, Variant, Variants, trace_name,
+};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

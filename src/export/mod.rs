@@ -22,10 +22,10 @@ pub use files::{ExportFiles, FilesError};
 pub use plan::{Due, ExportSettings, PinError, SeriesSettings};
 
 use crate::config::Config;
-pub use crate::tap::ENCODER_VERSION;
-use crate::tap::{FileHeader, LocalTime};
 use cdr_core::LedgerState;
 use cdr_core::export::ExportPins;
+pub use cdr_tap::ENCODER_VERSION;
+use cdr_tap::{FileHeader, LocalTime};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
 

@@ -1,10 +1,10 @@
 //! Whether the names of settlement files tell the series apart: two files of one name would meet at the receiver, which
 //! keeps the first and refuses the second for good.
 
-use crate::tap::{FileHeader, FileKind, Format, LocalTime, Variant};
 use cdr_core::export::{Export, ExportType};
 use cdr_core::{LedgerState, Millis};
 use cdr_storage::{Store, StoreError};
+use cdr_tap::{FileHeader, FileKind, Format, LocalTime, Variant};
 use jiff::civil::Date;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -167,8 +167,8 @@ fn name(format: &Format, recording_entity: &str, number: u32, day: Date) -> Stri
 mod tests {
     use super::*;
     use crate::export::REGULATOR;
-    use crate::tap::Variants;
     use crate::test_support::settlement::TestSettlement;
+    use cdr_tap::Variants;
     use std::path::Path;
 
     fn variants() -> Variants {

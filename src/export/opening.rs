@@ -3,9 +3,9 @@
 use super::names::{self, MadeBy, NamesError};
 use super::{ExportFiles, ExportSettings, settings};
 use crate::config::Config;
-use crate::tap::{SchemaError, Variant, Variants};
 use cdr_core::LedgerState;
 use cdr_storage::Store;
+use cdr_tap::{SchemaError, Variant, Variants};
 use std::path::PathBuf;
 use std::sync::Arc;
 

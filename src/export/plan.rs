@@ -1,7 +1,6 @@
 //! Which file is due next, and what it is pinned to.
 
 use super::{ENCODER_VERSION, header, variant_in_force};
-use crate::tap::{Variant, Variants};
 use crate::zone;
 use cdr_core::export::{Cut, ExportPins, ExportType, SeriesKey};
 use cdr_core::row::SYSTEM_OPERATOR;
@@ -9,6 +8,7 @@ use cdr_core::state::Operator;
 use cdr_core::time::{Day, HOUR_MS};
 use cdr_core::{CdrId, Hour, LedgerState, Millis};
 use cdr_storage::{Store, StoreError};
+use cdr_tap::{Variant, Variants};
 use jiff::civil::Time;
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;

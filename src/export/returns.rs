@@ -3,11 +3,11 @@
 
 use super::header;
 use super::make::{MakeError, pinned, set_aside};
-use crate::tap::{FileError, FileHeader, ReturnEncoder, Returned, Variant, Variants};
 use cdr_core::CdrId;
 use cdr_core::export::quarantine::Unfit;
 use cdr_core::export::{EXPORT_PREFIX, Export, ExportPins};
 use cdr_storage::Store;
+use cdr_tap::{FileError, FileHeader, ReturnEncoder, Returned, Variant, Variants};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -3,10 +3,10 @@
 use super::make::pinned;
 use super::{ExportFiles, ExportSettings, names};
 use crate::api::{FilesAtHand, SchemaSeries, SchemaVariant, Schemas, Trial, TrialReturn};
-use crate::tap::{CallEncoder, FileHeader, Format, LocalTime, ReturnEncoder, Returned, Variant, Variants};
 use cdr_core::export::Export;
 use cdr_core::row::{Row, Sms};
 use cdr_storage::Store;
+use cdr_tap::{CallEncoder, FileHeader, Format, LocalTime, ReturnEncoder, Returned, Variant, Variants};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,6 @@
 //! Settlement files of a replica alone, for tests of what makes, checks and delivers them.
 
 use crate::export::{ENCODER_VERSION, ExportFiles, REGULATOR, header};
-use crate::tap::Variants;
 use crate::test_support::node::{OPERATOR, TestNode, message_id};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +11,7 @@ use cdr_core::export::{Export, ExportPins, ExportType, FileSignature, SeriesKey}
 use cdr_core::row::{Adjustment, AdjustmentType, BillingIndicator, Draft, Drawn, Record, Sms, SystemKind};
 use cdr_core::time::{Day, HOUR_MS};
 use cdr_core::{CdrId, Hour, Millis, Money};
+use cdr_tap::Variants;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -237,7 +237,7 @@ impl Deliveries {
                 file: Item::new(name, Arc::new(file), content.file_sha256)?,
                 sidecars: vec![
                     Item::bytes(&format!("{name}{SIDECAR_SUFFIX}"), sidecar.into())?,
-                    Item::new(&crate::tap::trace_name(name), Arc::new(trace), content.trace_sha256)?,
+                    Item::new(&cdr_tap::trace_name(name), Arc::new(trace), content.trace_sha256)?,
                 ],
             })
         };

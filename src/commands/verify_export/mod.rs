@@ -8,7 +8,6 @@ mod records;
 
 use super::remote::Remote;
 use super::told_once;
-use crate::tap::{DecodedCall, FileKind, TraceEvent, TraceReader, Variant, Variants, decode, trace_name};
 use anyhow::{Context, bail};
 use cdr_core::export_signature::{ExportSignature, SIDECAR_SUFFIX};
 use cdr_core::hash::{sha256, to_hex};
@@ -16,6 +15,7 @@ use cdr_core::json::{self, MAX_FILE_BYTES};
 use cdr_core::key::KeyRecord;
 use cdr_core::proof::Trust;
 use cdr_core::{CdrId, Hash};
+use cdr_tap::{DecodedCall, FileKind, TraceEvent, TraceReader, Variant, Variants, decode, trace_name};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::fs::File;

@@ -3,13 +3,13 @@
 use super::{Contents, Event, Events, Findings, VerifyExportOptions, violated};
 use crate::commands::remote::Remote;
 use crate::export::REGULATOR;
-use crate::tap::{CallEncoder, FileHeader, FileKind, LocalTime, ReturnEncoder, Returned, Variant, Variants};
 use anyhow::{Context, bail};
 use cdr_core::adjust::is_unpriced;
 use cdr_core::hash::{sha256, to_hex};
 use cdr_core::reading::cdr_row;
 use cdr_core::row::Row;
 use cdr_core::{CdrId, Hash, Millis};
+use cdr_tap::{CallEncoder, FileHeader, FileKind, LocalTime, ReturnEncoder, Returned, Variant, Variants};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::Arc;

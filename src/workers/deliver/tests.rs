@@ -83,7 +83,7 @@ async fn a_file_that_was_damaged_on_disk_is_made_again_and_never_sent_damaged() 
         let content = file.content.unwrap();
         for (part, expected) in [
             (file.pins.file_name.clone(), content.file_sha256),
-            (crate::tap::trace_name(&file.pins.file_name), content.trace_sha256),
+            (cdr_tap::trace_name(&file.pins.file_name), content.trace_sha256),
         ] {
             let sent = fs::read(settlement.dir.path().join("drop").join(&part)).unwrap();
             assert_eq!(sha256(&sent), expected, "{name}: {part}");

@@ -4,16 +4,16 @@ use super::{
     Call, Condition, Constant, FileKind, From, ItemRule, Lined, Mapping, Numbering, Per, Section, Test,
     Texts, Translation, What,
 };
-use crate::tap::convert::{Content, Conversion};
-use crate::tap::doc::{self, Entry, Table};
-use crate::tap::error::SchemaError;
-use crate::tap::source::{Source, ValueKind};
+use crate::convert::{Content, Conversion};
+use crate::doc::{self, Entry, Table};
+use crate::error::SchemaError;
+use crate::source::{Source, ValueKind};
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Reads the mapping `text` of the file named `file`.
-pub(in crate::tap) fn read(file: &str, text: &str) -> Result<Mapping, SchemaError> {
+pub(crate) fn read(file: &str, text: &str) -> Result<Mapping, SchemaError> {
     doc::read(file, text, |root| mapping(file, root))
 }
 
@@ -55,7 +55,7 @@ fn mapping(file: &str, root: Table<'_>) -> Result<Mapping, SchemaError> {
 }
 
 /// True for the names of modules.
-pub(in crate::tap) fn is_module(file: &str) -> bool {
+pub(crate) fn is_module(file: &str) -> bool {
     Path::new(file).extension().is_some_and(|extension| extension == "asn1")
 }
 

@@ -2,7 +2,7 @@
 
 use super::scan::Outline;
 use super::{Body, Member, Tag, TypeUse, Types};
-use crate::tap::error::SchemaError;
+use crate::error::SchemaError;
 use std::collections::BTreeMap;
 
 /// No name twice, imports lead to definitions.

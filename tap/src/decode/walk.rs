@@ -1,8 +1,8 @@
 //! Items in memory, held against the shape of the module.
 
 use super::tlv::{self, Header};
-use crate::tap::asn1::{Kind, NodeId, Shape, Tag};
-use crate::tap::error::DecodeError;
+use crate::asn1::{Kind, NodeId, Shape, Tag};
+use crate::error::DecodeError;
 
 /// Takes note of a primitive item: which it is, its content, where it stands in the file.
 type Seen<'a> = dyn FnMut(NodeId, &[u8], u64) -> Result<(), DecodeError> + 'a;

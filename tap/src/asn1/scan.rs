@@ -1,6 +1,6 @@
 //! Reads the outline of a module from its text: what is defined and imported, and on which line.
 
-use crate::tap::error::SchemaError;
+use crate::error::SchemaError;
 
 /// A word or sign of a module with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]

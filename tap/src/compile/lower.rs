@@ -2,13 +2,13 @@
 
 use super::tree::{Branch, Tree};
 use super::{Level, Reader};
-use crate::tap::asn1::{Kind, NodeId, Shape, Tag};
-use crate::tap::ber;
-use crate::tap::convert::{Content, Conversion, Given};
-use crate::tap::error::SchemaError;
-use crate::tap::mapping::{Constant, From, ItemRule, Lined, Mapping, Section, What};
-use crate::tap::plan::{Fixed, Item, Origin, Plan, Requirement, StepKind};
-use crate::tap::source::{Scope, Value, ValueKind};
+use crate::asn1::{Kind, NodeId, Shape, Tag};
+use crate::ber;
+use crate::convert::{Content, Conversion, Given};
+use crate::error::SchemaError;
+use crate::mapping::{Constant, From, ItemRule, Lined, Mapping, Section, What};
+use crate::plan::{Fixed, Item, Origin, Plan, Requirement, StepKind};
+use crate::source::{Scope, Value, ValueKind};
 use std::collections::BTreeMap;
 
 /// A section on its way to a plan.

@@ -1,7 +1,7 @@
 //! Items of a section as a tree along the shape of the module.
 
-use crate::tap::asn1::{Kind, NodeId, Shape};
-use crate::tap::mapping::{ItemRule, What};
+use crate::asn1::{Kind, NodeId, Shape};
+use crate::mapping::{ItemRule, What};
 use std::collections::BTreeMap;
 
 /// What a mapping puts into an item.

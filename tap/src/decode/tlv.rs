@@ -1,7 +1,7 @@
 //! Tags, lengths and contents out of a stream.
 
-use crate::tap::asn1::Tag;
-use crate::tap::error::DecodeError;
+use crate::asn1::Tag;
+use crate::error::DecodeError;
 use cdr_core::Hash;
 use sha2::{Digest, Sha256};
 use std::io::{ErrorKind, Read};

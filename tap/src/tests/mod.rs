@@ -1,4 +1,4 @@
-//! Variants loaded, refused and added; files written and read back. Decoders that nobody here wrote: `tests/tap`.
+//! Variants loaded, refused and added; files written and read back. Decoders that nobody here wrote: `tests/tap` of the crate.
 #![allow(clippy::unwrap_used)]
 
 mod files;
@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tap-schemas");
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tap-schemas");
 
 fn at(text: &str) -> Millis {
     Millis::parse(text).unwrap()

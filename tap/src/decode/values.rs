@@ -1,14 +1,14 @@
 //! What the items of a file say: header values, totals, charge and time of a call event.
 
 use super::Decoded;
-use crate::tap::asn1::NodeId;
-use crate::tap::compile::Reader;
-use crate::tap::convert::{self, Conversion};
-use crate::tap::error::DecodeError;
-use crate::tap::header::LocalTime;
-use crate::tap::mapping::FileKind;
-use crate::tap::source::{Change, Field, FileValue, Source, Total, Totals};
-use crate::tap::variant::Variant;
+use crate::asn1::NodeId;
+use crate::compile::Reader;
+use crate::convert::{self, Conversion};
+use crate::error::DecodeError;
+use crate::header::LocalTime;
+use crate::mapping::FileKind;
+use crate::source::{Change, Field, FileValue, Source, Total, Totals};
+use crate::variant::Variant;
 use cdr_core::Hash;
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -3,34 +3,34 @@
 use super::{Body, Tag, TypeUse, Types};
 
 /// Index of an item in its [`Shape`].
-pub(in crate::tap) type NodeId = usize;
+pub(crate) type NodeId = usize;
 
 /// The tree of items below a root type.
 #[derive(Debug)]
-pub(in crate::tap) struct Shape {
+pub(crate) struct Shape {
     nodes: Vec<Node>,
 }
 
 /// An item.
 #[derive(Debug)]
-pub(in crate::tap) struct Node {
+pub(crate) struct Node {
     /// Name of the member or alternative; `[]` for the element of a list.
-    pub(in crate::tap) name: String,
+    pub(crate) name: String,
     /// Names from the root, with dots.
-    pub(in crate::tap) path: String,
+    pub(crate) path: String,
     /// Tags from the outside; several where a tag is explicit, none for an untagged CHOICE.
-    pub(in crate::tap) tags: Vec<Tag>,
-    pub(in crate::tap) kind: Kind,
-    pub(in crate::tap) is_optional: bool,
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) kind: Kind,
+    pub(crate) is_optional: bool,
     /// Names of the types that were passed on the way to a basic one, from the outside.
-    pub(in crate::tap) type_names: Vec<String>,
+    pub(crate) type_names: Vec<String>,
     /// Allowed sizes in octets, inclusive.
-    pub(in crate::tap) size: Option<(usize, usize)>,
+    pub(crate) size: Option<(usize, usize)>,
 }
 
 /// What an item is.
 #[derive(Debug)]
-pub(in crate::tap) enum Kind {
+pub(crate) enum Kind {
     Integer,
     Octets,
     Sequence(Vec<NodeId>),
@@ -48,7 +48,7 @@ struct Resolved<'a> {
 
 impl Shape {
     /// The tree below the type `root`; none if there is no such type.
-    pub(in crate::tap) fn new(types: &Types, root: &str) -> Option<Self> {
+    pub(crate) fn new(types: &Types, root: &str) -> Option<Self> {
         let mut shape = Self { nodes: Vec::new() };
         shape.add(types, "", "", types.get(root)?, false);
         if let Some(node) = shape.nodes.first_mut() {
@@ -58,14 +58,14 @@ impl Shape {
     }
 
     /// The root item.
-    pub(in crate::tap) const ROOT: NodeId = 0;
+    pub(crate) const ROOT: NodeId = 0;
 
-    pub(in crate::tap) fn node(&self, id: NodeId) -> &Node {
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id]
     }
 
     /// The member or alternative of that name.
-    pub(in crate::tap) fn child(&self, id: NodeId, name: &str) -> Option<NodeId> {
+    pub(crate) fn child(&self, id: NodeId, name: &str) -> Option<NodeId> {
         match &self.nodes[id].kind {
             Kind::Sequence(members) | Kind::Choice(members) => {
                 members.iter().copied().find(|&member| self.nodes[member].name == name)
@@ -75,7 +75,7 @@ impl Shape {
     }
 
     /// True if a value of the item can begin with `tag`.
-    pub(in crate::tap) fn begins_with(&self, id: NodeId, tag: Tag) -> bool {
+    pub(crate) fn begins_with(&self, id: NodeId, tag: Tag) -> bool {
         let node = &self.nodes[id];
         match (&node.kind, node.tags.first()) {
             (_, Some(first)) => *first == tag,
@@ -85,7 +85,7 @@ impl Shape {
     }
 
     /// The item itself if it begins with `tag`; within an untagged CHOICE, the alternative that does.
-    pub(in crate::tap) fn alternative(&self, id: NodeId, tag: Tag) -> Option<NodeId> {
+    pub(crate) fn alternative(&self, id: NodeId, tag: Tag) -> Option<NodeId> {
         if self.nodes[id].tags.is_empty() {
             self.option(id, tag)
         } else {
@@ -94,7 +94,7 @@ impl Shape {
     }
 
     /// The alternative of a CHOICE that begins with `tag`.
-    pub(in crate::tap) fn option(&self, id: NodeId, tag: Tag) -> Option<NodeId> {
+    pub(crate) fn option(&self, id: NodeId, tag: Tag) -> Option<NodeId> {
         match &self.nodes[id].kind {
             Kind::Choice(options) => options.iter().find_map(|&option| self.alternative(option, tag)),
             _ => None,
@@ -102,12 +102,12 @@ impl Shape {
     }
 
     /// The item at `path`.
-    pub(in crate::tap) fn find(&self, path: &str) -> Option<NodeId> {
+    pub(crate) fn find(&self, path: &str) -> Option<NodeId> {
         self.nodes.iter().position(|node| node.path == path)
     }
 
     /// True if `goal` is the item itself or below it.
-    pub(in crate::tap) fn is_on_way(&self, id: NodeId, goal: NodeId) -> bool {
+    pub(crate) fn is_on_way(&self, id: NodeId, goal: NodeId) -> bool {
         let rest = self.nodes[goal].path.strip_prefix(&self.nodes[id].path);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || self.nodes[id].path.is_empty())
     }
@@ -179,7 +179,7 @@ fn basic(body: &Body, tags: Vec<Tag>) -> Resolved<'_> {
 
 impl Node {
     /// The item as errors name it.
-    pub(in crate::tap) fn display(&self) -> &str {
+    pub(crate) fn display(&self) -> &str {
         match (self.path.as_str(), self.type_names.first()) {
             ("", Some(name)) => name,
             ("", None) => "the root",

@@ -1,22 +1,23 @@
 //! TAP files of many call events: how fast they are encoded, and how much memory that takes.
 //!
-//! `cargo bench --profile release --bench tap` writes a file of 1 million and one of 5 million call events, with and
+//! `cargo bench -p cdr-tap --profile release --bench tap` writes a file of 1 million and one of 5 million call events, with and
 //! without a trace; `-- --records 100000` writes one of that many. Each rate is given by the clock, and by the CPU time
 //! that was spent: the latter says what one core can do when the machine is busy with other things. Aims: over 300,000
 //! records a second on one core, and less than 256 MiB above idle.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod common;
 #[path = "../tests/tap/corpus.rs"]
 mod corpus;
+#[path = "../../benches/common/own.rs"]
+mod own;
 
 use cdr_core::Millis;
 use cdr_core::row::Row;
-use cdr_mediation::tap::{
+use cdr_tap::{
     CallEncoder, FileHeader, FileKind, FileSummary, FileWriter, LocalTime, TraceEvent, TraceHead,
     TraceWriter, Variant, Variants, decode,
 };
-use common::own::{Clocks, memory};
+use own::{Clocks, memory};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
@@ -30,7 +31,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let asked = arguments.iter().position(|argument| argument == "--records").map(|at| &arguments[at + 1]);
     let sizes = asked.map_or(vec![1_000_000, 5_000_000], |records| vec![records.parse().unwrap()]);
-    let variants = Variants::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tap-schemas"))).unwrap();
+    let variants = Variants::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tap-schemas"))).unwrap();
     let pool = corpus::records(1, POOL);
     let rows: Vec<Row<'_>> = pool.iter().map(|record| record.row(record.sms())).collect();
     for variant in variants.iter() {

@@ -3,7 +3,7 @@
 use super::check;
 use super::scan::{self, Outline};
 use super::{Body, Member, Tag, TypeUse, Types, Written};
-use crate::tap::error::SchemaError;
+use crate::error::SchemaError;
 use rasn_compiler::prelude::ir::{
     ASN1Type, ASN1Value, AsnTag, Constraint, ElementOrSetOperation, SubtypeElements, TagClass,
     ToplevelTypeDefinition,
@@ -59,7 +59,7 @@ impl Backend for Keep {
 /// # Errors
 /// [`SchemaError`] naming file and line: what can't be parsed or is not supported, names that are defined twice or
 /// nowhere, imports that don't fit, sibling items that can't be told apart.
-pub(in crate::tap) fn compile(modules: &[(String, String)]) -> Result<Types, SchemaError> {
+pub(crate) fn compile(modules: &[(String, String)]) -> Result<Types, SchemaError> {
     let outlines: Vec<Outline<'_>> =
         modules.iter().map(|(file, text)| scan::outline(file, text)).collect::<Result<_, _>>()?;
     check::names(&outlines)?;
