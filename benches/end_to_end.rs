@@ -7,9 +7,8 @@
 //! 3. the largest resident size of a replica.
 #![allow(clippy::unwrap_used)]
 
-use cdr_mediation::bus::{Bus, JetStream, NatsOptions, StreamSpec};
+use cdr_bus::{Bus, JetStream, NatsOptions, PublishOptions, StreamSpec, publish_file};
 use cdr_mediation::generate::{GenerateOptions, generate};
-use cdr_mediation::publish::{PublishOptions, publish_file};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use testkit::cluster::{ClockOffset, Cluster};
 use testkit::nats::NatsServer;

@@ -8,10 +8,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use cdr_core::Millis;
-use cdr_mediation::bus::{JetStream, NatsOptions};
+use cdr_bus::{JetStream, NatsOptions, PublishOptions, publish_file};
 use cdr_mediation::events::signing_key::SigningKey;
 use cdr_mediation::generate::{GenerateOptions, generate};
-use cdr_mediation::publish::{PublishOptions, publish_file};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

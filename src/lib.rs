@@ -2,7 +2,6 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`bus`] | inbound and outbound messages: NATS JetStream, or durable files for development |
 //! | [`dlr`] | delivery receipts: reading and checking them |
 //! | [`ingest`] | receipts become canonical CDRs in the log |
 //! | [`pricing`] | what a message costs: price lists of the configuration, or services over gRPC |
@@ -24,7 +23,7 @@
 //! | [`reloaded`] | settings that change while a replica runs, for the ledger |
 //! | [`restriction`] | what a replica does that takes no commands |
 //! | [`replica`] | one replica put together |
-//! | [`generate`], [`publish`], [`commands`] | sample days, sending them, the subcommands |
+//! | [`generate`], [`commands`] | sample days, the subcommands |
 //!
 //! The modules do not call one another's work: they meet through commands to the log and watermarks in its state.
 
@@ -32,7 +31,6 @@ pub mod acts;
 pub mod agreement;
 pub mod api;
 pub mod auth;
-pub mod bus;
 mod causes;
 pub mod clock;
 pub mod commands;
@@ -50,7 +48,6 @@ pub mod metrics;
 pub mod outbox;
 pub mod pricing;
 pub mod proposer;
-pub mod publish;
 pub mod reloaded;
 pub mod replica;
 pub mod restriction;

@@ -4,7 +4,6 @@ use crate::acts::Desk;
 use crate::agreement::{Contradiction, Terms};
 use crate::api::{self, Doors, MutualTls};
 use crate::auth::{Authenticator, KeySetError};
-use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::delivery::{CurrentChannels, DeliveryError};
@@ -24,6 +23,7 @@ use crate::workers::{
     lead_when_elected,
 };
 use anyhow::{Context, bail};
+use cdr_bus::Bus;
 use cdr_core::command::ClockKind;
 use cdr_core::rules::Build;
 use cdr_raft::{AdminError, Node, NodeConfig};

@@ -1,7 +1,7 @@
 //! Messages of the other services from a real JetStream into three real processes: late prices, fraud reversals, the
 //! audit sink, messages that expired without a receipt, dead letters, and leaders that are killed meanwhile.
 
-use cdr_mediation::bus::{Bus, JetStream, NatsOptions, Outgoing};
+use cdr_bus::{Bus, JetStream, NatsOptions, Outgoing};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::cluster::Cluster;

@@ -3,9 +3,8 @@
 
 use crate::receipts::{connect, runtime, yesterday};
 use cdr_mediation::auth::dev::DevIssuer;
-use cdr_mediation::bus::{Bus, LocalBackend, LocalOptions};
+use cdr_bus::{Bus, LocalBackend, LocalOptions, PublishOptions, publish_file};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
-use cdr_mediation::publish::{PublishOptions, publish_file};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //! twice.
 
 use crate::receipts::{connect, lines, publish, publish_all, runtime};
-use cdr_mediation::bus::{Bus, Outgoing, StreamSpec};
+use cdr_bus::{Bus, Outgoing, StreamSpec};
 use std::time::Duration;
 use testkit::audit::{recompute_bucket, rollups, statement};
 use testkit::cluster::{ClockOffset, Cluster};

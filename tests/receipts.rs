@@ -1,8 +1,7 @@
 //! Generated receipts, and their way to the bus.
 
-use cdr_mediation::bus::{JetStream, NatsOptions};
+use cdr_bus::{JetStream, NatsOptions, PublishOptions, publish_file};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
-use cdr_mediation::publish::{PublishOptions, publish_file};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use testkit::unix_seconds;

@@ -14,7 +14,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("openraft", &["raft/src/", "raft/tests/"]),
     ("openraft_rt_sim", &["raft/src/", "raft/tests/"]),
     ("raft_log", &["raft/src/", "raft/tests/"]),
-    ("async_nats", &["src/bus/", "tests/", "benches/"]),
+    ("async_nats", &["bus/src/"]),
     ("axum", &["src/api/"]),
     ("jsonwebtoken", &["src/auth/", "src/events/sign", "testkit/src/tokens.rs"]),
     (
@@ -38,7 +38,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("russh", &["src/delivery/sftp/"]),
     ("russh_sftp", &["src/delivery/sftp/"]),
     ("reqwest", &["src/delivery/rest/", "src/commands/remote.rs", "tests/mtls.rs", "tests/replica_tls.rs"]),
-    ("tokio_rustls", &["src/tls.rs", "src/delivery/rest/", "testkit/src/", "raft/src/net/"]),
+    (
+        "tokio_rustls",
+        &["src/tls.rs", "src/delivery/rest/", "testkit/src/", "tests/pricing/", "raft/src/net/"],
+    ),
     ("x509_parser", &["src/tls.rs", "raft/src/net/tls.rs"]),
     ("tikv_jemallocator", &["src/main.rs"]),
     ("hyper", &["testkit/src/"]),
@@ -57,7 +60,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("raft/Cargo.toml", &["cdr-core", "cdr-storage"]),
     ("testkit/Cargo.toml", &["cdr-core"]),
     ("tap/Cargo.toml", &["cdr-core"]),
-    ("Cargo.toml", &["cdr-core", "cdr-storage", "cdr-raft", "cdr-tap"]),
+    ("bus/Cargo.toml", &[]),
+    ("Cargo.toml", &["cdr-core", "cdr-storage", "cdr-raft", "cdr-tap", "cdr-bus"]),
 ];
 
 /// Everything that the pure core may stand on.

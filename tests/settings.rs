@@ -1,9 +1,9 @@
 //! Regulator-facing settings that a restart changes: each is on the bus as `cdr.config.changed.v1` and in the ledger as a
 //! `config` row, with the value before and the new one, and without secrets.
 
+use cdr_bus::{Bus, JetStream, NatsOptions};
 use cdr_core::row::{Record, SystemKind};
 use cdr_mediation::auth::dev::DevIssuer;
-use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
 use cdr_mediation::clock::Clock;
 use cdr_mediation::events::signing_key::SigningKey;
 use cdr_mediation::replica::{Replica, ReplicaParts};

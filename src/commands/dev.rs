@@ -3,16 +3,15 @@
 use super::progress::{Progress, count_lines};
 use super::{PROGRESS_PERIOD, stop_signal};
 use crate::auth::dev::DevIssuer;
-use crate::bus::{Bus, LocalBackend, LocalOptions};
 use crate::clock::Clock;
 use crate::config::{Config, ExchangeRate, Operator, Pricing, Tariff, TariffTable};
 use crate::dlr::{Parsed, parse};
 use crate::events::signing_key::SigningKey;
 use crate::export;
-use crate::publish::{PublishOptions, publish_file};
 use crate::replica::{Replica, ReplicaParts};
 use crate::signer::{DevKey, DevRoot, Signer, Voucher};
 use anyhow::{Context, bail};
+use cdr_bus::{Bus, LocalBackend, LocalOptions, PublishOptions, publish_file};
 use cdr_core::command::ClockKind;
 use cdr_core::row::BillingIndicator;
 use cdr_core::{Hour, LedgerState, Millis, Money};

@@ -46,8 +46,8 @@ const PROGRESS_PERIOD: Duration = Duration::from_millis(100);
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::bus::BusError;
     use anyhow::Context;
+    use cdr_bus::BusError;
 
     #[test]
     fn a_cause_that_is_quoted_is_told_once() {

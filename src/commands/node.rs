@@ -2,12 +2,12 @@
 
 use super::reload::{Reload, SetLogFilter};
 use super::{signer, stop_signal};
-use crate::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsAuth, NatsOptions, NatsTls};
 use crate::clock::Clock;
 use crate::config::{BusKind, Config};
 use crate::events::signing_key::SigningKey;
 use crate::replica::{Replica, ReplicaParts};
 use anyhow::Context;
+use cdr_bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsAuth, NatsOptions, NatsTls};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};

@@ -1,9 +1,8 @@
 //! `publish`: sends receipts to the bus.
 
 use super::progress::{Progress, count_lines};
-use crate::bus::{JetStream, NatsOptions};
-use crate::publish::{PublishOptions, PublishReport, publish_file};
 use anyhow::Context;
+use cdr_bus::{JetStream, NatsOptions, PublishOptions, PublishReport, publish_file};
 use std::path::Path;
 use tokio::io::{AsyncBufRead, BufReader};
 

@@ -1,7 +1,7 @@
 //! Which stream carries which subject, and what the streams must be like (event schemas, section 1).
 
 use super::subject;
-use crate::bus::StreamSpec;
+use cdr_bus::StreamSpec;
 use std::time::Duration;
 
 /// Hot retention: 13 months, at their longest.

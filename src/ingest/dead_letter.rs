@@ -1,6 +1,6 @@
 //! Where messages go that can't become records: unchanged, with the reason, never dropped silently.
 
-use crate::bus::{Bus, BusError, Delivery, Outgoing};
+use cdr_bus::{Bus, BusError, Delivery, Outgoing};
 use cdr_core::hash::{sha256, to_hex};
 
 /// Subject and stream of the dead letters of an inbound subject and stream.
@@ -128,8 +128,8 @@ async fn publish_pieces(bus: &dyn Bus, letter: &Outgoing, piece_bytes: usize) ->
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::bus::{LocalBackend, LocalOptions, StreamSpec};
     use bytes::Bytes;
+    use cdr_bus::{LocalBackend, LocalOptions, StreamSpec};
     use std::time::Duration;
 
     /// What lies in the dead letters of a bus that takes messages of up to `limit_bytes` there.

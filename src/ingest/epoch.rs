@@ -6,7 +6,7 @@
 //! rewind nor a recreation can swallow a record.
 
 use super::halt::Beyond;
-use crate::bus::{Bus, BusError, StreamInfo, Subscription};
+use cdr_bus::{Bus, BusError, StreamInfo, Subscription};
 use cdr_core::Millis;
 use cdr_core::hash::sha256;
 use cdr_core::state::{LedgerState, Stream, StreamRecord, stream_epoch};

@@ -2,7 +2,7 @@
 //! is made anew: so the end that the bus names is compared with what was read. That is done at every connect, whenever
 //! nothing has come for a while, in quick succession before an hour is sealed, and when an epoch ends.
 
-use crate::bus::{Bus, BusError};
+use cdr_bus::{Bus, BusError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 

@@ -6,11 +6,11 @@ use super::halt::Halt;
 use super::projection::Projector;
 use super::pump::{Ingest, IngestSettings};
 use super::tail::LastNamed;
-use crate::bus::{AckHandle, Bus, BusError, Delivery, LocalBackend, LocalOptions, Outgoing};
 use crate::clock::Clock;
 use crate::dlr::Reason;
 use crate::metrics::Metrics;
 use crate::pricing::TablePricing;
+use cdr_bus::{AckHandle, Bus, BusError, Delivery, LocalBackend, LocalOptions, Outgoing};
 use cdr_core::command::{
     Append, ClockKind, Command, DraftItem, DraftsBuffer, Envelope, Initialize, Reply, Source,
 };

@@ -3,7 +3,7 @@
 use crate::events::samples::{ORIGINAL, Sample, head, seal};
 use cdr_core::Millis;
 use cdr_core::row::AdjustmentType;
-use cdr_mediation::bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsOptions, Outgoing};
+use cdr_bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsOptions, Outgoing};
 use cdr_mediation::events::signature::{SignedBatch, TrustedKey, verify_event};
 use cdr_mediation::events::signing_key::SigningKey;
 use cdr_mediation::events::streams::{stream_of, stream_specs};

@@ -3,6 +3,7 @@
 use crate::pricing::service::Service;
 use crate::pricing::{Fixture, eventually, line, table};
 use bytes::Bytes;
+use cdr_bus::{Bus, LocalBackend, LocalOptions, Outgoing};
 use cdr_core::canonical::to_jcs;
 use cdr_core::command::Reply;
 use cdr_core::job::{Job, JobRequest, JobState, JobStep};
@@ -10,7 +11,6 @@ use cdr_core::row::{Sms, SystemKind};
 use cdr_core::tariff::verify_price;
 use cdr_core::{CdrId, Hour, Millis, Uuid};
 use cdr_mediation::auth::dev::DevIssuer;
-use cdr_mediation::bus::{Bus, LocalBackend, LocalOptions, Outgoing};
 use cdr_mediation::clock::Clock;
 use cdr_mediation::config::{Config, Operator, PricingSource};
 use cdr_mediation::proposer::Proposer;

@@ -111,7 +111,7 @@ impl Service {
     /// Serves at a port, any if it is 0; clients must show a certificate that `clients` vouches for.
     pub async fn start(port: u16, shared: &Shared, own: &Pair, clients: &Authority) -> Self {
         // Two providers of cryptography are linked, and the server's side of rustls does not choose between them.
-        let _ = async_nats::rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let _ = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let tls = ServerTlsConfig::new()

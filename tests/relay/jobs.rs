@@ -6,7 +6,7 @@ use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobRequest, JobStep};
 use cdr_core::personal::SystemContent;
 use cdr_core::row::SystemKind;
-use cdr_mediation::bus::StoredMessage;
+use cdr_bus::StoredMessage;
 use cdr_mediation::proposer::Proposer;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};

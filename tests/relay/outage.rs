@@ -2,7 +2,7 @@
 //! stream can't be used. Every event arrives once and in order, and ingest goes on.
 
 use crate::receipts::{connect, lines, publish, runtime};
-use cdr_mediation::bus::{Bus, StreamSpec};
+use cdr_bus::{Bus, StreamSpec};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

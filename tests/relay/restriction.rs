@@ -3,7 +3,7 @@
 
 use crate::receipts::{connect, lines, publish, runtime};
 use cdr_core::Millis;
-use cdr_mediation::bus::Bus;
+use cdr_bus::Bus;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -1,7 +1,7 @@
 //! What has to hold in the end, whatever happened on the way.
 
 use crate::settlement::cluster::{OPERATORS, Settlement};
-use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
+use cdr_bus::{Bus, JetStream, NatsOptions};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -4,7 +4,7 @@
 use crate::settlement::checks::everything_is_in;
 use crate::settlement::cluster::{OPERATORS, Settlement};
 use crate::settlement::fallback::keep;
-use cdr_mediation::bus::{Bus, JetStream, NatsOptions};
+use cdr_bus::{Bus, JetStream, NatsOptions};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use testkit::event_schemas::faults;

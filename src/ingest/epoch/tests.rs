@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::bus::{LocalBackend, LocalOptions, Outgoing, PublishAck, StoredMessage, StreamSpec, WorkQueue};
 use crate::ingest::tests::append;
+use cdr_bus::{LocalBackend, LocalOptions, Outgoing, PublishAck, StoredMessage, StreamSpec, WorkQueue};
 use cdr_core::memory::MemoryLedger;
 use cdr_core::row::SystemKind;
 use futures::future::BoxFuture;

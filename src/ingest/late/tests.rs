@@ -3,7 +3,7 @@
 use super::super::batch::Batcher;
 use super::super::projection::Projector;
 use super::*;
-use crate::bus::{AckHandle, Delivery};
+use cdr_bus::{AckHandle, Delivery};
 use crate::pricing::TablePricing;
 use crate::test_support::node::{OPERATOR, TestNode, message_id};
 use cdr_core::command::{Command, Ingested, Rejection, Reply};

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::bus::{JetStream, NatsOptions, Outgoing};
+use cdr_bus::{JetStream, NatsOptions, Outgoing};
 use crate::clock::Clock;
 use crate::ingest::{Halt, Ingest, IngestSettings};
 use crate::metrics::Metrics;

@@ -1,7 +1,7 @@
 //! Up to when the receipts of the inbound stream are in the ledger: a backlog there is no silence.
 
-use crate::bus::{Bus, BusError, StreamInfo};
 use crate::proposer::Proposer;
+use cdr_bus::{Bus, BusError, StreamInfo};
 use cdr_core::{LedgerState, Millis};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -20,13 +20,13 @@ mod work;
 mod tests;
 
 use super::EndsTerm;
-use crate::bus::{Bus, BusError, Delivery, StreamSpec, WorkQueue};
 use crate::dlr::Reason;
 use crate::ingest::{dead_letter, dead_letter_names, inbound_limit_bytes, put_away};
 use crate::metrics::Metrics;
 use crate::pricing::{EntitySource, Pricing};
 use crate::proposer::{ProposalError, Proposer};
 use attempts::{Attempts, MOST_ATTEMPTS};
+use cdr_bus::{Bus, BusError, Delivery, StreamSpec, WorkQueue};
 use cdr_core::command::Rejection;
 use cdr_storage::StoreError;
 use futures::future::BoxFuture;

@@ -2,7 +2,7 @@
 
 use super::work::verdicts;
 use super::*;
-use crate::bus::{AckHandle, LocalBackend, LocalOptions, Outgoing};
+use cdr_bus::{AckHandle, LocalBackend, LocalOptions, Outgoing};
 use crate::pricing::{Entities, PricingError, TablePricing};
 use crate::test_support::node::{OPERATOR, TestNode, message_id};
 use cdr_core::command::{Command, Drafts, Ingest, Reply};

@@ -2,9 +2,9 @@
 //! alone, so that one that can't be done holds up no other.
 
 use super::{ConsumeError, Handler, Message, Taken, Verdict};
-use crate::bus::Delivery;
 use crate::clock::Clock;
 use crate::proposer::Proposer;
+use cdr_bus::Delivery;
 use cdr_core::command::{Append, Bill, Command, DraftsBuffer, Reconcile, Rejection, Reply, Source};
 use cdr_core::personal::SystemContent;
 use cdr_core::row::{Draft, Drawn, SystemKind};

@@ -16,7 +16,6 @@ mod progress;
 mod reader;
 mod resume;
 
-use crate::bus::{Bus, BusError};
 use crate::events::NumberHash;
 use crate::events::signature::SignError;
 use crate::events::signing_key::SigningKey;
@@ -24,6 +23,7 @@ use crate::events::streams::stream_specs;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, OutboxError};
 use crate::proposer::{ProposalError, Proposer};
+use cdr_bus::{Bus, BusError};
 use cdr_core::command::{Command, OutboxPlace};
 use futures::StreamExt;
 use pace::Pace;

@@ -2,12 +2,12 @@
 
 use super::reader::{Chunk, Ready};
 use super::resume::PerStream;
-use crate::bus::{BusError, Outgoing, PublishAck};
 use crate::clock::Clock;
 use crate::events::EventId;
 use crate::events::streams::STREAMS;
 use crate::metrics::Metrics;
 use crate::outbox::behind;
+use cdr_bus::{BusError, Outgoing, PublishAck};
 use cdr_core::Millis;
 use cdr_core::command::OutboxPlace;
 use std::collections::VecDeque;

@@ -3,12 +3,12 @@
 use super::RelayError;
 use super::pace::Pace;
 use super::resume::{PerStream, Plan, stream_number};
-use crate::bus::Outgoing;
 use crate::clock::Clock;
 use crate::events::signature::SignedBatch;
 use crate::events::signing_key::SigningKey;
 use crate::events::{Event, EventId, PARTITION_KEY_HEADER};
 use crate::outbox::{Outbox, behind};
+use cdr_bus::Outgoing;
 use cdr_core::Millis;
 use cdr_core::command::OutboxPlace;
 use std::ops::ControlFlow;

@@ -4,10 +4,10 @@
 //! message of a stream says up to where its events are stored, whoever published them, and however long ago: that
 //! holds beyond the window in which the bus itself recognises a message.
 
-use crate::bus::{Bus, BusError, MESSAGE_ID_HEADER};
 use crate::events::streams::{STREAMS, stream_of};
 use crate::events::{EventId, EventIds};
 use crate::outbox::behind;
+use cdr_bus::{Bus, BusError, MESSAGE_ID_HEADER};
 use cdr_core::command::OutboxPlace;
 
 /// One value for each of [`STREAMS`].
@@ -94,8 +94,8 @@ impl Plan {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::bus::{LocalBackend, LocalOptions, Outgoing};
     use crate::events::streams::stream_specs;
+    use cdr_bus::{LocalBackend, LocalOptions, Outgoing};
 
     fn id(index: u64, ordinal: u32) -> EventId {
         EventIds::new("dev", 1).id(index, ordinal).unwrap()

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::stream::{failed, replace_file};
-use crate::bus::BusError;
+use crate::BusError;
 
 /// First bytes of a file; the last one is the format version.
 const MAGIC: [u8; 8] = *b"CDRFLR\0\x01";

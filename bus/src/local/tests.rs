@@ -4,8 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use super::*;
-use crate::bus::Delivery;
-use crate::bus::suite::{self, handles, message, publish_numbers, queue, read, spec};
+use crate::Delivery;
+use crate::suite::{self, handles, message, publish_numbers, queue, read, spec};
 
 const SMALL: LocalOptions = LocalOptions { segment_bytes: 4_096, queue_messages: 64, dedup_ids: 1_000 };
 

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 use super::*;
-use crate::bus::{
+use crate::{
     LocalBackend, LocalOptions, PublishAck, StoredMessage, StreamInfo, StreamSpec, Subscription, WorkQueue,
 };
 

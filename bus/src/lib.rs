@@ -11,6 +11,7 @@
 mod error;
 mod jetstream;
 mod local;
+mod publish;
 mod subject;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use futures::stream::BoxStream;
 pub use error::BusError;
 pub use jetstream::{JetStream, NatsAuth, NatsOptions, NatsTls};
 pub use local::{LocalBackend, LocalOptions};
+pub use publish::{PublishError, PublishOptions, PublishReport, publish_file};
 
 /// Header by which a stream recognises a message that it has stored already, within its dedup window.
 pub const MESSAGE_ID_HEADER: &str = "Nats-Msg-Id";
@@ -110,9 +112,9 @@ pub struct AckHandle {
 }
 
 impl AckHandle {
-    /// A handle for deliveries that no bus made.
-    #[cfg(test)]
-    pub(crate) fn unbound(sequence: u64) -> Self {
+    /// A handle for deliveries that no bus made, for tests of consumers.
+    #[doc(hidden)]
+    pub fn unbound(sequence: u64) -> Self {
         Self { sequence, reply: Box::default() }
     }
 

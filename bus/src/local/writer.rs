@@ -11,7 +11,7 @@ use super::LocalOptions;
 use super::dedup::RecentIds;
 use super::segment::{HEADER_BYTES, push_record};
 use super::stream::{Segment, State, create_segment, failed, now_ms};
-use crate::bus::{BusError, Outgoing, PublishAck};
+use crate::{BusError, Outgoing, PublishAck};
 
 type Answer = oneshot::Sender<Result<PublishAck, BusError>>;
 

@@ -20,7 +20,7 @@ use futures::{FutureExt, StreamExt};
 
 use super::breaks::{Breaks, Token};
 use super::{JetStream, refused, streams, unavailable};
-use crate::bus::{AckHandle, Acker, BusError, Delivery, Subscription};
+use crate::{AckHandle, Acker, BusError, Delivery, Subscription};
 
 /// After this time the server delivers again what was not acknowledged.
 pub(super) const ACK_WAIT: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue};
 
 use super::breaks::Token;
 use super::{JetStream, unavailable};
-use crate::bus::{BusError, Outgoing, PublishAck};
+use crate::{BusError, Outgoing, PublishAck};
 
 /// A message on its way.
 pub(super) struct Sent {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
-use crate::bus::{Bus, BusError, Outgoing};
+use crate::{Bus, BusError, Outgoing};
 
 /// How to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]

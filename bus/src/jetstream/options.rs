@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 
 use super::breaks::Breaks;
-use crate::bus::BusError;
+use crate::BusError;
 
 /// How to prove who connects. Secrets come from files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

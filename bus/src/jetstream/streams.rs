@@ -12,8 +12,8 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{Context, ErrorCode};
 
 use super::{refused, unavailable};
-use crate::bus::subject::{check_name, covers};
-use crate::bus::{BusError, Headers, StoredMessage, StreamInfo, StreamSpec};
+use crate::subject::{check_name, covers};
+use crate::{BusError, Headers, StoredMessage, StreamInfo, StreamSpec};
 
 /// The stream with its present state.
 pub(super) async fn get(context: &Context, name: &str) -> Result<Stream, BusError> {

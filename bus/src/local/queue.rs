@@ -14,8 +14,8 @@ use super::acks::{Acks, other_filter};
 use super::reading::{Cursor, off_runtime};
 use super::segment::Record;
 use super::stream::{State, Tick};
-use crate::bus::subject::covers;
-use crate::bus::{AckHandle, BusError, Delivery, MAX_RETRY_DELAY, MAX_WORK_PENDING, WorkQueue};
+use crate::subject::covers;
+use crate::{AckHandle, BusError, Delivery, MAX_RETRY_DELAY, MAX_WORK_PENDING, WorkQueue};
 
 /// Payload bytes handed out at once, after which a batch ends early.
 const BATCH_BYTES: usize = 8 << 20;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::subscription::Admitted;
 use super::*;
-use crate::bus::suite::{self, handles, publish_numbers, queue, read, spec};
+use crate::suite::{self, handles, publish_numbers, queue, read, spec};
 use testkit::nats::NatsServer;
 
 async fn connect(server: &NatsServer) -> JetStream {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 /// Time after which an unacknowledged delivery comes again.
-pub(in crate::bus) const ACK_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const ACK_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(bus: &Arc<dyn Bus>) {
     // Each has a stream of its own, and most of them wait.
@@ -19,12 +19,12 @@ pub(super) async fn run(bus: &Arc<dyn Bus>) {
     );
 }
 
-pub(in crate::bus) async fn attach(bus: &dyn Bus, stream: &str) -> Box<dyn WorkQueue> {
+pub(crate) async fn attach(bus: &dyn Bus, stream: &str) -> Box<dyn WorkQueue> {
     bus.attach(stream, "worker", None, ACK_WAIT).await.unwrap()
 }
 
 /// The deliveries that come within `time`.
-pub(in crate::bus) async fn collect(queue: &mut dyn WorkQueue, time: Duration) -> Vec<Delivery> {
+pub(crate) async fn collect(queue: &mut dyn WorkQueue, time: Duration) -> Vec<Delivery> {
     let until = Instant::now() + time;
     let mut all = Vec::new();
     while let Some(left) = until.checked_duration_since(Instant::now()) {
@@ -34,7 +34,7 @@ pub(in crate::bus) async fn collect(queue: &mut dyn WorkQueue, time: Duration) -
 }
 
 /// Takes deliveries until there were `count`.
-pub(in crate::bus) async fn take(queue: &mut dyn WorkQueue, count: usize) -> Vec<Delivery> {
+pub(crate) async fn take(queue: &mut dyn WorkQueue, count: usize) -> Vec<Delivery> {
     let mut all = Vec::new();
     while all.len() < count {
         let batch = queue.next_batch(count - all.len(), SOON).await.unwrap();
@@ -44,7 +44,7 @@ pub(in crate::bus) async fn take(queue: &mut dyn WorkQueue, count: usize) -> Vec
     all
 }
 
-pub(in crate::bus) fn sequences(deliveries: &[Delivery]) -> Vec<u64> {
+pub(crate) fn sequences(deliveries: &[Delivery]) -> Vec<u64> {
     let distinct: BTreeSet<u64> = deliveries.iter().map(|delivery| delivery.sequence).collect();
     distinct.into_iter().collect()
 }

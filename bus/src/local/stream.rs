@@ -16,8 +16,8 @@ use super::reading::{Cursor, scan};
 use super::segment::{HEADER_BYTES, header};
 use super::writer::{Tail, Writer};
 use super::{DEFAULT_MAX_MESSAGE_BYTES, LocalOptions};
-use crate::bus::subject::covers;
-use crate::bus::{BusError, Outgoing, PublishAck, StoredMessage, StreamInfo, StreamSpec};
+use crate::subject::covers;
+use crate::{BusError, Outgoing, PublishAck, StoredMessage, StreamInfo, StreamSpec};
 
 const SETTINGS_FILE: &str = "stream.json";
 const SEGMENT_EXTENSION: &str = "seg";

@@ -15,7 +15,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::stream::{State, cut, failed, replace_file};
-use crate::bus::BusError;
+use crate::BusError;
 
 /// First bytes of a file; the last one is the format version.
 const MAGIC: [u8; 8] = *b"CDRACK\0\x01";

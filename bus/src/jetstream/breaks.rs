@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::unavailable;
-use crate::bus::BusError;
+use crate::BusError;
 
 /// Answers that were on their way when the connection broke may still be read for this long.
 const GRACE: Duration = Duration::from_millis(250);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::segment::{FRAME_BYTES, Frame, HEADER_BYTES, Record, frame};
 use super::stream::{Segment, State, failed};
-use crate::bus::BusError;
+use crate::BusError;
 
 /// Bytes read at once.
 const CHUNK_BYTES: u64 = 512 << 10;

@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 
-use crate::bus::{Headers, Outgoing, StoredMessage};
+use crate::{Headers, Outgoing, StoredMessage};
 
 /// First bytes of a file; the last one is the format version.
 pub(super) const MAGIC: [u8; 8] = *b"CDRBUS\0\x01";
@@ -127,7 +127,7 @@ impl<'a> Record<'a> {
             rest = after_value;
         }
         if let Some(id) = self.message_id {
-            headers.push((crate::bus::MESSAGE_ID_HEADER.to_owned(), id.to_owned()));
+            headers.push((crate::MESSAGE_ID_HEADER.to_owned(), id.to_owned()));
         }
         headers.sort_by(|a, b| a.0.cmp(&b.0));
         StoredMessage {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::reading::{Cursor, off_runtime};
 use super::stream::{LocalStream, State, Tick};
-use crate::bus::{AckHandle, Acker, BusError, Delivery, Subscription};
+use crate::{AckHandle, Acker, BusError, Delivery, Subscription};
 
 /// Payload bytes handed out at once, after which a batch ends early.
 const BATCH_BYTES: usize = 8 << 20;

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::breaks::{Breaks, Token};
 use super::{JetStream, refused, streams, unavailable};
-use crate::bus::{AckHandle, BusError, Delivery, MAX_RETRY_DELAY, MAX_WORK_PENDING, WorkQueue};
+use crate::{AckHandle, BusError, Delivery, MAX_RETRY_DELAY, MAX_WORK_PENDING, WorkQueue};
 
 /// A request that the server has not ended by then is given up. A consumer that is gone answers nothing at all.
 const GRACE: Duration = Duration::from_secs(1);
