@@ -7,6 +7,8 @@ use cdr_mediation::commands::signer::RecordOptions;
 use cdr_mediation::config::{self, Config, LogFormat};
 use cdr_mediation::export;
 use cdr_mediation::generate::GenerateOptions;
+use cdr_verify::export::ExportArguments;
+use cdr_verify::record::RecordArguments;
 use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -18,6 +20,9 @@ use tracing_subscriber::{EnvFilter, reload};
 /// what that thread ever needed; for RocksDB, `MALLOC_ARENA_MAX` bounds that (`deploy/systemd`).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Name of the program, in front of what it says to standard error.
+const PROGRAM: &str = "cdr-mediation";
 
 /// System of record for call detail records: replicated, hash-chained, provable.
 #[derive(Parser)]
@@ -80,61 +85,14 @@ enum Command {
         /// Receipts, one JSON a line; `-` reads standard input.
         file: PathBuf,
     },
-    /// Verifies a portable proof file with nothing but the root public key.
-    ///
-    /// Without --cluster and --trust everything is checked but whether the key that signed may sign; the answer says so.
-    /// Exit code 0: what was checked holds; 1: something does not, and it is named; 2: nothing could be checked.
     #[command(
         after_help = "Example: cdr-mediation verify-record --cluster dev --trust run/dev/root.pub proof.json"
     )]
-    VerifyRecord {
-        /// Name of the cluster.
-        #[arg(long, requires = "trust")]
-        cluster: Option<String>,
-        /// File with the root public key, 64 hexadecimal digits.
-        #[arg(long, requires = "cluster")]
-        trust: Option<PathBuf>,
-        /// Answer in JSON.
-        #[arg(long)]
-        json: bool,
-        /// Proof file; `-` reads standard input.
-        file: PathBuf,
-    },
-    /// Checks a settlement file: signature, encoding, totals, and by a node's API its trace and every record.
-    ///
-    /// FILE.sig and FILE.trace.json.zst are beside it. Exit code 0: what was checked holds; 1: something does not, and it
-    /// is named; 2: the check could not run, or what it needs is missing, and is named: keys, or a node's API.
+    VerifyRecord(RecordArguments),
     #[command(
         after_help = "Example: cdr-mediation verify-export --cluster dev --trust run/dev/root.pub --against http://127.0.0.1:3018 --token-file run/dev/dev-token run/dev/drop/FILE.tap"
     )]
-    VerifyExport {
-        /// Directory of the schema variants.
-        #[arg(long, default_value = "tap-schemas")]
-        schemas: PathBuf,
-        /// Name of the cluster.
-        #[arg(long, requires = "trust")]
-        cluster: Option<String>,
-        /// File with the root public key, 64 hexadecimal digits.
-        #[arg(long, requires = "cluster")]
-        trust: Option<PathBuf>,
-        /// Published key list in a file; from the API otherwise.
-        #[arg(long)]
-        keys: Option<PathBuf>,
-        /// URL of a node's API.
-        #[arg(long)]
-        against: Option<String>,
-        /// File with a bearer token for it; with cdr:pii the bytes of every event are compared.
-        #[arg(long, requires = "against")]
-        token_file: Option<PathBuf>,
-        /// Without a node's API: check the file by its signature alone, and nothing of its trace and records.
-        #[arg(long, requires = "keys", conflicts_with = "against")]
-        file_only: bool,
-        /// Answer in JSON.
-        #[arg(long)]
-        json: bool,
-        /// The file.
-        file: PathBuf,
-    },
+    VerifyExport(ExportArguments),
     /// Looks at the key that signs.
     #[command(
         subcommand,
@@ -190,7 +148,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("cdr-mediation: {}", commands::told_once(&error));
+            eprintln!("{PROGRAM}: {}", cdr_verify::told_once(&error));
             ExitCode::FAILURE
         }
     }
@@ -221,34 +179,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let _ = log_to_stderr("warn", LogFormat::Text)?;
             runtime()?.block_on(commands::publish::run(&nats, &file, json))
         }
-        Command::VerifyRecord { cluster, trust, json, file } => {
-            let trust = cluster.zip(trust);
-            let options = commands::verify_record::VerifyRecordOptions { file, trust, json };
-            return Ok(ExitCode::from(commands::verify_record::run(&options)));
+        Command::VerifyRecord(arguments) => {
+            return Ok(ExitCode::from(cdr_verify::record::run(PROGRAM, &arguments)));
         }
-        Command::VerifyExport {
-            schemas,
-            cluster,
-            trust,
-            keys,
-            against,
-            token_file,
-            file_only,
-            json,
-            file,
-        } => {
-            let trust = cluster.zip(trust);
-            let options = commands::verify_export::VerifyExportOptions {
-                file,
-                schemas,
-                trust,
-                keys,
-                against,
-                token_file,
-                file_only,
-                json,
-            };
-            return Ok(ExitCode::from(commands::verify_export::run(&options)));
+        Command::VerifyExport(arguments) => {
+            return Ok(ExitCode::from(cdr_verify::export::run(PROGRAM, &arguments)));
         }
         Command::Signer(SignerCommand::Record { config, from, to, message, root_signature, trust }) => {
             let config = config::load(&config)?;

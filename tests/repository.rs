@@ -2,8 +2,10 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use cdr_mediation::config::Config;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// No file is longer than this; most are far shorter.
 const MAX_LINES: usize = 800;
@@ -29,7 +31,15 @@ const OWNERS: &[(&str, &[&str])] = &[
     ),
     (
         "ed25519_dalek",
-        &["src/signer/", "storage/core/", "tests/", "benches/", "storage/tests/", "storage/src/"],
+        &[
+            "src/signer/",
+            "storage/core/",
+            "tests/",
+            "benches/",
+            "storage/tests/",
+            "storage/src/",
+            "verify/src/",
+        ],
     ),
     ("p256", &["storage/core/", "tests/"]),
     ("cryptoki", &["src/signer/pkcs11"]),
@@ -37,7 +47,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tonic", &["src/pricing/grpc/", "tests/pricing"]),
     ("russh", &["src/delivery/sftp/"]),
     ("russh_sftp", &["src/delivery/sftp/"]),
-    ("reqwest", &["src/delivery/rest/", "src/commands/remote.rs", "tests/mtls.rs", "tests/replica_tls.rs"]),
+    ("reqwest", &["src/delivery/rest/", "verify/src/remote.rs", "tests/mtls.rs", "tests/replica_tls.rs"]),
     (
         "tokio_rustls",
         &["src/tls.rs", "src/delivery/rest/", "testkit/src/", "tests/pricing/", "raft/src/net/"],
@@ -48,7 +58,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rasn", &["tap/src/"]),
     ("rasn_compiler", &["tap/src/"]),
     ("rcgen", &["testkit/src/", "raft/src/net/tests/", "benches/replicated_append.rs"]),
-    ("clap", &["src/main.rs", "src/bin/"]),
+    ("clap", &["src/main.rs", "verify/src/"]),
     ("indicatif", &["src/commands/"]),
     ("zstd", &["tap/src/"]),
 ];
@@ -61,7 +71,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("testkit/Cargo.toml", &["cdr-core"]),
     ("tap/Cargo.toml", &["cdr-core"]),
     ("bus/Cargo.toml", &[]),
-    ("Cargo.toml", &["cdr-core", "cdr-storage", "cdr-raft", "cdr-tap", "cdr-bus"]),
+    ("verify/Cargo.toml", &["cdr-core", "cdr-tap"]),
+    ("Cargo.toml", &["cdr-core", "cdr-storage", "cdr-raft", "cdr-tap", "cdr-bus", "cdr-verify"]),
 ];
 
 /// Everything that the pure core may stand on.
@@ -189,6 +200,52 @@ fn the_core_stands_on_pure_crates_only() {
     for dependency in dependencies("storage/core/Cargo.toml") {
         assert!(CORE_DEPENDENCIES.contains(&dependency.as_str()), "cdr-core must not depend on {dependency}");
     }
+}
+
+/// Crates that the auditor's program must do without: a database, a consensus library, and what needs a C++ compiler,
+/// CMake or libclang to build.
+const NOT_FOR_AUDITORS: &[&str] = &[
+    "librocksdb-sys",
+    "rocksdb",
+    "openraft",
+    "aws-lc-sys",
+    "aws-lc-rs",
+    "cmake",
+    "cxx",
+    "cxx-build",
+    "link-cplusplus",
+    "bindgen",
+    "clang-sys",
+    "cdr-storage",
+    "cdr-raft",
+    "cdr-mediation",
+];
+
+/// Everything that is compiled for a crate of the workspace that is built alone, by name.
+fn compiled_for(package: &str) -> Vec<String> {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--package", package, "--edges", "normal,build", "--prefix", "none", "--no-dedupe"])
+        .args(["--offline", "--locked", "--format", "{p}"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let lines = String::from_utf8(tree.stdout).unwrap();
+    let names = lines.lines().filter_map(|line| line.split_whitespace().next());
+    names.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+#[test]
+fn an_auditor_builds_the_verifier_without_cpp_database_or_consensus() {
+    let compiled = compiled_for("cdr-verify");
+    for needed in ["cdr-core", "cdr-tap", "ring"] {
+        assert!(compiled.iter().any(|name| name == needed), "{needed} is not among {compiled:?}");
+    }
+    for unwanted in NOT_FOR_AUDITORS {
+        assert!(!compiled.iter().any(|name| name == unwanted), "cdr-verify must not need {unwanted}");
+    }
+    // The same look at the storage finds what it must find.
+    assert!(compiled_for("cdr-storage").iter().any(|name| name == "librocksdb-sys"));
 }
 
 #[test]

@@ -10,11 +10,9 @@ use cdr_core::Hash;
 use cdr_core::export::Export;
 use cdr_core::hash::to_hex;
 use cdr_storage::Store;
-use cdr_tap::Variants;
-use sha2::{Digest, Sha256};
+use cdr_tap::{Variants, sha256_of};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -125,7 +123,7 @@ impl ExportFiles {
     /// # Errors
     /// [`FilesError`].
     pub fn ensure(&self, export: &Export) -> Result<AtHand, FilesError> {
-        self.ensure_if(export, |path, expected| hash_of(path).is_ok_and(|found| found == expected))
+        self.ensure_if(export, |path, expected| sha256_of(path).is_ok_and(|found| found == expected))
     }
 
     /// The same for whoever hashes what it reads: a file that was found right, and not written since, is not read again.
@@ -135,7 +133,7 @@ impl ExportFiles {
     /// [`FilesError`].
     pub fn ensure_for_sending(&self, export: &Export) -> Result<AtHand, FilesError> {
         self.ensure_if(export, |path, expected| {
-            self.is_known(path, expected) || hash_of(path).is_ok_and(|found| found == expected)
+            self.is_known(path, expected) || sha256_of(path).is_ok_and(|found| found == expected)
         })
     }
 
@@ -200,21 +198,6 @@ impl ExportFiles {
             if let Err(error) = std::fs::remove_dir_all(&dir) {
                 tracing::warn!(dir = %dir.display(), %error, "an old settlement file can't be removed");
             }
-        }
-    }
-}
-
-/// SHA-256 of a file.
-///
-/// # Errors
-/// If it can't be read.
-pub fn hash_of(path: &Path) -> io::Result<Hash> {
-    let mut file = File::open(path)?;
-    let (mut digest, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(digest.finalize().into()),
-            n => digest.update(&buffer[..n]),
         }
     }
 }

@@ -26,11 +26,9 @@ use cdr_core::LedgerState;
 use cdr_core::export::ExportPins;
 pub use cdr_tap::ENCODER_VERSION;
 use cdr_tap::{FileHeader, LocalTime};
+pub use cdr_verify::export::REGULATOR;
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
-
-/// Name of the regulator's series.
-pub const REGULATOR: &str = "regulator";
 
 /// Setting that names the schema variant of the regulator's files to come (US-CDR-009).
 pub const VARIANT_SETTING: &str = "export.tap.schemaVariant";

@@ -75,14 +75,6 @@ impl DevRoot {
         Ok(Self { key: load_or_create(path)? })
     }
 
-    /// A root key that no file holds and nobody has to trust: it ends with the process.
-    ///
-    /// # Errors
-    /// [`SignError::Random`].
-    pub fn throwaway() -> Result<Self, SignError> {
-        Ok(Self { key: SigningKey::from_bytes(&random_seed()?) })
-    }
-
     /// The root's public key.
     pub fn public_key(&self) -> [u8; 32] {
         self.key.verifying_key().to_bytes()
@@ -118,7 +110,7 @@ impl DevRoot {
         cluster_id: &str,
         from_hour: Hour,
     ) -> Result<KeyRecord, SignError> {
-        self.vouch_for(KeyRecord {
+        let mut record = KeyRecord {
             algorithm: public_key.algorithm().to_string(),
             cluster_id: cluster_id.to_owned(),
             from_hour,
@@ -126,14 +118,7 @@ impl DevRoot {
             public_key: public_key.to_hex(),
             root_signature: String::new(),
             to_hour: None,
-        })
-    }
-
-    /// Puts this root's signature under a record, in place of any other's.
-    ///
-    /// # Errors
-    /// [`SignError::Record`].
-    pub fn vouch_for(&self, mut record: KeyRecord) -> Result<KeyRecord, SignError> {
+        };
         let message = record.signed_message().map_err(SignError::Record)?;
         record.root_signature = to_hex(&self.key.sign(&message).to_bytes());
         Ok(record)

@@ -12,8 +12,10 @@ use super::spool::{Hashing, Spool};
 use super::variant::{Format, Variant};
 use cdr_core::Hash;
 use cdr_core::row::{Row, Sms};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -216,5 +218,20 @@ impl Totals {
     pub(super) fn add_untimed(&mut self, charge: i128) {
         self.calls += 1;
         self.charge += charge;
+    }
+}
+
+/// SHA-256 of a file.
+///
+/// # Errors
+/// If it can't be read.
+pub fn sha256_of(path: &Path) -> io::Result<Hash> {
+    let mut file = File::open(path)?;
+    let (mut digest, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(digest.finalize().into()),
+            n => digest.update(&buffer[..n]),
+        }
     }
 }

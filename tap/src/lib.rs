@@ -46,7 +46,7 @@ pub const ENCODER_VERSION: u32 = 1;
 pub use call::{CallEncoder, CallEvent};
 pub use decode::{Decoded, DecodedCall, decode};
 pub use error::{DecodeError, EncodeError, FileError, PushError, SchemaError, TraceError};
-pub use file::{FileSummary, FileWriter, Taken};
+pub use file::{FileSummary, FileWriter, Taken, sha256_of};
 pub use header::{FileHeader, LocalTime};
 pub use mapping::{FileKind, Numbering, Per};
 pub use rap::{RapWriter, ReturnEncoder, Returned};

@@ -1,18 +1,20 @@
-//! A node's API, as commands ask it. Blocks.
+//! A node's API, asked over HTTP. Blocks.
 
-use crate::tls;
 use anyhow::{Context, bail};
 use cdr_core::json::{self, MAX_FILE_BYTES};
 use reqwest::blocking::Client;
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node's API.
-pub(super) struct Remote {
+pub(crate) struct Remote {
     client: Client,
     url: String,
     token: Option<String>,
@@ -20,18 +22,13 @@ pub(super) struct Remote {
 
 impl Remote {
     /// The API at `url`, with the bearer token of a file.
-    pub(super) fn new(url: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn new(url: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
         let token = match token_file {
             None => None,
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("{} can't be read", path.display()))?;
-                Some(text.trim().to_owned())
-            }
+            Some(path) => Some(crate::read_text(path)?.trim().to_owned()),
         };
-        let tls = tls::client(tls::system_roots()).context("TLS can't be used")?.with_no_client_auth();
         let client = Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(tls().context("TLS can't be used")?)
             .timeout(PATIENCE)
             .build()
             .context("no HTTP client")?;
@@ -39,7 +36,7 @@ impl Remote {
     }
 
     /// What a path answers.
-    pub(super) fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
         let url = format!("{}{path}", self.url);
         let mut request = self.client.get(&url);
         if let Some(token) = &self.token {
@@ -56,8 +53,16 @@ impl Remote {
     }
 }
 
+/// TLS that believes this system's root certificates.
+fn tls() -> Result<ClientConfig, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
+}
+
 /// What the API says in an error envelope; none if `text` is something else.
-pub(super) fn api_error(text: &str) -> Option<String> {
+pub(crate) fn api_error(text: &str) -> Option<String> {
     let answer: Value = serde_json::from_str(text).ok()?;
     let error = answer.get("error")?;
     let (code, message) = (error.get("code")?.as_str()?, error.get("message")?.as_str()?);

@@ -1,59 +1,59 @@
-//! `verify-record`: checks a portable proof file with nothing but the root public key, or without it as far as that goes.
+//! Checks a portable proof file with nothing but the root public key, or without it as far as that goes.
 //!
 //! Without a root key everything is checked but one thing: whether the key that signed may. Anybody can make a file that
 //! holds in itself, with a key of their own; the answer says so.
 
-use super::remote::api_error;
-use crate::signer::DevRoot;
-use anyhow::{Context, bail};
+use crate::remote::api_error;
+use crate::{COULD_NOT_RUN, HOLDS, TrustArguments, VIOLATED, told_once};
+use anyhow::{Context, anyhow, bail};
+use cdr_core::hash::to_hex;
 use cdr_core::json::{self, MAX_FILE_BYTES};
-use cdr_core::proof::{PortableProof, Trust, Violation, parse_public_key};
+use cdr_core::key::KeyRecord;
+use cdr_core::proof::{PortableProof, Trust, Violation};
+use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Exit code: what was checked holds.
-pub const HOLDS: u8 = 0;
-/// Exit code: something does not hold.
-pub const VIOLATED: u8 = 1;
-/// Exit code: nothing could be checked.
-pub const COULD_NOT_RUN: u8 = 2;
-
-/// What to verify.
-#[derive(Clone, Debug)]
-pub struct VerifyRecordOptions {
-    /// Proof file; `-` reads standard input.
-    pub file: PathBuf,
-    /// Name of the cluster and file of the root public key; without them the signing key is taken as it stands.
-    pub trust: Option<(String, PathBuf)>,
+/// Verifies a portable proof file with nothing but the root public key.
+///
+/// Without --cluster and --trust everything is checked but whether the key that signed may sign; the answer says so.
+/// Exit code 0: what was checked holds; 1: something does not, and it is named; 2: nothing could be checked.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RecordArguments {
+    #[command(flatten)]
+    trust: TrustArguments,
     /// Answer in JSON.
-    pub json: bool,
+    #[arg(long)]
+    json: bool,
+    /// Proof file; `-` reads standard input.
+    file: PathBuf,
 }
 
 /// Verifies a proof, prints what it proves or what does not hold, and returns the exit code.
-pub fn run(options: &VerifyRecordOptions) -> u8 {
-    let checked = read(options).and_then(|(proof, trust)| {
+pub fn run(program: &str, arguments: &RecordArguments) -> u8 {
+    let checked = read(arguments).and_then(|(proof, trust)| {
         let outcome = check(&proof, trust.as_ref())?;
-        Ok((proof, outcome))
+        Ok((proof, trust, outcome))
     });
-    let (proof, outcome) = match checked {
+    let (proof, trust, outcome) = match checked {
         Ok(checked) => checked,
         Err(error) => {
-            eprintln!("cdr-mediation: nothing was verified: {}", super::told_once(&error));
+            eprintln!("{program}: nothing was verified: {}", told_once(&error));
             return COULD_NOT_RUN;
         }
     };
-    let with_trust = options.trust.is_some();
+    let with_trust = trust.is_some();
     match &outcome {
-        _ if options.json => println!("{}", in_json(&proof, &outcome, with_trust)),
+        _ if arguments.json => println!("{}", in_json(&proof, &outcome, with_trust)),
         Ok(()) => println!("{}", in_words(&proof, with_trust)),
-        Err(violation) => eprintln!("cdr-mediation: NOT VERIFIED: {violation}"),
+        Err(violation) => eprintln!("{program}: NOT VERIFIED: {violation}"),
     }
     if outcome.is_ok() { HOLDS } else { VIOLATED }
 }
 
-fn read(options: &VerifyRecordOptions) -> anyhow::Result<(PortableProof, Option<Trust>)> {
-    let file = &options.file;
+fn read(arguments: &RecordArguments) -> anyhow::Result<(PortableProof, Option<Trust>)> {
+    let file = &arguments.file;
     let mut text = Vec::new();
     if file == Path::new("-") {
         std::io::stdin().read_to_end(&mut text).context("standard input can't be read")?;
@@ -63,21 +63,10 @@ fn read(options: &VerifyRecordOptions) -> anyhow::Result<(PortableProof, Option<
     if let Some(said) = api_error(&String::from_utf8_lossy(&text)) {
         bail!("this is no proof, but what the API answered in place of one: {said}");
     }
-    let trust = match &options.trust {
-        None => None,
-        Some((cluster_id, path)) => Some(read_trust(cluster_id, path)?),
-    };
+    let trust = arguments.trust.read()?;
     let proof = json::read(&text, MAX_FILE_BYTES)
         .with_context(|| format!("{} is no proof file that can be read in one way only", file.display()))?;
     Ok((proof, trust))
-}
-
-pub(super) fn read_trust(cluster_id: &str, path: &Path) -> anyhow::Result<Trust> {
-    let root = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
-    let Some(root_public_key) = parse_public_key(&root) else {
-        bail!("{} does not hold a public key: 64 hexadecimal digits are expected", path.display());
-    };
-    Ok(Trust { cluster_id: cluster_id.to_owned(), root_public_key })
 }
 
 /// The one verifier's verdict. Where nobody is to be trusted, a root that ends with this process vouches for the key
@@ -86,11 +75,26 @@ fn check(proof: &PortableProof, trust: Option<&Trust>) -> anyhow::Result<Result<
     if let Some(trust) = trust {
         return Ok(proof.verify(trust));
     }
-    let root = DevRoot::throwaway()?;
+    let root = throwaway_root()?;
     let mut vouched = proof.clone();
-    vouched.key = vouched.key.map(|record| root.vouch_for(record)).transpose()?;
-    let trust = Trust { cluster_id: proof.seal.cluster_id.clone(), root_public_key: root.public_key() };
+    vouched.key = vouched.key.map(|record| vouch_for(&root, record)).transpose()?;
+    let root_public_key = root.verifying_key().to_bytes();
+    let trust = Trust { cluster_id: proof.seal.cluster_id.clone(), root_public_key };
     Ok(vouched.verify(&trust))
+}
+
+/// A root key that no file holds and nobody has to trust.
+fn throwaway_root() -> anyhow::Result<SigningKey> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|e| anyhow!("no random bytes from the operating system: {e}"))?;
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+/// Puts `root`'s signature under a record, in place of any other's.
+fn vouch_for(root: &SigningKey, mut record: KeyRecord) -> anyhow::Result<KeyRecord> {
+    let message = record.signed_message().map_err(|why| anyhow!("key record: {why}"))?;
+    record.root_signature = to_hex(&root.sign(&message).to_bytes());
+    Ok(record)
 }
 
 fn text<'a>(row: &'a Value, field: &str) -> &'a str {

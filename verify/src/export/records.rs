@@ -1,8 +1,7 @@
 //! Every event of a file against the rows that the ledger has: their hashes, recomputed, and its bytes, encoded again.
 
-use super::{Contents, Event, Events, Findings, VerifyExportOptions, violated};
-use crate::commands::remote::Remote;
-use crate::export::REGULATOR;
+use super::{Contents, Event, Events, ExportArguments, Findings, REGULATOR, violated};
+use crate::remote::Remote;
 use anyhow::{Context, bail};
 use cdr_core::adjust::is_unpriced;
 use cdr_core::hash::{sha256, to_hex};
@@ -22,11 +21,11 @@ type Object = Map<String, Value>;
 /// Holds a file against the ledger.
 pub(super) fn hold(
     remote: &Remote,
-    options: &VerifyExportOptions,
+    arguments: &ExportArguments,
     contents: Contents,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let name = options.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = arguments.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let Some(export) = export_named(remote, &name)? else {
         return violated(format!("the ledger knows no export {name}"));
     };

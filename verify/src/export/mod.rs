@@ -1,4 +1,4 @@
-//! `verify-export`: checks a settlement file as a regulator does: signature, encoding, totals; against a node's API also
+//! Checks a settlement file as a regulator does: signature, encoding, totals; against a node's API also
 //! that every event is the record that the ledger has, as its trace says.
 //!
 //! Nobody signs the trace, which stands beside the file: only the ledger bears it out. Without a node's API the file is
@@ -6,14 +6,13 @@
 
 mod records;
 
-use super::remote::Remote;
-use super::told_once;
+use crate::remote::Remote;
+use crate::{COULD_NOT_RUN, HOLDS, TrustArguments, VIOLATED, read_text, told_once};
 use anyhow::{Context, bail};
 use cdr_core::export_signature::{ExportSignature, SIDECAR_SUFFIX};
 use cdr_core::hash::{sha256, to_hex};
 use cdr_core::json::{self, MAX_FILE_BYTES};
 use cdr_core::key::KeyRecord;
-use cdr_core::proof::Trust;
 use cdr_core::{CdrId, Hash};
 use cdr_tap::{DecodedCall, FileKind, TraceEvent, TraceReader, Variant, Variants, decode, trace_name};
 use serde_json::{Map, Value, json};
@@ -23,27 +22,37 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::verify_record::{COULD_NOT_RUN, HOLDS, VIOLATED, read_trust};
+/// Name of the regulator's series of files, in the ledger and in the API.
+pub const REGULATOR: &str = "regulator";
 
-/// What to verify.
-#[derive(Clone, Debug)]
-pub struct VerifyExportOptions {
-    /// The file; `.sig` and `.trace.json.zst` are beside it.
-    pub file: PathBuf,
+/// Checks a settlement file: signature, encoding, totals, and by a node's API its trace and every record.
+///
+/// FILE.sig and FILE.trace.json.zst are beside it. Exit code 0: what was checked holds; 1: something does not, and it
+/// is named; 2: the check could not run, or what it needs is missing, and is named: keys, or a node's API.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ExportArguments {
     /// Directory of the schema variants.
-    pub schemas: PathBuf,
-    /// Name of the cluster and file of the root public key; without them the signing key is taken as it is published.
-    pub trust: Option<(String, PathBuf)>,
-    /// Published key list, as `GET /v1/cdr/keys` answers; taken from `against` otherwise.
-    pub keys: Option<PathBuf>,
-    /// A node's API.
-    pub against: Option<String>,
-    /// File with a bearer token for it.
-    pub token_file: Option<PathBuf>,
-    /// Check the file by its signature alone, and nothing of its records.
-    pub file_only: bool,
+    #[arg(long, default_value = "tap-schemas")]
+    schemas: PathBuf,
+    #[command(flatten)]
+    trust: TrustArguments,
+    /// Published key list in a file; from the API otherwise.
+    #[arg(long)]
+    keys: Option<PathBuf>,
+    /// URL of a node's API.
+    #[arg(long)]
+    against: Option<String>,
+    /// File with a bearer token for it; with cdr:pii the bytes of every event are compared.
+    #[arg(long, requires = "against")]
+    token_file: Option<PathBuf>,
+    /// Without a node's API: check the file by its signature alone, and nothing of its trace and records.
+    #[arg(long, requires = "keys", conflicts_with = "against")]
+    file_only: bool,
     /// Answer in JSON.
-    pub json: bool,
+    #[arg(long)]
+    json: bool,
+    /// The file.
+    file: PathBuf,
 }
 
 /// What was checked, in the order of the checks; or what does not hold.
@@ -62,9 +71,9 @@ struct Findings {
 struct Violated(String);
 
 /// Verifies a file, prints what holds or what does not, and returns the exit code.
-pub fn run(options: &VerifyExportOptions) -> u8 {
+pub fn run(program: &str, arguments: &ExportArguments) -> u8 {
     let mut findings = Findings::default();
-    let outcome = verify(options, &mut findings);
+    let outcome = verify(arguments, &mut findings);
     let violation = outcome.as_ref().err().and_then(|error| error.downcast_ref::<Violated>());
     let code = match (&outcome, violation) {
         (Ok(()), _) if findings.missing.is_empty() => HOLDS,
@@ -72,7 +81,7 @@ pub fn run(options: &VerifyExportOptions) -> u8 {
         (Ok(()) | Err(_), _) => COULD_NOT_RUN,
     };
     let failed = outcome.as_ref().err().filter(|_| violation.is_none()).map(told_once);
-    if options.json {
+    if arguments.json {
         let unchecked: Vec<&String> = findings.missing.iter().chain(&findings.unchecked).collect();
         let answer = json!({
             "verified": code == HOLDS && unchecked.is_empty(), "checked": findings.checked, "notChecked": unchecked,
@@ -88,32 +97,31 @@ pub fn run(options: &VerifyExportOptions) -> u8 {
         println!("not checked: {line}");
     }
     match (violation, failed) {
-        (Some(violation), _) => eprintln!("cdr-mediation: NOT VERIFIED: {violation}"),
-        (None, Some(error)) => eprintln!("cdr-mediation: the file could not be checked: {error}"),
+        (Some(violation), _) => eprintln!("{program}: NOT VERIFIED: {violation}"),
+        (None, Some(error)) => eprintln!("{program}: the file could not be checked: {error}"),
         (None, None) if !findings.missing.is_empty() => {
             let missing = findings.missing.join("; ");
-            eprintln!("cdr-mediation: the check is not complete. It lacks {missing}");
+            eprintln!("{program}: the check is not complete. It lacks {missing}");
         }
-        (None, None) if findings.unchecked.is_empty() => println!("verified: {}", options.file.display()),
-        (None, None) => println!("holds as far as it was checked: {}", options.file.display()),
+        (None, None) if findings.unchecked.is_empty() => println!("verified: {}", arguments.file.display()),
+        (None, None) => println!("holds as far as it was checked: {}", arguments.file.display()),
     }
     code
 }
 
-fn verify(options: &VerifyExportOptions, findings: &mut Findings) -> anyhow::Result<()> {
-    let remote = match &options.against {
-        Some(url) => Some(Remote::new(url, options.token_file.as_deref())?),
+fn verify(arguments: &ExportArguments, findings: &mut Findings) -> anyhow::Result<()> {
+    let remote = match &arguments.against {
+        Some(url) => Some(Remote::new(url, arguments.token_file.as_deref())?),
         None => None,
     };
-    let file = &options.file;
-    let hash =
-        crate::export::files::hash_of(file).with_context(|| format!("{} can't be read", file.display()))?;
-    signature(options, &hash, remote.as_ref(), findings)?;
-    let contents = contents(options, &hash, remote.is_some(), findings)?;
+    let file = &arguments.file;
+    let hash = cdr_tap::sha256_of(file).with_context(|| format!("{} can't be read", file.display()))?;
+    signature(arguments, &hash, remote.as_ref(), findings)?;
+    let contents = contents(arguments, &hash, remote.is_some(), findings)?;
     match remote {
         None => {
             let what = "the records and the trace that names them, which nobody signs";
-            if options.file_only {
+            if arguments.file_only {
                 findings.unchecked.push(format!("{what}: give --against, a node's API"));
             } else {
                 let give = "give --against, a node's API, or --file-only to check nothing of them";
@@ -121,7 +129,7 @@ fn verify(options: &VerifyExportOptions, findings: &mut Findings) -> anyhow::Res
             }
             Ok(())
         }
-        Some(remote) => records::hold(&remote, options, contents, findings),
+        Some(remote) => records::hold(&remote, arguments, contents, findings),
     }
 }
 
@@ -136,13 +144,13 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
 
 /// The `.sig` file, its key, and the key's right to sign.
 fn signature(
-    options: &VerifyExportOptions,
+    arguments: &ExportArguments,
     hash: &Hash,
     remote: Option<&Remote>,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    let path = beside(&options.file, SIDECAR_SUFFIX);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{} can't be read", path.display()))?;
+    let path = beside(&arguments.file, SIDECAR_SUFFIX);
+    let text = read_text(&path)?;
     let signature = match ExportSignature::parse(&text) {
         Ok(signature) => signature,
         Err(error) => return violated(format!("{}: {error}", path.display())),
@@ -154,7 +162,7 @@ fn signature(
             to_hex(&signature.file_sha256)
         ));
     }
-    let list = match (&options.keys, remote) {
+    let list = match (&arguments.keys, remote) {
         (Some(path), _) => {
             let text = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
             json::value(&text, MAX_FILE_BYTES)
@@ -170,10 +178,7 @@ fn signature(
     let Some(record) = key_record(&list, &signature.key_id) else {
         return violated(format!("key {} is not among the published keys", signature.key_id));
     };
-    let trust: Option<Trust> = match &options.trust {
-        Some((cluster, root)) => Some(read_trust(cluster, root)?),
-        None => None,
-    };
+    let trust = arguments.trust.read()?;
     match &trust {
         Some(trust) if !record.is_trusted(&trust.cluster_id, &trust.root_public_key) => {
             return violated(format!("the root key does not vouch for key {}", record.key_id));
@@ -182,7 +187,7 @@ fn signature(
         None => {
             let what = "the key's right to sign, for want of --cluster and --trust".to_owned();
             // A node answers for the keys that it publishes; for a list in a file nobody does.
-            let of = if options.keys.is_some() { &mut findings.missing } else { &mut findings.unchecked };
+            let of = if arguments.keys.is_some() { &mut findings.missing } else { &mut findings.unchecked };
             of.push(what);
         }
     }
@@ -228,13 +233,13 @@ struct Contents {
 
 /// Decodes the file beside its trace. Events are kept only if they are to be held against records.
 fn contents(
-    options: &VerifyExportOptions,
+    arguments: &ExportArguments,
     hash: &Hash,
     keep: bool,
     findings: &mut Findings,
 ) -> anyhow::Result<Contents> {
-    let path = beside(&options.file, "")
-        .with_file_name(trace_name(&options.file.file_name().unwrap_or_default().to_string_lossy()));
+    let path = beside(&arguments.file, "")
+        .with_file_name(trace_name(&arguments.file.file_name().unwrap_or_default().to_string_lossy()));
     let open = |path: &Path| File::open(path).with_context(|| format!("{} can't be read", path.display()));
     let mut trace =
         TraceReader::new(open(&path)?).map_err(|error| Violated(format!("{}: {error}", path.display())))?;
@@ -246,13 +251,13 @@ fn contents(
             head.file_sha256
         ));
     }
-    let variants = Variants::load(&options.schemas)?;
+    let variants = Variants::load(&arguments.schemas)?;
     let variant =
         variants.get(&head.schema_variant).filter(|variant| to_hex(&variant.hash) == head.schema_hash);
     let Some(variant) = variant else {
         bail!(
             "{} does not hold schema variant {} of hash {}: get it from the sender",
-            options.schemas.display(),
+            arguments.schemas.display(),
             head.schema_variant,
             head.schema_hash
         );
@@ -262,7 +267,7 @@ fn contents(
     let Some(kind) = head.kind() else {
         return violated(format!("{:?} is no kind of file", head.export_type));
     };
-    let input = BufReader::new(open(&options.file)?);
+    let input = BufReader::new(open(&arguments.file)?);
     let decoded = decode(variant, kind, input, &mut |call| {
         if broken.is_none() {
             broken = step(&mut trace, kind, &call, keep.then_some(&mut events)).err();
