@@ -160,7 +160,7 @@ impl Terms {
     pub async fn contradiction(&self, node: &Node, store: &Store) -> Contradiction {
         loop {
             let state = store.state();
-            let is_named = self.schema_variant.is_none() || crate::export::variant_in_force(&state).is_some();
+            let is_named = self.schema_variant.is_none() || crate::names::variant_in_force(&state).is_some();
             if state.cluster.is_some() && is_named && node.read_barrier().await.is_ok() {
                 break;
             }
@@ -182,7 +182,7 @@ impl Terms {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::export::VARIANT_SETTING as SCHEMA_VARIANT;
+    use crate::names::VARIANT_SETTING as SCHEMA_VARIANT;
     use crate::test_support::node::{TestNode, ledger_begun_at};
     use cdr_core::canonical::to_jcs;
     use cdr_core::row::SystemKind;

@@ -3,8 +3,10 @@
 //! A replay clock lets history run through hours and days in seconds with the code that production runs.
 //! It never goes back, and once released it ticks on in real time.
 
-use cdr_core::Millis;
 use cdr_core::command::ClockKind;
+use cdr_core::time::{HOUR_MS, MAX_MILLIS};
+use cdr_core::{LedgerState, Millis};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -85,6 +87,16 @@ impl Clock {
             let _ = released.set(Instant::now());
         }
     }
+}
+
+/// How far an event may be ahead of the clock. The ledger remembers messages for as much longer than its horizon.
+const MOST_AHEAD_MS: i64 = HOUR_MS;
+
+/// The times that the event of a receipt may have which is recorded at `now`: back to the horizon over which duplicates
+/// are recognised, and little ahead of the clock.
+pub fn event_times(state: &LedgerState, now: Millis) -> RangeInclusive<Millis> {
+    let horizon = state.cluster.as_ref().map_or(0, |cluster| i64::from(cluster.dedup_horizon_hours));
+    Millis((now.0 - horizon * HOUR_MS).max(0))..=Millis((now.0 + MOST_AHEAD_MS).min(MAX_MILLIS))
 }
 
 #[cfg(test)]

@@ -40,11 +40,13 @@ pub mod dlr;
 pub mod events;
 pub mod export;
 pub mod generate;
+pub mod ids;
 pub mod ingest;
 pub mod jobs;
 pub mod key_files;
 pub mod masking;
 pub mod metrics;
+pub mod names;
 pub mod outbox;
 pub mod pricing;
 pub mod proposer;
@@ -54,6 +56,7 @@ pub mod restriction;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod schema_bounds;
+pub mod scopes;
 pub mod signer;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -4,7 +4,7 @@
 //! refuses it once a newer leader has fenced its term off.
 
 use crate::clock::Clock;
-use crate::ingest::IdSource;
+use crate::ids::IdSource;
 use bytes::Bytes;
 use cdr_core::codec::CodecError;
 use cdr_core::command::{

@@ -175,7 +175,7 @@ impl Replica {
         .with_event_key(parts.event_key.as_deref());
         match (files, export::settings(&parts.config)) {
             (Some(files), Some(settings)) => {
-                ledger.with_schemas(Arc::new(files.schemas(&settings))).with_files(Arc::new(files.clone()))
+                ledger.with_schemas(Arc::new(files.schemas(&settings))).with_files(files.clone())
             }
             _ => ledger,
         }

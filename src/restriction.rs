@@ -10,6 +10,7 @@ mod episode_file;
 
 use crate::acts::{Act, Desk, Origin, PATIENCE, Wish};
 use crate::clock::Clock;
+use crate::names::{NODE_RESTRICTED, NODE_RESTRICTION_LIFTED};
 use cdr_core::Millis;
 use cdr_core::hash::{sha256, to_hex};
 use cdr_raft::{Node, RestrictionChange};
@@ -18,11 +19,6 @@ use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Kind of the audit entry that says that a replica takes no commands.
-pub const RESTRICTED: &str = "NODE_RESTRICTED";
-/// Kind of the one that says that it takes commands again.
-pub const LIFTED: &str = "NODE_RESTRICTION_LIFTED";
 
 /// Most characters of a reason that are told.
 const REASON: usize = 500;
@@ -151,7 +147,8 @@ impl Teller {
 /// What tells of a change of the replica that was started as `start`.
 fn act(node_id: u64, start: &str, change: &RestrictionChange) -> Act {
     let reason: String = change.reason.chars().take(REASON).collect();
-    let (entry_type, state) = if change.restricted { (RESTRICTED, "RESTRICTED") } else { (LIFTED, "LIFTED") };
+    let (entry_type, state) =
+        if change.restricted { (NODE_RESTRICTED, "RESTRICTED") } else { (NODE_RESTRICTION_LIFTED, "LIFTED") };
     let details = Map::from_iter(
         [
             ("consecutiveFailures", json!(change.failures)),

@@ -67,6 +67,39 @@ pub fn is_reason(text: &str) -> bool {
     text.len() <= MAX_REASON_BYTES && is_shown_but(text, |c| matches!(c, '\n' | '\r' | '\t'))
 }
 
+/// `^\+[1-9][0-9]{1,14}$`
+pub fn is_e164(text: &str) -> bool {
+    match text.as_bytes() {
+        [b'+', b'1'..=b'9', rest @ ..] => {
+            (1..=14).contains(&rest.len()) && rest.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    }
+}
+
+/// The operator's reference of a message: 1-20 characters, none of them hidden.
+pub fn is_reference(text: &str) -> bool {
+    fits(text, 20)
+}
+
+/// A number, or a name: what begins with `+` must be a number, so that no mistyped number passes for a name.
+pub fn is_sender(text: &str) -> bool {
+    if text.starts_with('+') {
+        return is_e164(text);
+    }
+    fits(text, 11) && text.chars().any(char::is_alphanumeric)
+}
+
+/// 6-15 digits.
+pub fn is_imsi(text: &str) -> bool {
+    (6..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// 1 to `most` characters, none of them hidden.
+fn fits(text: &str, most: usize) -> bool {
+    (text.len() <= most || text.chars().count() <= most) && is_shown(text)
+}
+
 /// A text that tells of a failure, in which words of another party may stand: with what is hidden replaced, and cut
 /// where a reason ends.
 pub fn clipped(text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use super::correction::corrected;
 use super::{Act, ActError, Wish, unconfirmed};
-use crate::ingest::event_times;
+use crate::clock::event_times;
 use cdr_core::row::{Adjustment, AdjustmentType, Draft, Drawn, Record, Row, Sms};
 use cdr_core::{CdrId, LedgerState, Millis, Money};
 use cdr_storage::{Store, StoredRow};

@@ -1,7 +1,6 @@
 //! Which fields of a record can be corrected, and to what.
 
-use crate::dlr::{is_e164, is_imsi, is_reference, is_sender};
-use crate::texts;
+use crate::texts::{self, is_e164, is_imsi, is_reference, is_sender};
 pub(crate) use cdr_core::money::is_currency;
 use cdr_core::row::{BillingIndicator, ChargeType, Direction, Encoding, FinalState, Sms};
 use cdr_core::tariff::{exact_amount, is_version};

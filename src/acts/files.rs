@@ -4,7 +4,7 @@
 use super::desk::{jcs, object};
 use super::setting::recorded;
 use super::{Act, ActError, FileOfDay, SchemaChoice, Wish, unconfirmed};
-use crate::export::{VARIANT_SETTING, variant_in_force};
+use crate::names::{VARIANT_SETTING, variant_in_force};
 use cdr_core::audit::AuditRecord;
 use cdr_core::export::quarantine::{QuarantineStep, Quarantined};
 use cdr_core::export::step::{DeliveryStep, ExportStep};

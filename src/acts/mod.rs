@@ -18,7 +18,7 @@ pub(crate) use correction::{is_currency, is_tariff_class};
 pub use desk::{Desk, OpenDesk, PATIENCE};
 pub use files::file_of_day;
 pub use origin::{FOUR_EYES_ABOVE, Origin};
-pub use verification::{BREAK_DETECTED, FAULTS_NOTED, VERIFY_OK, depth_text, fault, verification};
+pub use verification::{FAULTS_NOTED, depth_text, fault, verification};
 
 use crate::auth::AuthError;
 use cdr_core::export::ExportType;

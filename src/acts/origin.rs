@@ -4,10 +4,11 @@
 //! another replica was sent. Only a client certificate can't be shown again; then the replica that saw it vouches for
 //! it, which it can where it has shown its own, and the audit row names it.
 
-use super::{Act, ActError, BREAK_DETECTED, VERIFY_OK, Wish};
+use super::{Act, ActError, Wish};
 use crate::auth::{
     AuthError, Authenticator, Identity, Proof, SCOPE_ADMIN, SCOPE_REGULATOR_ACK, SCOPE_VERIFY, SCOPE_WRITE,
 };
+use crate::names::{CHAIN_BREAK_DETECTED, CHAIN_VERIFY_OK};
 use cdr_raft::Asker;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub const FOUR_EYES_ABOVE: u64 = 100_000;
 
 /// Kinds of audit entries that a caller may have written by verifying.
-const VERIFICATIONS: &[&str] = &[VERIFY_OK, BREAK_DETECTED];
+const VERIFICATIONS: &[&str] = &[CHAIN_VERIFY_OK, CHAIN_BREAK_DETECTED];
 
 /// Who asks, and by what they prove it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,7 +163,7 @@ mod tests {
     use crate::acts::{NodeSetting, SchemaChoice};
     use crate::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
     use crate::config::{Api, ApiClient, Auth};
-    use crate::restriction::{LIFTED, RESTRICTED};
+    use crate::names::{NODE_RESTRICTED, NODE_RESTRICTION_LIFTED};
     use crate::tls::ClientCertificate;
     use cdr_core::CdrId;
     use cdr_core::job::JobRequest;
@@ -257,7 +258,7 @@ mod tests {
         let lacking = ask("anna", void(), by_token(&reader)).unwrap_err();
         assert_eq!(lacking, ActError::InsufficientScope { required: SCOPE_WRITE.to_owned() });
         let note = Wish::Note {
-            entry_type: "NODE_RESTRICTED".to_owned(),
+            entry_type: NODE_RESTRICTED.to_owned(),
             bucket_hour: None,
             operator_id: None,
             details: Map::new(),
@@ -354,15 +355,15 @@ mod tests {
         let ask = |actor: &str, wish, asker| house.ask(&act(actor, wish, Origin::Replica), asker);
         for asker in [PROVED, PLAIN] {
             assert_eq!(ask("system:reload", setting(2), asker), Ok(None));
-            assert_eq!(ask("system:node-2", told(2, RESTRICTED), asker), Ok(None));
+            assert_eq!(ask("system:node-2", told(2, NODE_RESTRICTED), asker), Ok(None));
             for (actor, wish) in [
                 ("system:reload", setting(3)),
                 ("anna", setting(2)),
-                ("system:node-3", told(3, RESTRICTED)),
-                ("system:node-2", told(3, LIFTED)),
-                ("anna", told(2, VERIFY_OK)),
-                ("system:node-2", told(2, VERIFY_OK)),
-                ("system:integrity", told(2, RESTRICTED)),
+                ("system:node-3", told(3, NODE_RESTRICTED)),
+                ("system:node-2", told(3, NODE_RESTRICTION_LIFTED)),
+                ("anna", told(2, CHAIN_VERIFY_OK)),
+                ("system:node-2", told(2, CHAIN_VERIFY_OK)),
+                ("system:integrity", told(2, NODE_RESTRICTED)),
                 ("system:reload", void()),
                 ("atra", acknowledge()),
             ] {

@@ -1,14 +1,11 @@
 //! What the audit log is told of a verification: `CHAIN_VERIFY_OK` or `CHAIN_BREAK_DETECTED`, with what was looked at.
 
 use super::Wish;
+use crate::names::{CHAIN_BREAK_DETECTED, CHAIN_VERIFY_OK};
 use cdr_core::Hour;
 use cdr_storage::{Depth, Fault};
 use serde_json::{Map, Value, json};
 
-/// Kind of the audit entry of a verification that found nothing.
-pub const VERIFY_OK: &str = "CHAIN_VERIFY_OK";
-/// Kind of the one that found something.
-pub const BREAK_DETECTED: &str = "CHAIN_BREAK_DETECTED";
 /// Faults that an audit row names; whoever asked is told all.
 pub const FAULTS_NOTED: usize = 10;
 
@@ -48,7 +45,7 @@ pub fn verification(answer: &Value) -> Wish {
     // The hour that was asked for; of a range, the first one that does not hold.
     let hour = answer.get("bucketHour").or_else(|| faults.first().map(|fault| &fault["bucketHour"]));
     Wish::Note {
-        entry_type: if verified { VERIFY_OK } else { BREAK_DETECTED }.to_owned(),
+        entry_type: if verified { CHAIN_VERIFY_OK } else { CHAIN_BREAK_DETECTED }.to_owned(),
         bucket_hour: hour.and_then(Value::as_str).and_then(Hour::parse),
         operator_id: answer["operatorId"].as_str().map(str::to_owned),
         details,
@@ -89,7 +86,7 @@ mod tests {
         let Wish::Note { entry_type, bucket_hour, operator_id, details } = verification(&fine) else {
             panic!("a note is expected");
         };
-        assert_eq!((entry_type.as_str(), bucket_hour), (VERIFY_OK, Hour::parse(hour)));
+        assert_eq!((entry_type.as_str(), bucket_hour), (CHAIN_VERIFY_OK, Hour::parse(hour)));
         assert_eq!(operator_id.as_deref(), Some("AWCC"));
         let expected = json!({"depth": "rows", "rowsChecked": 7, "chainHash": "ab", "verified": true});
         assert_eq!(Value::Object(details), expected);
@@ -101,7 +98,7 @@ mod tests {
         let Wish::Note { entry_type, bucket_hour, operator_id, details } = verification(&broken) else {
             panic!("a note is expected");
         };
-        assert_eq!((entry_type.as_str(), bucket_hour), (BREAK_DETECTED, Hour::parse(hour)));
+        assert_eq!((entry_type.as_str(), bucket_hour), (CHAIN_BREAK_DETECTED, Hour::parse(hour)));
         assert_eq!((operator_id, &details["faultCount"]), (None, &json!(25)));
         assert_eq!(details["faults"].as_array().unwrap().len(), FAULTS_NOTED);
         assert_eq!((&details["from"], &details["to"]), (&broken["from"], &broken["to"]));

@@ -5,7 +5,7 @@
 //! of both, a file in the data directory tells: it holds the variant with which the node was last let in.
 
 use super::{Contradiction, Terms};
-use crate::export::variant_in_force;
+use crate::names::variant_in_force;
 use cdr_core::LedgerState;
 
 /// Name of the file.

@@ -11,10 +11,10 @@ use super::exports::{EXPORT_ID, export_type, find, local_day};
 use super::input::known_operator;
 use super::ledger::{Consistency, Work};
 use super::records;
-use super::schemas::Schemas;
 use crate::acts::{Act, FileOfDay, Wish, file_of_day};
 use crate::auth::{SCOPE_ADMIN, SCOPE_REGULATOR_ACK};
 use crate::delivery::Reason;
+use crate::export::Schemas;
 use crate::texts;
 use crate::zone;
 use axum::extract::State;
@@ -199,8 +199,7 @@ impl Asked {
                 return Ok(file);
             }
         }
-        let by_it =
-            schemas.series.iter().find(|series| schemas.variant_of(series, &state) == file.schema_variant);
+        let by_it = schemas.series.iter().find(|series| series.variant_now(&state) == file.schema_variant);
         let Some(series) = by_it else {
             let why = format!(
                 "no files are made by schema variant {:?}: it is neither the one in force nor that of a declared series",

@@ -13,23 +13,12 @@ use crate::auth::{SCOPE_PII, SCOPE_READ};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, Response, Uri, header};
-use cdr_core::export::Export;
 use cdr_core::export::fold::export_id;
-use std::path::PathBuf;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
 /// Bytes that are read from disk at once.
 const CHUNK: usize = 64 * 1024;
-
-/// Where the bytes of settlement files come from.
-pub trait FilesAtHand: Send + Sync {
-    /// Where the file is and where its trace is, made again if need be. Blocks.
-    ///
-    /// # Errors
-    /// Why it can't be had.
-    fn at_hand(&self, export: &Export) -> Result<(PathBuf, PathBuf), String>;
-}
 
 /// Which of the two is wanted.
 #[derive(Clone, Copy)]
@@ -76,10 +65,10 @@ async fn give(
             let unavailable = |reason: String| ApiError::Unavailable { dependency: "exports", reason };
             let files =
                 files.ok_or_else(|| unavailable("this replica makes no settlement files".to_owned()))?;
-            let (file, trace) = files.at_hand(&export).map_err(unavailable)?;
+            let at_hand = files.ensure(&export).map_err(|error| unavailable(error.to_string()))?;
             Ok(match part {
-                Part::File => file,
-                Part::Trace => trace,
+                Part::File => at_hand.path,
+                Part::Trace => at_hand.trace,
             })
         })
         .await?;

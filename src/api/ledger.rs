@@ -6,14 +6,13 @@
 use super::access::Caller;
 use super::answer::Answer;
 use super::error::ApiError;
-use super::export_files::FilesAtHand;
 use super::input::Input;
-use super::schemas::Schemas;
 use crate::acts::{Act, Desk, PATIENCE};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::NumberHash;
 use crate::events::signing_key::SigningKey;
+use crate::export::{ExportFiles, Schemas};
 use crate::metrics::Metrics;
 use axum::http::Uri;
 use cdr_core::CdrId;
@@ -38,7 +37,7 @@ pub struct Ledger {
     /// Schema variants of settlement files, and who gets files.
     pub(super) schemas: Arc<Schemas>,
     /// The bytes of settlement files; none on a replica that makes none.
-    pub(super) files: Option<Arc<dyn FilesAtHand>>,
+    pub(super) files: Option<ExportFiles>,
     /// Public halves of the keys that sign events, as JSON Web Keys.
     pub(super) event_keys: Arc<Vec<serde_json::Value>>,
     /// How the live feed's events name numbers.
@@ -146,7 +145,7 @@ impl Ledger {
 
     /// The same, giving the bytes of settlement files that `files` has.
     #[must_use]
-    pub fn with_files(self, files: Arc<dyn FilesAtHand>) -> Self {
+    pub fn with_files(self, files: ExportFiles) -> Self {
         Self { files: Some(files), ..self }
     }
 

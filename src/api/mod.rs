@@ -50,10 +50,8 @@ mod schemas;
 mod trace;
 mod verify;
 
-pub use export_files::FilesAtHand;
 pub use ledger::Ledger;
 pub use mtls::MutualTls;
-pub use schemas::{SchemaSeries, SchemaVariant, Schemas, Trial, TrialReturn};
 
 use crate::auth::Authenticator;
 use access::Shown;

@@ -9,9 +9,9 @@ use super::cursor::{self, List};
 use super::error::ApiError;
 use super::ledger::{Consistency, Work};
 use super::records;
-use super::schemas::{Schemas, TrialReturn};
 use crate::acts::{Act, Wish};
 use crate::auth::{SCOPE_ADMIN, SCOPE_PII};
+use crate::export::{Schemas, TrialReturn};
 use crate::masking;
 use axum::extract::State;
 use axum::http::Uri;
@@ -187,7 +187,7 @@ fn encodes(store: &Store, schemas: &Schemas, entry: &Quarantined) -> Result<(), 
     let Some(series) = schemas.series(&unfit.series) else {
         return Err(invalid(format!("nobody gets files of series {} any more", unfit.series), cdr_id));
     };
-    let variant = schemas.variant_of(series, &state);
+    let variant = series.variant_now(&state);
     let id = CdrId::parse(cdr_id).ok_or_else(|| ApiError::internal(format!("{cdr_id} is no record")))?;
     let record = records::find(store, id)?;
     let line = store.line(&record)?;

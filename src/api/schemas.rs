@@ -1,8 +1,7 @@
 //! Schema variants of settlement files: `GET /v1/cdr/regulator-schemas`, `/{variant}/validate` and
 //! `POST /v1/cdr/regulator-schemas/{variant}:activate` (US-CDR-009).
 //!
-//! What variants there are, and who gets files made by which, the API is told ([`Schemas`]); which one is in force the
-//! ledger says.
+//! What variants there are, and who gets files made by which, is [`Schemas`]; which one is in force the ledger says.
 
 use super::Service;
 use super::access::{Caller, PathInput};
@@ -14,14 +13,13 @@ use super::error::ApiError;
 use super::ledger::{Consistency, Work};
 use crate::acts::{Act, SchemaChoice, Wish};
 use crate::auth::{SCOPE_ADMIN, SCOPE_PII};
-use crate::export::variant_in_force;
+use crate::export::{SchemaVariant, Schemas, SeriesSettings};
 use axum::extract::State;
 use axum::http::Uri;
+use cdr_core::Hour;
 use cdr_core::adjust::is_unpriced;
-use cdr_core::export::ExportPins;
 use cdr_core::hash::to_hex;
 use cdr_core::row::Sms;
-use cdr_core::{Hash, Hour, LedgerState, Row};
 use cdr_storage::{RecordFilter, RowKind, Store, StoredRow};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -31,128 +29,8 @@ const SAMPLES: usize = 100;
 /// Records of a dry run that are named if they can't be encoded.
 const FAILURES_NAMED: usize = 10;
 
-/// What the API has to know of settlement files beyond the ledger.
-pub struct Schemas {
-    /// The variants that can be used.
-    pub variants: Vec<SchemaVariant>,
-    /// Who gets files.
-    pub series: Vec<SchemaSeries>,
-    /// Variant in force as long as none was activated.
-    pub configured: String,
-    /// Encodes records for trial.
-    pub trial: Box<dyn Trial>,
-}
-
-/// A schema variant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SchemaVariant {
-    /// Its name.
-    pub name: String,
-    /// SHA-256 over its files.
-    pub hash: Hash,
-}
-
-/// A receiver's series of files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SchemaSeries {
-    /// Its name, as in the files' pins.
-    pub name: String,
-    /// Variant of its files; none for the one in force.
-    pub variant: Option<String>,
-}
-
-/// Encodes a record for trial, as a file would.
-pub trait Trial: Send + Sync {
-    /// Encodes the call event of `original` with the values of `priced`, the version of it that has a price, by a
-    /// variant.
-    ///
-    /// # Errors
-    /// What the encoder says.
-    fn encode(&self, variant: &str, original: &Row<'_>, priced: &Sms<'_>) -> Result<(), String>;
-
-    /// Encodes the return of an adjustment by a variant.
-    ///
-    /// # Errors
-    /// What the encoder says.
-    fn encode_return(&self, variant: &str, returned: &TrialReturn<'_>) -> Result<(), String>;
-
-    /// Sees whether every file to come has a name of its own, if the files of these series are made by these variants.
-    /// Blocks.
-    ///
-    /// # Errors
-    /// Which two have the same one.
-    fn names(&self, made_by: &[(&str, &str)]) -> Result<(), String>;
-}
-
-/// An adjustment that a RAP file is to return.
-pub struct TrialReturn<'a> {
-    /// The adjusting row.
-    pub adjustment: &'a Row<'a>,
-    /// The original.
-    pub original: &'a Row<'a>,
-    /// The fields with which the TAP file lists it.
-    pub listed: &'a Sms<'a>,
-    /// What that file is pinned to.
-    pub tap_file: &'a ExportPins,
-}
-
-/// Encodes nothing: for a replica without schema variants.
-struct NoTrial;
-
-impl Trial for NoTrial {
-    fn encode(&self, variant: &str, _: &Row<'_>, _: &Sms<'_>) -> Result<(), String> {
-        Err(format!("there is no schema variant {variant}"))
-    }
-
-    fn encode_return(&self, variant: &str, _: &TrialReturn<'_>) -> Result<(), String> {
-        Err(format!("there is no schema variant {variant}"))
-    }
-
-    fn names(&self, _: &[(&str, &str)]) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-impl Default for Schemas {
-    fn default() -> Self {
-        Self { variants: Vec::new(), series: Vec::new(), configured: String::new(), trial: Box::new(NoTrial) }
-    }
-}
-
-impl Schemas {
-    /// The variant in force.
-    pub(super) fn active<'a>(&'a self, state: &'a LedgerState) -> &'a str {
-        variant_in_force(state).unwrap_or(&self.configured)
-    }
-
-    /// The variant of a series.
-    pub(super) fn variant_of<'a>(&'a self, series: &'a SchemaSeries, state: &'a LedgerState) -> &'a str {
-        series.variant.as_deref().unwrap_or_else(|| self.active(state))
-    }
-
-    /// The regulator's series: the one that gets the variant in force.
-    pub(super) fn regulator(&self) -> Option<&str> {
-        self.series.iter().find(|series| series.variant.is_none()).map(|series| series.name.as_str())
-    }
-
-    /// The series of this name.
-    pub(super) fn series(&self, name: &str) -> Option<&SchemaSeries> {
-        self.series.iter().find(|series| series.name == name)
-    }
-
-    /// Refuses a variant by which files of the regulator's series would have the names of others.
-    fn told_apart_with(&self, active: &str) -> Result<(), ApiError> {
-        let series = self.series.iter();
-        let made_by: Vec<(&str, &str)> = series
-            .map(|series| (series.name.as_str(), series.variant.as_deref().unwrap_or(active)))
-            .collect();
-        self.trial.names(&made_by).map_err(|why| ApiError::SchemaInvalid { why, failures: Vec::new() })
-    }
-
-    fn variant(&self, name: &str) -> Result<&SchemaVariant, ApiError> {
-        let missing = || ApiError::SchemaNotFound { variant: name.to_owned() };
-        self.variants.iter().find(|variant| variant.name == name).ok_or_else(missing)
-    }
+fn variant<'a>(schemas: &'a Schemas, name: &str) -> Result<&'a SchemaVariant, ApiError> {
+    schemas.variant(name).ok_or_else(|| ApiError::SchemaNotFound { variant: name.to_owned() })
 }
 
 /// Lists the variants that can be used.
@@ -168,7 +46,7 @@ pub(super) async fn list(
         let active = schemas.active(&state);
         let mut list = ListWriter::new();
         for variant in &schemas.variants {
-            let of = |series: &&SchemaSeries| schemas.variant_of(series, &state) == variant.name;
+            let of = |series: &&SeriesSettings| series.variant_now(&state) == variant.name;
             let series: Vec<&str> =
                 schemas.series.iter().filter(of).map(|series| series.name.as_str()).collect();
             let shown = json!({
@@ -198,9 +76,12 @@ pub(super) async fn activate(
     let approved = approved.and_then(|approver| approver.ok_or_else(approval::nobody));
     let approver = approved.map_err(|why| ApiError::SecondPersonRequired { why })?;
     let schemas = service.ledger.schemas.clone();
-    let schema_hash = to_hex(&schemas.variant(&name)?.hash);
-    let (own, variant) = (schemas.clone(), name.clone());
-    service.ledger.on_store(Work::Read, move |_| own.told_apart_with(&variant)).await?;
+    let schema_hash = to_hex(&variant(&schemas, &name)?.hash);
+    let (own, active) = (schemas.clone(), name.clone());
+    let tell_apart = move |_: &Store| {
+        own.told_apart_with(&active).map_err(|why| ApiError::SchemaInvalid { why, failures: Vec::new() })
+    };
+    service.ledger.on_store(Work::Read, tell_apart).await?;
     let actor = caller.0.subject;
     let act = Act {
         key: headers.request_key(&actor)?,
@@ -208,7 +89,7 @@ pub(super) async fn activate(
         wish: Wish::Activate(SchemaChoice {
             schema_variant: name.clone(),
             schema_hash: schema_hash.clone(),
-            configured: schemas.configured.clone(),
+            configured: schemas.configured().to_owned(),
         }),
         reason: text(&body, "reason")?,
         ticket_id: ticket(&body)?,
@@ -236,7 +117,7 @@ pub(super) async fn validate(
     let name = path.text("variant").to_owned();
     let input = super::input::Input::of_query(&uri, &["consistency"])?;
     let schemas = service.ledger.schemas.clone();
-    let schema_hash = to_hex(&schemas.variant(&name)?.hash);
+    let schema_hash = to_hex(&variant(&schemas, &name)?.hash);
     let applied_index = service.ledger.barrier(Consistency::of(&input)?).await?;
     let budget = service.ledger.scan_budget;
     let try_out = move |store: &Store| {

@@ -13,6 +13,10 @@ mod token;
 #[cfg(test)]
 mod tests;
 
+pub use crate::scopes::{
+    ALL_SCOPES, SCOPE_ADMIN, SCOPE_AUDIT, SCOPE_PII, SCOPE_READ, SCOPE_REGULATOR_ACK, SCOPE_VERIFY,
+    SCOPE_WRITE,
+};
 pub use jwks::KeySetError;
 pub use proof::Proof;
 
@@ -23,24 +27,6 @@ use jwks::KeySetFile;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Reads records, rollups, seals and keys.
-pub const SCOPE_READ: &str = "cdr:read";
-/// Verifies chains and hours.
-pub const SCOPE_VERIFY: &str = "cdr:verify";
-/// Sees addresses and subscriber identities unmasked.
-pub const SCOPE_PII: &str = "cdr:pii";
-/// Issues adjustments.
-pub const SCOPE_WRITE: &str = "cdr:write";
-/// Operates exports and schemas.
-pub const SCOPE_ADMIN: &str = "cdr:admin";
-/// Reads the audit log, without any other right.
-pub const SCOPE_AUDIT: &str = "regulator-auditor";
-/// Says in the regulator's name whether it accepts a settlement file; without any other right.
-pub const SCOPE_REGULATOR_ACK: &str = "cdr:regulator-ack";
-/// Every scope there is.
-pub const ALL_SCOPES: &[&str] =
-    &[SCOPE_READ, SCOPE_VERIFY, SCOPE_PII, SCOPE_WRITE, SCOPE_ADMIN, SCOPE_AUDIT, SCOPE_REGULATOR_ACK];
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::validate::Check;
-use crate::auth::ALL_SCOPES;
+use crate::scopes::ALL_SCOPES;
 use std::collections::BTreeSet;
 
 pub(super) fn check(api: &Api, check: &mut Check) {

@@ -9,7 +9,6 @@ mod reader;
 mod rules;
 
 pub(crate) use reader::refused;
-pub use rules::{is_e164, is_imsi, is_reference, is_sender};
 
 use std::borrow::Cow;
 use std::fmt;

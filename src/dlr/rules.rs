@@ -8,7 +8,7 @@ use cdr_core::{Millis, Uuid};
 
 use super::reader::{Raw, RawDlr};
 use super::{Dlr, Parsed, Reason};
-use crate::texts;
+use crate::texts::{self, is_e164, is_imsi, is_reference, is_sender};
 
 const NON_FINAL_STATES: [&str; 4] = ["ACCEPTED", "BUFFERED", "ENROUTE", "UNKNOWN"];
 
@@ -120,37 +120,4 @@ fn segment_count(raw: &Raw<'_>) -> Result<u8, Reason> {
         Raw::Integer(count @ 1..=255) => Ok(*count as u8),
         _ => Err(Reason::Invalid { field, expected: "an integer from 1 to 255" }),
     }
-}
-
-/// `^\+[1-9][0-9]{1,14}$`
-pub fn is_e164(text: &str) -> bool {
-    match text.as_bytes() {
-        [b'+', b'1'..=b'9', rest @ ..] => {
-            (1..=14).contains(&rest.len()) && rest.iter().all(u8::is_ascii_digit)
-        }
-        _ => false,
-    }
-}
-
-/// The operator's reference of a message: 1-20 characters, none of them hidden.
-pub fn is_reference(text: &str) -> bool {
-    fits(text, 20)
-}
-
-/// A number, or a name: what begins with `+` must be a number, so that no mistyped number passes for a name.
-pub fn is_sender(text: &str) -> bool {
-    if text.starts_with('+') {
-        return is_e164(text);
-    }
-    fits(text, 11) && text.chars().any(char::is_alphanumeric)
-}
-
-/// 6-15 digits.
-pub fn is_imsi(text: &str) -> bool {
-    (6..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// 1 to `most` characters, none of them hidden.
-fn fits(text: &str, most: usize) -> bool {
-    (text.len() <= most || text.chars().count() <= most) && texts::is_shown(text)
 }

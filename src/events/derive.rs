@@ -20,7 +20,7 @@ use super::{
     AdjustmentBatch, Event, EventError, EventHead, EventIds, NumberHash, adjustment_batch,
     adjustment_created, bucket_sealed, generated, record_appended, record_repriced, subject,
 };
-use crate::pricing;
+use crate::names::PRICE_ISSUER;
 use cdr_core::export::Export;
 use cdr_core::export::quarantine::Quarantined;
 use cdr_core::job::{JOB_PREFIX, Job, JobStep};
@@ -246,7 +246,7 @@ impl<'s, S: Sources> Derivation<'s, S> {
         sink: &mut Sink<'_>,
     ) -> Result<ControlFlow<()>, DeriveError> {
         let prices = adjustment.kind == AdjustmentType::Correction
-            && adjustment.issued_by == Some(pricing::ISSUER)
+            && adjustment.issued_by == Some(PRICE_ISSUER)
             && sms.charge_amount.is_some()
             && sms.charge_currency.is_some()
             && sms.tap_tariff_class.is_some();

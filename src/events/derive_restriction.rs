@@ -4,6 +4,7 @@ use super::derive::{Derivation, DeriveError, Sink, Sources};
 use super::derive_notice::audit_entry;
 use super::{Event, EventHead, Restriction, RestrictionState, restriction, subject};
 use crate::masking;
+use crate::names::{NODE_RESTRICTED, NODE_RESTRICTION_LIFTED};
 use cdr_core::Millis;
 use cdr_core::row::{Row, System};
 use serde::Deserialize;
@@ -74,7 +75,6 @@ fn change(system: &System<'_>) -> Option<Change> {
         details: serde_json::Value,
     }
     let entry: Entry = system.read().ok()?;
-    let is_restriction =
-        [crate::restriction::RESTRICTED, crate::restriction::LIFTED].contains(&entry.entry_type.as_str());
+    let is_restriction = [NODE_RESTRICTED, NODE_RESTRICTION_LIFTED].contains(&entry.entry_type.as_str());
     is_restriction.then(|| serde_json::from_value(entry.details).ok()).flatten()
 }

@@ -2,6 +2,7 @@
 
 use super::json::Body;
 use super::{Event, EventHead, subject};
+use crate::names;
 use cdr_core::{CdrId, Hour};
 
 /// Kind of an audit entry.
@@ -44,15 +45,15 @@ impl AuditEntry {
     /// Its text in events.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::ChainVerifyOk => crate::acts::VERIFY_OK,
-            Self::ChainBreakDetected => crate::acts::BREAK_DETECTED,
+            Self::ChainVerifyOk => names::CHAIN_VERIFY_OK,
+            Self::ChainBreakDetected => names::CHAIN_BREAK_DETECTED,
             Self::TransparencyAnchored => "TRANSPARENCY_ANCHORED",
             Self::SchemaChanged => "SCHEMA_CHANGED",
             Self::KeyRotated => "KEY_ROTATED",
             Self::ExportReplayed => "EXPORT_REPLAYED",
             Self::AdjustmentIssued => "ADJUSTMENT_ISSUED",
-            Self::NodeRestricted => crate::restriction::RESTRICTED,
-            Self::NodeRestrictionLifted => crate::restriction::LIFTED,
+            Self::NodeRestricted => names::NODE_RESTRICTED,
+            Self::NodeRestrictionLifted => names::NODE_RESTRICTION_LIFTED,
         }
     }
 

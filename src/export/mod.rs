@@ -5,7 +5,7 @@
 //! | [`plan`] | decides from the state and the time which file is opened next, and what it is pinned to |
 //! | [`make`] | turns the records that a file lists into its bytes and its trace |
 //! | [`returns`] | finds out whether a RAP file would hold anything, before it is opened |
-//! | `shown` | tells the API what it has to know |
+//! | `schemas`, `trial` | which variants there are and who gets files made by which; records encoded without a file |
 //! | [`files`] | keeps the bytes at hand; makes them again where they are not |
 //! | [`names`] | sees to it that no two files have one name |
 //! | [`opening`] | refuses what no files can be made by, before a replica starts |
@@ -16,27 +16,20 @@ pub mod names;
 pub mod opening;
 pub mod plan;
 pub mod returns;
-mod shown;
+mod schemas;
+mod trial;
 
 pub use files::{ExportFiles, FilesError};
 pub use plan::{Due, ExportSettings, PinError, SeriesSettings};
+pub use schemas::{SchemaVariant, Schemas, Trial, TrialReturn};
 
 use crate::config::Config;
-use cdr_core::LedgerState;
 use cdr_core::export::ExportPins;
 pub use cdr_tap::ENCODER_VERSION;
 use cdr_tap::{FileHeader, LocalTime};
 pub use cdr_verify::export::REGULATOR;
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
-
-/// Setting that names the schema variant of the regulator's files to come (US-CDR-009).
-pub const VARIANT_SETTING: &str = "export.tap.schemaVariant";
-
-/// The variant that the ledger has in force; none while no leader has named one. Then it is the configured one.
-pub fn variant_in_force(state: &LedgerState) -> Option<&str> {
-    state.settings.get(VARIANT_SETTING)
-}
 
 /// Which files the configuration asks for; none if it names no schema variant.
 pub fn settings(config: &Config) -> Option<ExportSettings> {

@@ -1,6 +1,7 @@
 //! Which file is due next, and what it is pinned to.
 
-use super::{ENCODER_VERSION, header, variant_in_force};
+use super::{ENCODER_VERSION, header};
+use crate::names::variant_in_force;
 use crate::zone;
 use cdr_core::export::{Cut, ExportPins, ExportType, SeriesKey};
 use cdr_core::row::SYSTEM_OPERATOR;

@@ -2,11 +2,11 @@
 //! message or a missing one.
 
 use super::dead_letter::dead_letter;
-use super::ids::IdSource;
 use super::late::{LateError, corrected};
 use super::projection::Projector;
 use crate::clock::Clock;
 use crate::dlr::{Parsed, Reason, parse};
+use crate::ids::IdSource;
 use crate::pricing::PriceBook;
 use cdr_bus::{AckHandle, Delivery, Outgoing};
 use cdr_core::command::{Command, DraftsBuffer, Ingest};

@@ -11,7 +11,6 @@ mod batch;
 mod dead_letter;
 mod epoch;
 mod halt;
-mod ids;
 mod late;
 mod projection;
 mod pump;
@@ -20,8 +19,7 @@ mod tail;
 pub use dead_letter::dead_letter_names;
 pub(crate) use dead_letter::{dead_letter, inbound_limit_bytes, put_away};
 pub use halt::Halt;
-pub use ids::IdSource;
-pub(crate) use projection::{Projector, event_times};
+pub(crate) use projection::Projector;
 pub use pump::{Ingest, IngestError, IngestSettings};
 pub use tail::LastNamed;
 

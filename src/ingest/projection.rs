@@ -1,24 +1,13 @@
 //! From a receipt to the draft of a canonical CDR (US-CDR-001).
 
+use crate::clock::event_times;
 use crate::dlr::{Dlr, Reason};
 use crate::pricing::{PriceBook, PriceQuery, Pricing};
 use crate::texts;
 use cdr_core::Millis;
 use cdr_core::row::{BillingIndicator, Draft, Drawn, Record, Sms};
 use cdr_core::state::LedgerState;
-use cdr_core::time::{HOUR_MS, MAX_MILLIS};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
-
-/// How far an event may be ahead of the clock. The ledger remembers messages for as much longer than its horizon.
-const MOST_AHEAD_MS: i64 = HOUR_MS;
-
-/// The times that the event of a receipt may have which is recorded at `now`: back to the horizon over which duplicates
-/// are recognised, and little ahead of the clock.
-pub fn event_times(state: &LedgerState, now: Millis) -> RangeInclusive<Millis> {
-    let horizon = state.cluster.as_ref().map_or(0, |cluster| i64::from(cluster.dedup_horizon_hours));
-    Millis((now.0 - horizon * HOUR_MS).max(0))..=Millis((now.0 + MOST_AHEAD_MS).min(MAX_MILLIS))
-}
 
 /// What a projection needs besides the receipt and the state.
 #[derive(Clone)]

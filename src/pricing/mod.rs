@@ -18,9 +18,6 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-/// Who issues prices in the name of the system: late prices as corrections, price lists as settings. Events depend on it.
-pub const ISSUER: &str = "system:pricing";
-
 pub use book::{BookError, Price, PriceBook, Quote};
 pub use cdr_core::tariff::PriceQuery;
 pub use entities::{ConfiguredEntities, Entities, EntitySource};

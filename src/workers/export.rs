@@ -4,11 +4,12 @@
 //! committed is done again and gives the same bytes.
 
 use super::EndsTerm;
+use crate::export::ExportFiles;
 use crate::export::make::{Made, MakeError};
 use crate::export::plan::{self, Due, ExportSettings, PinError};
 use crate::export::returns::{self, Prospect};
-use crate::export::{ExportFiles, VARIANT_SETTING};
 use crate::metrics::Metrics;
+use crate::names::VARIANT_SETTING;
 use crate::proposer::{ProposalError, Proposer, SystemRow};
 use crate::signer::{SignError, Signing};
 use base64::Engine;

@@ -7,7 +7,8 @@
 
 use super::rating::{Cause, Charge, LATE, charged, pricing_ticket};
 use super::{EndsTerm, RETRY_PAUSE};
-use crate::pricing::{self, PriceBook, PriceQuery, Pricing};
+use crate::names::PRICE_ISSUER;
+use crate::pricing::{PriceBook, PriceQuery, Pricing};
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::adjust::is_unpriced;
 use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
@@ -137,7 +138,7 @@ fn correct(
         kind: AdjustmentType::Correction,
         reason: Some(LATE),
         ticket_id: &ticket,
-        issued_by: pricing::ISSUER,
+        issued_by: PRICE_ISSUER,
         approver: None,
         trace_id: effective.frame.trace_id,
     };

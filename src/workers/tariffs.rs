@@ -1,6 +1,7 @@
 //! Puts every price list that is used into the ledger, as a `config` row with its content: a rating can then be
 //! recomputed from the ledger alone ([`cdr_core::tariff::verify_price`]).
 
+use crate::names::PRICE_ISSUER;
 use crate::pricing::{Pricing, setting_of};
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::LedgerState;
@@ -79,7 +80,7 @@ fn change(state: &LedgerState, table: &TariffTable) -> Option<SettingChange> {
     let content =
         (canonical.len() <= MOST_CONTENT).then(|| serde_json::from_slice(&canonical).ok()).flatten();
     Some(SettingChange {
-        actor_user_id: crate::pricing::ISSUER.to_owned(),
+        actor_user_id: PRICE_ISSUER.to_owned(),
         approver_user_id: None,
         previous_value: None,
         config_key,

@@ -12,11 +12,12 @@ use cdr_core::seal::signed_message;
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::{CdrId, Hour, Millis, Money, Row, Uuid};
 use cdr_mediation::acts::{Desk, OpenDesk};
-use cdr_mediation::api::{self, Doors, Ledger, SchemaSeries, SchemaVariant, Schemas, Trial, TrialReturn};
+use cdr_mediation::api::{self, Doors, Ledger};
 use cdr_mediation::auth::Authenticator;
 use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
 use cdr_mediation::clock::Clock;
 use cdr_mediation::config::Config;
+use cdr_mediation::export::{SchemaVariant, Schemas, SeriesSettings, Trial, TrialReturn};
 use cdr_mediation::metrics::Metrics;
 use cdr_mediation::proposer::Proposer;
 use cdr_mediation::signer::{DevKey, DevRoot, Signer};
@@ -385,14 +386,14 @@ fn schemas() -> Schemas {
         }
     }
     let variant = |name: &str, hash: u8| SchemaVariant { name: name.to_owned(), hash: [hash; 32] };
-    let series = |name: &str, variant: Option<&str>| SchemaSeries {
+    let series = |name: &str, variant: &str, follows_activation: bool| SeriesSettings {
         name: name.to_owned(),
-        variant: variant.map(str::to_owned),
+        variant: variant.to_owned(),
+        follows_activation,
     };
     Schemas {
         variants: vec![variant("tap-a", 0xaa), variant("tap-b", 0xbb), variant("tap-same", 0xcc)],
-        series: vec![series("regulator", None), series("clearing", Some("tap-b"))],
-        configured: "tap-a".to_owned(),
+        series: vec![series("regulator", "tap-a", true), series("clearing", "tap-b", false)],
         trial: Box::new(NumbersOnly),
     }
 }

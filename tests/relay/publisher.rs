@@ -239,7 +239,7 @@ impl Publisher {
             reason: Some("priced late"),
             void_reason: None,
             ticket_id: Some("PRICING"),
-            issued_by: Some(cdr_mediation::pricing::ISSUER),
+            issued_by: Some(cdr_mediation::names::PRICE_ISSUER),
             approver: None,
         });
         let mut drafts = DraftsBuffer::default();

@@ -349,12 +349,12 @@ fn adjustments_name_the_original_and_only_a_late_price_is_a_repricing() {
     world.ingest(&[false, true]);
     let (unpriced, priced) = (world.last[0], world.last[1]);
     let pair = [subject::RECORD_APPENDED, subject::ADJUSTMENT_CREATED];
-    world.adjust(0, AdjustmentType::Correction, pricing::ISSUER);
+    world.adjust(0, AdjustmentType::Correction, PRICE_ISSUER);
     let events = world.last_entry();
     assert_eq!(subjects(&events), [pair[0], pair[1], subject::RECORD_REPRICED]);
     assert_eq!(events[2].2["originalCdrId"], unpriced.to_string());
     for (message, kind, by, original) in [
-        (0, AdjustmentType::Correction, pricing::ISSUER, unpriced),
+        (0, AdjustmentType::Correction, PRICE_ISSUER, unpriced),
         (0, AdjustmentType::ReRate, "user", unpriced),
         (1, AdjustmentType::Correction, "user", priced),
         (1, AdjustmentType::Void, "user", priced),
@@ -447,7 +447,7 @@ proptest! {
             match step {
                 Step::Ingest(priced) => world.ingest(&priced),
                 Step::Adjust(message, kind, late) if !world.last.is_empty() => {
-                    let issuer = if late { pricing::ISSUER } else { "user" };
+                    let issuer = if late { PRICE_ISSUER } else { "user" };
                     world.adjust(message % world.last.len(), kind, issuer);
                 }
                 Step::Adjust(..) => (),

@@ -4,7 +4,7 @@ use super::fields::Fields;
 use super::{ConsumeError, Handler, Message, Taken, Work};
 use crate::acts::{is_currency, is_tariff_class};
 use crate::dlr::Reason;
-use crate::pricing;
+use crate::names::PRICE_ISSUER;
 use crate::workers::rating::{Cause, Charge, LATE, charged, pricing_ticket};
 use cdr_core::Uuid;
 use cdr_core::adjust::is_unpriced;
@@ -40,7 +40,7 @@ impl Handler for Priced {
             kind: AdjustmentType::Correction,
             reason: Some(LATE),
             ticket_id: &ticket,
-            issued_by: pricing::ISSUER,
+            issued_by: PRICE_ISSUER,
             approver: None,
             trace_id: fields.trace_id(effective.frame.trace_id),
         };

@@ -1,39 +1,24 @@
-//! What the API is told of settlement files: variants, series, bytes, and a dry run of the encoder.
+//! A dry run of the encoders: single records, without making a file.
 
 use super::make::pinned;
+use super::schemas::{SchemaVariant, Schemas, Trial, TrialReturn};
 use super::{ExportFiles, ExportSettings, names};
-use crate::api::{FilesAtHand, SchemaSeries, SchemaVariant, Schemas, Trial, TrialReturn};
-use cdr_core::export::Export;
 use cdr_core::row::{Row, Sms};
 use cdr_storage::Store;
 use cdr_tap::{CallEncoder, FileHeader, Format, LocalTime, ReturnEncoder, Returned, Variant, Variants};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-
-impl FilesAtHand for ExportFiles {
-    fn at_hand(&self, export: &Export) -> Result<(PathBuf, PathBuf), String> {
-        let at_hand = self.ensure(export).map_err(|error| error.to_string())?;
-        Ok((at_hand.path, at_hand.trace))
-    }
-}
 
 impl ExportFiles {
     /// The variants that are loaded, and who gets files made by which.
     pub fn schemas(&self, settings: &ExportSettings) -> Schemas {
         let variants = self.variants();
-        let series = settings.series.iter().map(|series| SchemaSeries {
-            name: series.name.clone(),
-            variant: (!series.follows_activation).then(|| series.variant.clone()),
-        });
-        let configured = settings.series.iter().find(|series| series.follows_activation);
         Schemas {
             variants: variants
                 .iter()
                 .map(|variant| SchemaVariant { name: variant.name.clone(), hash: variant.hash })
                 .collect(),
-            series: series.collect(),
-            configured: configured.map(|series| series.variant.clone()).unwrap_or_default(),
+            series: settings.series.clone(),
             trial: Box::new(TrialEncoder {
                 variants: variants.clone(),
                 store: self.store().clone(),
