@@ -1,6 +1,9 @@
 //! The repository's own rules: layers, file sizes, samples that load, links that lead somewhere.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "repository/rooms.rs"]
+mod rooms;
+
 use cdr_mediation::config::Config;
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,8 +17,7 @@ const MAX_LINES: usize = 800;
 const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["storage/src/", "storage/tests/", "storage/examples/"]),
     ("openraft", &["raft/src/", "raft/tests/"]),
-    ("openraft_rt_sim", &["raft/src/", "raft/tests/"]),
-    ("raft_log", &["raft/src/", "raft/tests/"]),
+    ("openraft_rt_sim", &["raft/tests/"]),
     ("async_nats", &["bus/src/"]),
     ("axum", &["src/api/"]),
     ("jsonwebtoken", &["src/auth/", "src/events/sign", "testkit/src/tokens.rs"]),
@@ -29,19 +31,8 @@ const OWNERS: &[(&str, &[&str])] = &[
             "raft/src/net/tls.rs",
         ],
     ),
-    (
-        "ed25519_dalek",
-        &[
-            "src/signer/",
-            "storage/core/",
-            "tests/",
-            "benches/",
-            "storage/tests/",
-            "storage/src/",
-            "verify/src/",
-        ],
-    ),
-    ("p256", &["storage/core/", "tests/"]),
+    ("ed25519_dalek", &["src/signer/", "storage/core/", "tests/", "storage/tests/", "verify/src/"]),
+    ("p256", &["storage/core/"]),
     ("cryptoki", &["src/signer/pkcs11"]),
     ("prometheus", &["src/metrics"]),
     ("tonic", &["src/pricing/grpc/", "tests/pricing"]),
@@ -156,10 +147,51 @@ fn a_crate_is_named_in_code_only() {
     }
 }
 
+/// Every manifest of the workspace.
+fn manifests() -> Vec<(String, toml::Table)> {
+    let manifests = texts(&["Cargo.toml"]).into_iter();
+    manifests.map(|(path, text)| (path, text.parse().unwrap())).collect()
+}
+
+#[test]
+fn owners_guard_what_is_there() {
+    let sections = ["dependencies", "dev-dependencies", "build-dependencies"];
+    let depended_on: BTreeSet<String> = manifests()
+        .iter()
+        .flat_map(|(_, manifest)| sections.iter().filter_map(|section| manifest.get(*section)?.as_table()))
+        .flat_map(|dependencies| dependencies.keys().map(|name| name.replace('-', "_")))
+        .collect();
+    let sources = texts(&[".rs"]);
+    let mut violations = Vec::new();
+    for (krate, owners) in OWNERS {
+        if !depended_on.contains(*krate) {
+            violations.push(format!("{krate} is no dependency of this workspace any more"));
+            continue;
+        }
+        for owner in *owners {
+            let mut owned = sources.iter().filter(|(path, _)| path.starts_with(owner));
+            if !owned.any(|(_, text)| text.lines().any(|line| names(line, krate))) {
+                violations.push(format!("{owner} does not name {krate} any more"));
+            }
+        }
+    }
+    none(&violations);
+}
+
 fn dependencies(manifest: &str) -> Vec<String> {
     let text = fs::read_to_string(root().join(manifest)).unwrap();
     let manifest: toml::Table = text.parse().unwrap();
     manifest.get("dependencies").and_then(|d| d.as_table()).unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn every_crate_has_its_layer() {
+    let violations: Vec<String> = manifests()
+        .iter()
+        .filter(|(path, _)| LAYERS.iter().all(|(manifest, _)| manifest != path))
+        .map(|(path, _)| format!("{path} is in no layer"))
+        .collect();
+    none(&violations);
 }
 
 #[test]
