@@ -1,14 +1,14 @@
 //! Where acts are taken in: performed here while this replica leads, handed to the leader's desk otherwise.
 
 use super::adjust::{draft, line};
-use super::files::{Appended, SignerState, appended};
+use super::appended::{Appended, object};
+use super::files::{SignerState, appended};
 use super::origin::believed;
 use super::{Act, ActError, Wish, unconfirmed};
 use crate::auth::Authenticator;
 use crate::proposer::{ProposalError, Proposer};
 use cdr_core::CdrId;
 use cdr_core::audit::{AuditRecord, RequestRecord};
-use cdr_core::canonical::to_jcs;
 use cdr_core::command::{Append, Command, DraftsBuffer, Rejection, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobStep};
 use cdr_core::personal::SystemContent;
@@ -16,7 +16,7 @@ use cdr_core::row::{Draft, Record, SystemKind};
 use cdr_raft::{Asker, Node, ProposeError};
 use cdr_storage::Store;
 use futures::FutureExt;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -296,17 +296,6 @@ fn adjustment_issued(draft: &Draft<'_>) -> AuditRecord {
             "voidReason": adjustment.and_then(|adjustment| adjustment.void_reason),
         })),
         ..AuditRecord::default()
-    }
-}
-
-pub(super) fn jcs<T: serde::Serialize>(value: &T) -> Result<String, ActError> {
-    String::from_utf8(to_jcs(value).map_err(unconfirmed)?).map_err(unconfirmed)
-}
-
-pub(super) fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
     }
 }
 

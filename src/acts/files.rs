@@ -1,7 +1,7 @@
 //! Acts on settlement files, quarantine and schema variants (US-CDR-009, 011, 015): the row that each appends, and what
 //! the audit log says of it.
 
-use super::desk::{jcs, object};
+use super::appended::{Appended, jcs, object};
 use super::setting::recorded;
 use super::{Act, ActError, FileOfDay, SchemaChoice, Wish, unconfirmed};
 use crate::names::{VARIANT_SETTING, variant_in_force};
@@ -17,16 +17,6 @@ use serde_json::{Value, json};
 
 /// How an attempt ended that met another file of the same name at the receiver.
 const DUPLICATE_FILE: &str = "DUPLICATE_FILE";
-
-/// What an act appends beside its audit row.
-pub(super) struct Appended {
-    /// Kind of the row.
-    pub(super) kind: SystemKind,
-    /// Its body.
-    pub(super) body: String,
-    /// What the audit row says.
-    pub(super) audit: AuditRecord,
-}
 
 /// The row of an act on files or settings; none for every other wish.
 ///

@@ -5,6 +5,7 @@
 //! its way to the leader still happens once.
 
 mod adjust;
+mod appended;
 mod correction;
 mod desk;
 mod files;

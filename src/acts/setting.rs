@@ -1,7 +1,6 @@
 //! Settings of a replica that it put in force while it runs.
 
-use super::desk::{jcs, object};
-use super::files::Appended;
+use super::appended::{Appended, jcs, object};
 use super::{Act, ActError, NodeSetting};
 use cdr_core::LedgerState;
 use cdr_core::audit::AuditRecord;

@@ -1,18 +1,18 @@
 //! Who asks, and whether they may.
 
 use super::Service;
-use super::approval::APPROVER;
 use super::error::ApiError;
-use super::mtls::MutualTls;
 use crate::acts::Origin;
 use crate::auth::{AuthError, Identity, Proof};
 use crate::tls::ClientCertificate;
-use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::header;
 use axum::http::request::Parts;
-use axum::serve::IncomingStream;
 use std::net::SocketAddr;
+
+/// Header that holds the second person's token.
+pub(super) const APPROVER: &str = "X-Approver-Jwt";
 
 /// What a connection over TLS showed of who is at its other end.
 #[derive(Clone, Debug)]
@@ -21,12 +21,6 @@ pub struct Shown {
     pub(super) from: SocketAddr,
     /// Its certificate; none if that has no usable name, which is nobody's.
     pub(super) certificate: Option<ClientCertificate>,
-}
-
-impl Connected<IncomingStream<'_, MutualTls>> for Shown {
-    fn connect_info(stream: IncomingStream<'_, MutualTls>) -> Self {
-        stream.remote_addr().clone()
-    }
 }
 
 /// A caller that has proved who they are, and by what.

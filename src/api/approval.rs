@@ -1,13 +1,10 @@
 //! Four eyes: whether a second person approved a request, by their own token.
 
 use super::Service;
-use super::access::Caller;
+use super::access::{APPROVER, Caller};
 use super::body::Headers;
 use super::error::ApiError;
 use crate::auth::{AuthError, Identity};
-
-/// Header that holds the second person's token.
-pub(super) const APPROVER: &str = "X-Approver-Jwt";
 
 /// Who approved; none if nobody's token was sent.
 ///

@@ -3,8 +3,9 @@
 use super::Service;
 use super::error::ApiError;
 use super::layer::TraceId;
-use super::verify::read_body;
+use super::ledger::Ledger;
 use crate::acts::Act;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
@@ -17,8 +18,17 @@ use serde_json::{Map, Value};
 /// Longest key that a client may choose, in bytes.
 const MAX_KEY_BYTES: usize = 255;
 
+/// The whole body.
+///
+/// # Errors
+/// 413 beyond the configured size.
+pub(super) async fn read_body(ledger: &Ledger, body: axum::body::Body) -> Result<Bytes, ApiError> {
+    let limit_bytes = ledger.max_body_bytes;
+    to_bytes(body, limit_bytes).await.map_err(|_| ApiError::TooLarge { limit_bytes })
+}
+
 /// A whole body.
-pub(super) struct Body(axum::body::Bytes);
+pub(super) struct Body(Bytes);
 
 impl FromRequest<Service> for Body {
     type Rejection = ApiError;

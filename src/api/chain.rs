@@ -6,7 +6,7 @@
 use super::Service;
 use super::access::Caller;
 use super::answer::Answer;
-use super::body::{Headers, own_key};
+use super::body::{Headers, own_key, read_body};
 use super::error::ApiError;
 use super::hours::{check_sealed, sealed};
 use super::input::{BUCKET_HOUR, Input};
@@ -14,7 +14,6 @@ use super::ledger::{Ledger, Work};
 use super::proof::{national_proof, operator_chain};
 use super::records::find;
 use super::rollups::operator_seal;
-use super::verify::read_body;
 use crate::acts::{Act, depth_text, fault, verification};
 use crate::auth::SCOPE_VERIFY;
 use crate::metrics::Verified;

@@ -5,7 +5,8 @@
 
 use super::access::Shown;
 use crate::tls::{Secured, Server};
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,6 +64,12 @@ impl Listener for MutualTls {
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
         Ok(Shown { from: self.address, certificate: None })
+    }
+}
+
+impl Connected<IncomingStream<'_, MutualTls>> for Shown {
+    fn connect_info(stream: IncomingStream<'_, MutualTls>) -> Self {
+        stream.remote_addr().clone()
     }
 }
 

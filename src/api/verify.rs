@@ -3,13 +3,14 @@
 use super::Service;
 use super::access::Caller;
 use super::answer::Answer;
+use super::body::read_body;
 use super::error::ApiError;
 use super::input::{CDR_ID, Input};
-use super::ledger::{Ledger, Work};
+use super::ledger::Work;
 use super::records::find;
 use crate::auth::SCOPE_READ;
 use crate::metrics::Verified;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::Uri;
 use cdr_core::canonical::row_hash;
@@ -17,15 +18,6 @@ use cdr_core::hash::to_hex;
 use cdr_core::{CdrId, Hash};
 use cdr_storage::{Store, StoreError};
 use serde_json::{Value, json};
-
-/// The whole body.
-///
-/// # Errors
-/// 413 beyond the configured size.
-pub(super) async fn read_body(ledger: &Ledger, body: Body) -> Result<Bytes, ApiError> {
-    let limit_bytes = ledger.max_body_bytes;
-    to_bytes(body, limit_bytes).await.map_err(|_| ApiError::TooLarge { limit_bytes })
-}
 
 /// Compares a row's bytes with its stored hash. `rowHash` and `computedHash` repeat `storedRowHash` and
 /// `computedRowHash` under the names of US-CDR-002.

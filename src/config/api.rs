@@ -1,7 +1,7 @@
 //! What `[api]` must satisfy. That files hold what they should is seen when the API starts.
 
 use super::Api;
-use super::validate::Check;
+use super::check::Check;
 use crate::scopes::ALL_SCOPES;
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! What `[delivery]` must satisfy. That files exist and hold what they should is seen when the channels are opened.
 
-use super::validate::Check;
+use super::check::Check;
 use super::{Delivery, DeliveryKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;

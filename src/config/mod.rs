@@ -5,6 +5,7 @@
 //! given by file path or environment only, and never printed.
 
 mod api;
+mod check;
 mod delivery;
 mod pricing;
 mod reader;

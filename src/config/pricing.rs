@@ -1,9 +1,9 @@
 //! `[pricing]`: where prices come from.
 
 use super::Config;
+use super::check::Check;
 use super::reader::Reader;
 use super::tariff::{read_table, write_tables};
-use super::validate::Check;
 use cdr_core::tariff::{Tariff, TariffTable};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

@@ -1,5 +1,6 @@
 //! What values must satisfy before a node starts with them.
 
+use super::check::Check;
 use super::sections::TestBuild;
 use super::wait::Wait;
 use super::{BusKind, Cluster, Config, MsisdnHash, Problem, Signer, SignerKind, api, delivery, pricing};
@@ -8,46 +9,12 @@ use cdr_core::id::is_name;
 use cdr_core::row::SYSTEM_OPERATOR;
 use cdr_core::rules::Rules;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Collects what is wrong.
-pub(super) struct Check(Vec<Problem>);
-
-impl Check {
-    pub(super) fn that(&mut self, holds: bool, key: &str, why: &str) {
-        if !holds {
-            self.0.push(Problem { key: key.to_owned(), why: why.to_owned() });
-        }
-    }
-
-    pub(super) fn range<T: Copy + PartialOrd + std::fmt::Display>(
-        &mut self,
-        key: &str,
-        value: T,
-        from: T,
-        upto: T,
-    ) {
-        let why = format!("{value} is out of range, {from} to {upto} can be used");
-        self.that(value >= from && value <= upto, key, &why);
-    }
-
-    /// A name of a stream or a durable consumer.
-    fn bus_name(&mut self, key: &str, name: &str) {
-        let plain = (1..=64).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        self.that(plain, key, "1 to 64 of A-Z a-z 0-9 _ -");
-    }
-
-    pub(super) fn listens(&mut self, key: &str, address: &str) {
-        let why = format!("{address:?} is not IP:PORT, such as 127.0.0.1:3018");
-        self.that(address.parse::<SocketAddr>().is_ok(), key, &why);
-    }
-}
-
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
-    let mut check = Check(Vec::new());
+    let mut check = Check::default();
     cluster(config, &mut check);
     storage(config, &mut check);
     ingest(config, &mut check);
@@ -71,7 +38,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         "it is required: name the issuer's JSON Web Key Set",
     );
     check.range("auth.leeway_seconds", config.auth.leeway_seconds, 0, 300);
-    check.0
+    check.problems()
 }
 
 fn settlement(config: &Config, check: &mut Check) {

@@ -5,7 +5,8 @@
 //! [`ExportFiles::ensure`], which reads all of them; a delivery, which hashes what it sends, takes
 //! [`ExportFiles::ensure_for_sending`] and comes back with [`ExportFiles::ensure`] if the bytes were not right.
 
-use super::make::{Made, MakeError, make};
+use super::make::{Made, make};
+use super::pinned::MakeError;
 use cdr_core::Hash;
 use cdr_core::export::Export;
 use cdr_core::hash::to_hex;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`plan`] | decides from the state and the time which file is opened next, and what it is pinned to |
 //! | [`make`] | turns the records that a file lists into its bytes and its trace |
+//! | `pinned` | what a file is pinned to, and what keeps it from being made so |
 //! | [`returns`] | finds out whether a RAP file would hold anything, before it is opened |
 //! | `schemas`, `trial` | which variants there are and who gets files made by which; records encoded without a file |
 //! | [`files`] | keeps the bytes at hand; makes them again where they are not |
@@ -14,12 +15,14 @@ pub mod files;
 pub mod make;
 pub mod names;
 pub mod opening;
+mod pinned;
 pub mod plan;
 pub mod returns;
 mod schemas;
 mod trial;
 
 pub use files::{ExportFiles, FilesError};
+pub use pinned::MakeError;
 pub use plan::{Due, ExportSettings, PinError, SeriesSettings};
 pub use schemas::{SchemaVariant, Schemas, Trial, TrialReturn};
 

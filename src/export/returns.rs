@@ -2,7 +2,7 @@
 //! neither be made nor be left out, because numbers have no gaps.
 
 use super::header;
-use super::make::{MakeError, pinned, set_aside};
+use super::pinned::{MakeError, pinned, set_aside};
 use cdr_core::CdrId;
 use cdr_core::export::quarantine::Unfit;
 use cdr_core::export::{EXPORT_PREFIX, Export, ExportPins};

@@ -1,6 +1,6 @@
 //! A dry run of the encoders: single records, without making a file.
 
-use super::make::pinned;
+use super::pinned::pinned;
 use super::schemas::{SchemaVariant, Schemas, Trial, TrialReturn};
 use super::{ExportFiles, ExportSettings, names};
 use cdr_core::row::{Row, Sms};

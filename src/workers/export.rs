@@ -5,7 +5,8 @@
 
 use super::EndsTerm;
 use crate::export::ExportFiles;
-use crate::export::make::{Made, MakeError};
+use crate::export::MakeError;
+use crate::export::make::Made;
 use crate::export::plan::{self, Due, ExportSettings, PinError};
 use crate::export::returns::{self, Prospect};
 use crate::metrics::Metrics;

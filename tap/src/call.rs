@@ -2,8 +2,9 @@
 
 use super::ber;
 use super::error::EncodeError;
+use super::evaluate::holds;
 use super::header::{FileHeader, LocalTime};
-use super::plan::{self, Scratch};
+use super::plan::Scratch;
 use super::source::{Adjusting, FileValues, Listed, Lookup};
 use super::variant::Format;
 use cdr_core::Money;
@@ -105,7 +106,7 @@ impl Work {
         let listed = Listed { frame: &row.frame, sms, charge, exchange_rate };
         let lookup =
             Lookup { file: &self.file, totals: None, offset: None, listed: Some(&listed), adjusting };
-        let call = format.compiled.calls.iter().find(|call| plan::holds(&call.when, &lookup));
+        let call = format.compiled.calls.iter().find(|call| holds(&call.when, &lookup));
         let call = call.ok_or_else(|| {
             EncodeError::new(
                 "record",

@@ -11,7 +11,7 @@
 //! | `mapping`, `doc` | mappings as they are written, with the line of every key |
 //! | `compile` | both put together: plans |
 //! | `source`, `convert` | where values come from, and the named conversions |
-//! | `plan`, `ber` | plans evaluated, and written through `rasn`'s encoder |
+//! | `plan`, `evaluate`, `ber` | plans, evaluated for a record, and written through `rasn`'s encoder |
 //! | [`call`] | from a record to a call event |
 //! | [`mod@decode`] | files read back, and their totals checked |
 //! | [`trace`] | the trace beside a file |
@@ -27,6 +27,7 @@ mod convert;
 pub mod decode;
 mod doc;
 mod error;
+mod evaluate;
 pub mod file;
 mod header;
 mod mapping;

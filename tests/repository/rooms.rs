@@ -50,6 +50,10 @@ fn room_of(path: &str) -> Option<&str> {
     (!["lib", "main"].contains(&room)).then_some(room)
 }
 
+fn is_of_tests(path: &str) -> bool {
+    path.ends_with("/tests.rs") || path.contains("/tests/")
+}
+
 /// What is compiled into the service: without comments, and without the module of tests at a file's end.
 fn code(text: &str) -> String {
     let mut code = String::new();
@@ -67,28 +71,27 @@ fn code(text: &str) -> String {
     code
 }
 
-/// The rooms that code names: `crate::room`, or in the braces of `crate::{room, other::Thing}`.
-fn rooms_named(code: &str) -> BTreeSet<String> {
+/// What code names behind a prefix such as `crate::`: in `crate::room` or in the braces of `crate::{room, other::Thing}`.
+fn named_behind(prefix: &str, code: &str) -> BTreeSet<String> {
     let name = |text: &str| -> String {
         text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
     };
-    let mut rooms = BTreeSet::new();
-    for (at, found) in code.match_indices("crate::") {
+    let mut names = BTreeSet::new();
+    for (at, found) in code.match_indices(prefix) {
         if code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
             continue;
         }
         let after = &code[at + found.len()..];
         let Some(list) = after.strip_prefix('{') else {
-            rooms.insert(name(after));
+            names.insert(name(after));
             continue;
         };
-        let mut depth = 0;
-        let mut start = 0;
+        let (mut depth, mut start) = (0, 0);
         for (at, c) in list.char_indices() {
             match c {
                 '{' => depth += 1,
                 ',' | '}' if depth == 0 => {
-                    rooms.insert(name(&list[start..at]));
+                    names.insert(name(&list[start..at]));
                     start = at + 1;
                     if c == '}' {
                         break;
@@ -99,9 +102,8 @@ fn rooms_named(code: &str) -> BTreeSet<String> {
             }
         }
     }
-    // A type or function of `lib.rs` would begin otherwise; there is none.
-    rooms.retain(|room| !room.is_empty());
-    rooms
+    names.retain(|name| !name.is_empty());
+    names
 }
 
 /// Which room uses which, and one file that shows it.
@@ -110,11 +112,10 @@ type Arrows = BTreeMap<(String, String), String>;
 fn arrows<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Arrows {
     let mut arrows = Arrows::new();
     for (path, text) in files {
-        let is_of_tests = path.ends_with("/tests.rs") || path.contains("/tests/");
-        let Some(room) = room_of(path).filter(|room| !is_of_tests && !FOR_TESTS.contains(room)) else {
+        let Some(room) = room_of(path).filter(|room| !is_of_tests(path) && !FOR_TESTS.contains(room)) else {
             continue;
         };
-        for used in rooms_named(&code(text)).into_iter().filter(|used| used != room) {
+        for used in named_behind("crate::", &code(text)).into_iter().filter(|used| used != room) {
             arrows.entry((room.to_owned(), used)).or_insert_with(|| path.to_owned());
         }
     }
@@ -159,6 +160,68 @@ fn circle(arrows: &Arrows) -> Option<Vec<&str>> {
         }
     }
     None
+}
+
+/// Which file or folder of `folder` uses which other one, by `super::` or from the crate's root, `sources`.
+fn arrows_within(sources: &str, folder: &str, files: &[(String, String)]) -> Arrows {
+    let module = |path: &str| -> Vec<String> {
+        let path = path.strip_suffix(".rs").unwrap_or(path);
+        path.split('/').filter(|part| *part != "mod").map(str::to_owned).collect()
+    };
+    let inside: Vec<(Vec<String>, &str, &str)> = files
+        .iter()
+        .filter(|(path, _)| !is_of_tests(path))
+        .filter_map(|(path, text)| Some((module(path.strip_prefix(folder)?), path.as_str(), text.as_str())))
+        .collect();
+    let children: BTreeSet<&String> = inside.iter().filter_map(|(module, ..)| module.first()).collect();
+    let from_root = folder.strip_prefix(sources).unwrap_or_default().replace('/', "::");
+    let mut arrows = Arrows::new();
+    for (module, path, text) in &inside {
+        let Some(own) = module.first() else { continue };
+        let code = code(text);
+        let prefixes = ["super::".repeat(module.len()), format!("crate::{from_root}")];
+        for used in prefixes.iter().flat_map(|prefix| named_behind(prefix, &code)) {
+            if used != *own && children.contains(&used) {
+                arrows.entry((own.clone(), used)).or_insert_with(|| (*path).to_owned());
+            }
+        }
+    }
+    arrows
+}
+
+#[test]
+fn no_files_of_a_folder_use_one_another_in_a_circle() {
+    let files = texts(&[".rs"]);
+    let mut violations = Vec::new();
+    let mut found = 0;
+    for sources in ["src/", "bus/src/", "tap/src/", "verify/src/"] {
+        let below = files.iter().filter(|(path, _)| path.starts_with(sources));
+        let folders: BTreeSet<&str> =
+            below.filter_map(|(path, _)| path.rfind('/').map(|at| &path[..=at])).collect();
+        for folder in folders.into_iter().filter(|folder| *folder != "src/") {
+            let arrows = arrows_within(sources, folder, &files);
+            found += arrows.len();
+            violations.extend(circle(&arrows).map(|files| format!("{folder}: {}", files.join(" -> "))));
+        }
+    }
+    assert!(found > 300, "the files hardly use one another: {found}");
+    none(&violations);
+}
+
+#[test]
+fn a_circle_of_files_is_found() {
+    let circle_of = |files: &[(&str, &str)]| {
+        let files: Vec<(String, String)> =
+            files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        circle(&arrows_within("src/", "src/acts/", &files)).map(|files| files.join(" -> "))
+    };
+    let desk = ("src/acts/desk.rs", "use super::files::{Appended, appended};");
+    let found = Some("desk -> files -> desk".to_owned());
+    assert_eq!(circle_of(&[desk, ("src/acts/files.rs", "use super::desk::jcs;")]), found);
+    assert_eq!(circle_of(&[desk, ("src/acts/files/redrop.rs", "use super::super::desk::jcs;")]), found);
+    assert_eq!(circle_of(&[desk, ("src/acts/files/mod.rs", "use crate::acts::{Act, desk::jcs};")]), found);
+    assert_eq!(circle_of(&[desk, ("src/acts/files/tests.rs", "use super::super::desk::jcs;")]), None);
+    assert_eq!(circle_of(&[desk, ("src/acts/files.rs", "use super::{Act, Wish};")]), None);
 }
 
 #[test]

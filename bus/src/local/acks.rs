@@ -14,7 +14,8 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::stream::{State, cut, failed, replace_file};
+use super::files::{cut, failed, replace_file};
+use super::state::State;
 use crate::BusError;
 
 /// First bytes of a file; the last one is the format version.

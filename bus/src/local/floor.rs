@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::stream::{failed, replace_file};
+use super::files::{failed, replace_file};
 use crate::BusError;
 
 /// First bytes of a file; the last one is the format version.

@@ -8,10 +8,12 @@
 
 mod acks;
 mod dedup;
+mod files;
 mod floor;
 mod queue;
 mod reading;
 mod segment;
+mod state;
 mod stream;
 mod subscription;
 mod writer;
@@ -139,7 +141,7 @@ impl LocalBackend {
             let reason = format!("its subjects overlap with those of stream {}", other.name());
             return Err(BusError::IncompatibleStream { stream: spec.name.clone(), reason });
         }
-        let created_ms = stream::now_ms().max(self.shared.last_created_ms.load(Ordering::Relaxed) + 1);
+        let created_ms = files::now_ms().max(self.shared.last_created_ms.load(Ordering::Relaxed) + 1);
         self.shared.last_created_ms.store(created_ms, Ordering::Relaxed);
         let directory = self.shared.directory.join(&spec.name);
         let stream = LocalStream::create(&directory, spec, created_ms, self.shared.options)?;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::acks::{Acks, other_filter};
 use super::reading::{Cursor, off_runtime};
 use super::segment::Record;
-use super::stream::{State, Tick};
+use super::state::{State, Tick};
 use crate::subject::covers;
 use crate::{AckHandle, BusError, Delivery, MAX_RETRY_DELAY, MAX_WORK_PENDING, WorkQueue};
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::files::failed;
 use super::segment::{FRAME_BYTES, Frame, HEADER_BYTES, Record, frame};
-use super::stream::{Segment, State, failed};
+use super::state::{Segment, State};
 use crate::BusError;
 
 /// Bytes read at once.

@@ -2,70 +2,24 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use super::floor::Floors;
+use super::files::{
+    SEGMENT_EXTENSION, create_segment, cut, failed, now_ms, replace_file, segment_path, sync_directory,
+};
 use super::queue::Queue;
 use super::reading::{Cursor, scan};
 use super::segment::{HEADER_BYTES, header};
+use super::state::{Segment, Settings, State};
 use super::writer::{Tail, Writer};
 use super::{DEFAULT_MAX_MESSAGE_BYTES, LocalOptions};
 use crate::subject::covers;
 use crate::{BusError, Outgoing, PublishAck, StoredMessage, StreamInfo, StreamSpec};
 
 const SETTINGS_FILE: &str = "stream.json";
-const SEGMENT_EXTENSION: &str = "seg";
-
-/// What `stream.json` holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Settings {
-    format_version: u32,
-    name: String,
-    pub(super) created_ms: i64,
-    subjects: Vec<String>,
-    /// 0 keeps messages for ever.
-    pub(super) max_age_ms: u64,
-    pub(super) dedup_window_ms: u64,
-    pub(super) max_message_bytes: u32,
-}
-
-/// A segment as far as it is synced.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Segment {
-    pub(super) first_sequence: u64,
-    /// `first_sequence - 1` while it is empty.
-    pub(super) last_sequence: u64,
-    pub(super) length_bytes: u64,
-    /// No message in it is newer than this.
-    pub(super) newest_ms: i64,
-}
-
-/// What readers wait for: more messages, or a change among the consumers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tick {
-    pub(super) last_sequence: u64,
-    pub(super) opened_consumers: u64,
-    pub(super) deleted: bool,
-}
-
-/// What writer and readers of a stream share.
-pub(super) struct State {
-    pub(super) name: String,
-    pub(super) directory: PathBuf,
-    pub(super) created_ms: i64,
-    settings: Mutex<Settings>,
-    segments: Mutex<Vec<Segment>>,
-    consumers: Mutex<HashMap<String, u64>>,
-    floors: Floors,
-    pub(super) ticks: watch::Sender<Tick>,
-}
 
 /// A stream that can be written.
 pub(super) struct LocalStream {
@@ -129,17 +83,7 @@ impl LocalStream {
         tail: Tail,
         options: LocalOptions,
     ) -> Result<Arc<Self>, BusError> {
-        let last_sequence = segments.last().map_or(0, |segment| segment.last_sequence);
-        let state = Arc::new(State {
-            name: settings.name.clone(),
-            directory: directory.to_owned(),
-            created_ms: settings.created_ms,
-            settings: Mutex::new(settings),
-            segments: Mutex::new(segments),
-            consumers: Mutex::new(HashMap::new()),
-            floors: Floors::default(),
-            ticks: watch::Sender::new(Tick { last_sequence, opened_consumers: 0, deleted: false }),
-        });
+        let state = Arc::new(State::new(directory, settings, segments));
         let writer = Writer::start(Arc::clone(&state), tail, options)?;
         Ok(Arc::new(Self { state, writer, queues: Mutex::default() }))
     }
@@ -242,111 +186,10 @@ impl LocalStream {
     }
 }
 
-impl State {
-    pub(super) fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn segments(&self) -> MutexGuard<'_, Vec<Segment>> {
-        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn info(&self) -> StreamInfo {
-        let segments = self.segments();
-        let first_sequence = segments.first().map_or(1, |segment| segment.first_sequence);
-        let last_sequence = segments.last().map_or(0, |segment| segment.last_sequence);
-        let messages = last_sequence + 1 - first_sequence;
-        StreamInfo { created_ms: self.created_ms, first_sequence, last_sequence, messages }
-    }
-
-    /// Makes the caller the one holder of consumer `durable`, which begins behind `floor`, and returns the token that says
-    /// so. Blocks on files.
-    pub(super) fn take_consumer(&self, durable: &str, floor: u64) -> Result<u64, BusError> {
-        let mut consumers = self.consumers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut token = 0;
-        self.ticks.send_modify(|tick| {
-            tick.opened_consumers += 1;
-            token = tick.opened_consumers;
-        });
-        consumers.insert(durable.to_owned(), token);
-        drop(consumers);
-        self.floors.begin(&self.directory, self.created_ms, durable, floor)?;
-        Ok(token)
-    }
-
-    /// Notes that the holder of consumer `durable` has acknowledged everything up to `upto`. Blocks on files.
-    pub(super) fn acknowledge(&self, durable: &str, token: u64, upto: u64) -> Result<(), BusError> {
-        self.floors.raise(self.created_ms, durable, upto, || self.check_consumer(durable, token))
-    }
-
-    /// Up to where consumer `durable` has acknowledged everything, if it was ever opened. Blocks on files.
-    pub(super) fn acknowledged_upto(&self, durable: &str) -> Result<Option<u64>, BusError> {
-        self.floors.of(&self.directory, self.created_ms, durable)
-    }
-
-    /// Fails if another has taken the consumer, or the stream is gone.
-    pub(super) fn check_consumer(&self, durable: &str, token: u64) -> Result<(), BusError> {
-        let lost = |reason: &str| BusError::ConsumerLost {
-            stream: self.name.clone(),
-            durable: durable.to_owned(),
-            reason: reason.to_owned(),
-        };
-        if self.ticks.borrow().deleted {
-            return Err(lost("the stream was deleted"));
-        }
-        let consumers = self.consumers.lock().unwrap_or_else(PoisonError::into_inner);
-        if consumers.get(durable) == Some(&token) {
-            Ok(())
-        } else {
-            Err(lost("it was opened anew elsewhere"))
-        }
-    }
-
-    pub(super) fn segment_path(&self, first_sequence: u64) -> PathBuf {
-        segment_path(&self.directory, first_sequence)
-    }
-}
-
-/// Milliseconds since the epoch by the system's clock.
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    since.as_millis() as i64
-}
-
-pub(super) fn failed(operation: &'static str, path: &Path, source: std::io::Error) -> BusError {
-    BusError::File { operation, path: path.to_owned(), source }
-}
-
-fn segment_path(directory: &Path, first_sequence: u64) -> PathBuf {
-    directory.join(format!("{first_sequence:020}.{SEGMENT_EXTENSION}"))
-}
-
-/// Makes an empty segment that is either wholly there after a crash or not at all.
-pub(super) fn create_segment(directory: &Path, created_ms: i64, first_sequence: u64) -> Result<(), BusError> {
-    replace_file(directory, &segment_path(directory, first_sequence), &header(created_ms, first_sequence))
-}
-
 fn write_settings(directory: &Path, settings: &Settings) -> Result<(), BusError> {
     let path = directory.join(SETTINGS_FILE);
     let text = serde_json::to_vec_pretty(settings).map_err(|error| failed("write", &path, error.into()))?;
     replace_file(directory, &path, &text)
-}
-
-pub(super) fn replace_file(directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), BusError> {
-    let fresh = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&fresh)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)
-    };
-    write().map_err(|source| failed("write", path, source))?;
-    sync_directory(directory)
-}
-
-pub(super) fn sync_directory(directory: &Path) -> Result<(), BusError> {
-    let sync = || File::open(directory)?.sync_all();
-    sync().map_err(|source| failed("sync the folder", directory, source))
 }
 
 /// The segments in a folder, by name and size; only the last one's end is still to be found.
@@ -422,18 +265,4 @@ fn recover_tail(
         }
     }
     Ok(tail)
-}
-
-pub(super) fn cut(path: &Path, keep_bytes: u64, present_bytes: u64) -> Result<(), BusError> {
-    if keep_bytes == present_bytes {
-        return Ok(());
-    }
-    let dropped = present_bytes - keep_bytes;
-    tracing::warn!(file = %path.display(), dropped_bytes = dropped, "cut off an unfinished write at a file's end");
-    let cut = || {
-        let file = File::options().write(true).open(path)?;
-        file.set_len(keep_bytes)?;
-        file.sync_all()
-    };
-    cut().map_err(|source| failed("cut", path, source))
 }

@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::reading::{Cursor, off_runtime};
-use super::stream::{LocalStream, State, Tick};
+use super::state::{State, Tick};
+use super::stream::LocalStream;
 use crate::{AckHandle, Acker, BusError, Delivery, Subscription};
 
 /// Payload bytes handed out at once, after which a batch ends early.

@@ -9,8 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::LocalOptions;
 use super::dedup::RecentIds;
+use super::files::{create_segment, failed, now_ms};
 use super::segment::{HEADER_BYTES, push_record};
-use super::stream::{Segment, State, create_segment, failed, now_ms};
+use super::state::{Segment, State};
 use crate::{BusError, Outgoing, PublishAck};
 
 type Answer = oneshot::Sender<Result<PublishAck, BusError>>;

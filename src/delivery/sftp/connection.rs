@@ -2,6 +2,7 @@
 
 use super::SftpOptions;
 use super::session::Session;
+use super::within::within;
 use crate::causes::chain;
 use crate::delivery::Timeouts;
 use crate::delivery::error::{DeliveryError, ErrorClass, Place};
@@ -138,17 +139,6 @@ impl<'a> Connection<'a> {
         };
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
-}
-
-/// Waits for one step, but not for ever.
-pub(super) async fn within<T>(
-    place: &Place,
-    limit: Duration,
-    step: &str,
-    future: impl Future<Output = T>,
-) -> Result<T, DeliveryError> {
-    let late = |_| place.error(ErrorClass::Unreachable, format!("{step} took longer than {limit:?}"));
-    tokio::time::timeout(limit, future).await.map_err(late)
 }
 
 /// Reads a private key; RSA is not supported.

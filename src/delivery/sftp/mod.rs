@@ -5,6 +5,7 @@
 
 mod connection;
 mod session;
+mod within;
 
 use super::error::{ChannelKind, DeliveryError, ErrorClass, Place};
 use super::parcel::Parcel;

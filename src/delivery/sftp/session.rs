@@ -2,7 +2,7 @@
 //! costs little, and no more than a mebibyte is under way.
 
 use super::SftpOptions;
-use super::connection::within;
+use super::within::within;
 use crate::delivery::drop::{Renamed, Store, unread};
 use crate::delivery::error::{DeliveryError, ErrorClass, Place};
 use crate::delivery::parcel::{Item, Reading};
