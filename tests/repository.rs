@@ -24,7 +24,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     (
         "aws_lc_rs",
         &[
-            "src/api/cursor.rs",
+            "src/api/http/cursor.rs",
             "src/auth/",
             "src/events/numbers.rs",
             "src/events/signing_key.rs",

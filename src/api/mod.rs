@@ -4,69 +4,38 @@
 //! replica has everything that was acknowledged before. `?consistency=stale` skips that. Every answer says in
 //! `Cdr-Node` which replica gave it and in `Cdr-Applied-Index` at least how far that replica was.
 //!
-//! | module | holds |
+//! | rooms | hold |
 //! |---|---|
-//! | `ledger` | what handlers read from, and the bounds on how many do at once |
-//! | `layer` | around every request: trace id, time, panics, the error envelope |
-//! | `access`, `mtls` | who asks, with which scopes; connections with client certificates |
-//! | `input`, `body`, `cursor` | parameters, fields, cursors |
-//! | `answer`, `error`, `record` | what is written |
-//! | `paths`, `openapi` | which paths there are, and the document that describes them |
-//! | `approval` | four eyes |
-//! | `records`, `adjustments`, `rerate`, `audit`, `proof`, `rollups`, `hours`, `reconciliation`, `verify`, `chain`, `health`, `feed`, `exports`, `export_files`, `export_acts`, `delivery_log`, `quarantine`, `schemas` | the endpoints |
+//! | [`http`] | what every endpoint stands on: who asks and with which scopes, what is asked, what is answered, and the bounds on how many ask at once |
+//! | [`records`] | records and their adjustments |
+//! | [`integrity`] | what proves the chain: hours and their seals, proofs, verification |
+//! | [`settlement`] | settlement files, quarantine, schema variants, reconciliation |
+//! | [`operations`] | health, metrics, the audit log, the live feed, the OpenAPI document |
+//!
+//! A group uses `http` and [`records`], and no other.
 
-mod access;
-mod adjustments;
-mod answer;
-mod approval;
-mod audit;
-mod batching;
-mod body;
-mod chain;
-mod cursor;
-mod delivery_log;
-mod error;
-mod export_acts;
-mod export_files;
-mod export_view;
-mod exports;
-mod feed;
-mod health;
-mod hours;
-mod input;
-mod layer;
-mod ledger;
-mod mtls;
-mod openapi;
-mod paths;
-mod proof;
-mod quarantine;
-mod reconciliation;
-mod record;
+mod http;
+mod integrity;
+mod operations;
 mod records;
-mod rerate;
-mod rollups;
-mod schemas;
-mod trace;
-mod verify;
+mod settlement;
 
-pub use ledger::Ledger;
-pub use mtls::MutualTls;
+pub use http::ledger::Ledger;
+pub use http::mtls::MutualTls;
 
 use crate::auth::Authenticator;
-use access::Shown;
 use axum::Router;
-use error::ApiError;
-use paths::{Paths, get, post};
+use http::Service;
+use http::access::Shown;
+use http::error::ApiError;
+use http::layer;
+use http::paths::{Paths, get, post};
+use integrity::{chain, hours, proof, rollups, verify};
+use operations::{audit, feed, health, openapi};
+use records::{adjustments, query, rerate};
+use settlement::{delivery_log, export_acts, export_files, exports, quarantine, reconciliation, schemas};
 use std::sync::Arc;
 use tokio::net::TcpListener;
-
-/// What every handler is given.
-#[derive(Clone)]
-struct Service {
-    ledger: Arc<Ledger>,
-    auth: Arc<Authenticator>,
-}
 
 /// Where the API is served.
 pub struct Doors {
@@ -92,8 +61,8 @@ pub async fn serve(doors: Doors, ledger: Ledger, auth: Arc<Authenticator>) -> st
 /// Every path. What is added here belongs into `docs/openapi.json`, too.
 fn paths() -> Paths {
     Paths::default()
-        .route("/v1/cdr/records", get(records::list))
-        .route("/v1/cdr/records/{cdrId}", get(records::one))
+        .route("/v1/cdr/records", get(query::list))
+        .route("/v1/cdr/records/{cdrId}", get(query::one))
         .route("/v1/cdr/records/{cdrId}/proof", get(proof::of_record))
         .route("/v1/cdr/{cdrId}/adjustments", post(adjustments::issue))
         .route("/v1/cdr/{cdrId}/adjustments", get(adjustments::of_record))
