@@ -1,31 +1,21 @@
-//! The outside world of the ledger: one module per job.
+//! The service around the ledger: one room per job, in ranks. A room uses what stands above it in this table, and nothing
+//! below or beside its group; `tests/repository` holds them to it.
 //!
-//! | module | job |
-//! |---|---|
-//! | [`dlr`] | delivery receipts: reading and checking them |
-//! | [`ingest`] | receipts become canonical CDRs in the log |
-//! | [`pricing`] | what a message costs: price lists of the configuration, or services over gRPC |
-//! | [`acts`] | what people ask for: adjustments, bulk jobs, notes; taken in by any replica |
-//! | [`workers`] | what only the leader does: sealing, signing, watching the clock |
-//! | [`export`] | settlement files: which are due and what they hold |
-//! | [`signer`] | who signs seals |
-//! | [`delivery`] | files on their way to the regulator: SFTP, its REST interface, or a directory |
-//! | [`proposer`] | the way into the log, in the name of one term |
-//! | [`events`] | what is told to others: payloads, ids, signatures |
-//! | [`outbox`] | events read out of the store, for relay and live feed |
-//! | [`jobs`] | bulk jobs that the state holds no more, told from their rows |
-//! | [`api`], [`auth`] | the HTTP interface and who may use it |
-//! | `texts` | how long the texts of others may be, and of which characters |
-//! | [`key_files`], [`tls`] | keys and certificates, and the connections that they secure |
-//! | [`config`], [`clock`], [`zone`], [`metrics`] | settings, time, the settlement zone, figures |
-//! | [`masking`] | subscribers' numbers, hidden in answers and events |
-//! | [`agreement`] | what a configuration may not say otherwise than the ledger |
-//! | [`reloaded`] | settings that change while a replica runs, for the ledger |
-//! | [`restriction`] | what a replica does that takes no commands |
-//! | [`replica`] | one replica put together |
-//! | [`generate`], [`commands`] | sample days, the subcommands |
+//! | rank | group | rooms |
+//! |---|---|---|
+//! | 0 | foundation | [`config`], [`clock`], [`zone`], [`ids`], [`metrics`]; [`key_files`], [`tls`]; [`scopes`], [`auth`]: who may use the API; `texts`, [`masking`], [`names`]: what texts of others may hold, whose numbers are hidden, which names rows carry; `causes` |
+//! | 1 | ledger | [`proposer`]: the way into the log, in the name of one term; [`acts`]: what people ask for, at any replica; [`jobs`]: bulk jobs of long ago; [`restriction`], [`reloaded`]: what a replica reports of itself |
+//! | 2 | intake | [`dlr`], [`ingest`]: receipts become canonical CDRs in the log; [`pricing`]: what a message costs |
+//! | 2 | settlement | [`export`]: settlement files, which are due and what they hold; [`delivery`]: their way to the regulator |
+//! | 2 | outward | [`events`], [`outbox`]: what is published: payloads, ids, signatures |
+//! | 2 | trust | [`signer`]: who signs seals and files |
+//! | 3 | leader | [`workers`]: what only the leader does; [`agreement`]: what a configuration may not say otherwise than the ledger |
+//! | 3 | api | [`api`]: the HTTP interface |
+//! | 4 | replica | [`replica`]: one replica put together |
+//! | 5 | cli | [`commands`], [`generate`]: the subcommands, sample days |
 //!
-//! The modules do not call one another's work: they meet through commands to the log and watermarks in its state.
+//! Rooms of one rank do not call one another's work: they meet through commands to the log and watermarks in its state.
+//! TAP and RAP files are made by [`cdr_tap`], messages carried by [`cdr_bus`], files checked by [`cdr_verify`].
 
 pub mod acts;
 pub mod agreement;
