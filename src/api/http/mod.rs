@@ -1,6 +1,7 @@
 //! What every endpoint stands on: who asks, what is asked, and how it is answered.
 
 pub(super) mod access;
+pub(super) mod act;
 pub(super) mod answer;
 pub(super) mod approval;
 pub(super) mod body;

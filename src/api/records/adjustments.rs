@@ -2,9 +2,10 @@
 
 use super::batching::push_adjustments;
 use super::query::{ListRequest, PARAMETERS};
-use crate::acts::{Act, Wish, adjusted};
+use crate::acts::{Wish, adjusted};
 use crate::api::http::Service;
 use crate::api::http::access::{Caller, PathInput};
+use crate::api::http::act::act;
 use crate::api::http::answer::{Answer, ListWriter};
 use crate::api::http::body::{Body, Headers, text, ticket};
 use crate::api::http::cursor::List;
@@ -35,27 +36,17 @@ pub(in crate::api) async fn issue(
     let cdr_id = asked.id();
     let body = body.object(&["type", "correctedFields", "voidReason", "reason", "ticketId"])?;
     let wish = wish(cdr_id, &body)?;
-    let reason = text(&body, "reason")?;
-    if reason.is_none() && matches!(wish, Wish::Correct { .. }) {
+    if text(&body, "reason")?.is_none() && matches!(wish, Wish::Correct { .. }) {
         return Err(ApiError::invalid("reason", "a CORRECTION says why"));
     }
-    let ticket_id = ticket(&body)?.ok_or(ApiError::TicketRequired)?;
+    if ticket(&body)?.is_none() {
+        return Err(ApiError::TicketRequired);
+    }
     if let Asked::Adjustment(_) = asked {
         service.ledger.barrier(Consistency::Linearizable).await?;
         service.ledger.on_store(Work::Read, move |store| asked.row(store).map(drop)).await?;
     }
-    let actor = caller.0.subject;
-    let act = Act {
-        key: headers.request_key(&actor)?,
-        body: body.hash(&format!("adjustment of {cdr_id}"))?,
-        wish,
-        approver: None,
-        reason,
-        ticket_id: Some(ticket_id),
-        trace_id: headers.trace_id,
-        actor,
-        origin: caller.1,
-    };
+    let act = act(caller, headers, &body, &format!("adjustment of {cdr_id}"), wish)?;
     let (adjustment, applied_index) = service.ledger.perform(&act).await?;
     let cut_off = service.ledger.rap_cut_off;
     let answer = move |store: &Store| {

@@ -2,11 +2,12 @@
 
 use super::export_view::{item, verification_status};
 use super::exports::{EXPORT_ID, export_type, find, local_day};
-use crate::acts::{Act, FileOfDay, Wish, file_of_day};
+use crate::acts::{FileOfDay, Wish, file_of_day};
 use crate::api::http::Service;
 use crate::api::http::access::{Caller, PathInput};
+use crate::api::http::act::act;
 use crate::api::http::answer::Answer;
-use crate::api::http::body::{Body, Headers, Object, text, ticket};
+use crate::api::http::body::{Body, Headers, Object, text};
 use crate::api::http::error::ApiError;
 use crate::api::http::input::known_operator;
 use crate::api::http::ledger::{Consistency, Work};
@@ -228,21 +229,6 @@ fn cut_off_is_over(store: &Store, file: &FileOfDay, cut_off: Time, now: Millis) 
          that cut-off is sealed: it can't be brought forward"
     );
     Err(ApiError::invalid("settlementDay", message))
-}
-
-fn act(caller: Caller, headers: Headers, body: &Object, what: &str, wish: Wish) -> Result<Act, ApiError> {
-    let actor = caller.0.subject;
-    Ok(Act {
-        key: headers.request_key(&actor)?,
-        body: body.hash(what)?,
-        wish,
-        approver: None,
-        reason: text(body, "reason")?,
-        ticket_id: ticket(body)?,
-        trace_id: headers.trace_id,
-        actor,
-        origin: caller.1,
-    })
 }
 
 fn required(body: &Object, name: &str) -> Result<String, ApiError> {

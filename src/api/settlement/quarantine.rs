@@ -1,10 +1,11 @@
 //! `GET /v1/cdr/quarantine`, `POST /v1/cdr/quarantine/{quarantineId}/resubmit` and `/discard` (US-CDR-011).
 
-use crate::acts::{Act, Wish};
+use crate::acts::Wish;
 use crate::api::http::Service;
 use crate::api::http::access::{Caller, PathInput};
+use crate::api::http::act::act;
 use crate::api::http::answer::{Answer, ListWriter};
-use crate::api::http::body::{Body, Headers, text, ticket};
+use crate::api::http::body::{Body, Headers};
 use crate::api::http::cursor::{self, List};
 use crate::api::http::error::ApiError;
 use crate::api::http::ledger::{Consistency, Work};
@@ -134,19 +135,9 @@ async fn resolve(
     let id = path.parsed("quarantineId", QUARANTINE_ID, quarantine_id)?;
     let body = body.optional_object(&["reason", "ticketId"])?;
     let sees_numbers = caller.has(SCOPE_PII);
-    let actor = caller.0.subject;
     let verb = if resubmit { "resubmission" } else { "discarding" };
-    let act = Act {
-        key: headers.request_key(&actor)?,
-        body: body.hash(&format!("{verb} of {id}"))?,
-        wish: Wish::Resolve { quarantine_id: id, resubmit },
-        approver: None,
-        reason: text(&body, "reason")?,
-        ticket_id: ticket(&body)?,
-        trace_id: headers.trace_id,
-        actor,
-        origin: caller.1,
-    };
+    let wish = Wish::Resolve { quarantine_id: id, resubmit };
+    let act = act(caller, headers, &body, &format!("{verb} of {id}"), wish)?;
     if resubmit {
         service.ledger.barrier(Consistency::Linearizable).await?;
         let schemas = service.ledger.schemas.clone();

@@ -6,9 +6,10 @@
 use crate::acts::{Act, SchemaChoice, Wish};
 use crate::api::http::Service;
 use crate::api::http::access::{Caller, PathInput};
+use crate::api::http::act::act;
 use crate::api::http::answer::{Answer, ListWriter};
 use crate::api::http::approval;
-use crate::api::http::body::{Body, Headers, text, ticket};
+use crate::api::http::body::{Body, Headers};
 use crate::api::http::error::ApiError;
 use crate::api::http::ledger::{Consistency, Work};
 use crate::auth::{SCOPE_ADMIN, SCOPE_PII};
@@ -81,25 +82,16 @@ pub(in crate::api) async fn activate(
         own.told_apart_with(&active).map_err(|why| ApiError::SchemaInvalid { why, failures: Vec::new() })
     };
     service.ledger.on_store(Work::Read, tell_apart).await?;
-    let actor = caller.0.subject;
-    let act = Act {
-        key: headers.request_key(&actor)?,
-        body: body.hash(&format!("activation of {name}"))?,
-        wish: Wish::Activate(SchemaChoice {
-            schema_variant: name.clone(),
-            schema_hash: schema_hash.clone(),
-            configured: schemas.configured().to_owned(),
-        }),
-        reason: text(&body, "reason")?,
-        ticket_id: ticket(&body)?,
-        trace_id: headers.trace_id,
-        approver: Some(approver.clone()),
-        actor: actor.clone(),
-        origin: caller.1,
-    };
+    let wish = Wish::Activate(SchemaChoice {
+        schema_variant: name.clone(),
+        schema_hash: schema_hash.clone(),
+        configured: schemas.configured().to_owned(),
+    });
+    let act = act(caller, headers, &body, &format!("activation of {name}"), wish)?;
+    let act = Act { approver: Some(approver.clone()), ..act };
     let (_, applied_index) = service.ledger.perform(&act).await?;
     let answer = json!({
-        "schemaVariant": name, "schemaHash": schema_hash, "active": true, "actorUserId": actor,
+        "schemaVariant": name, "schemaHash": schema_hash, "active": true, "actorUserId": act.actor,
         "approverUserId": approver,
     });
     Answer::of(&answer, applied_index)
