@@ -39,10 +39,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("russh", &["src/delivery/sftp/"]),
     ("russh_sftp", &["src/delivery/sftp/"]),
     ("reqwest", &["src/delivery/rest/", "verify/src/remote.rs", "tests/mtls.rs", "tests/replica_tls.rs"]),
-    (
-        "tokio_rustls",
-        &["src/tls.rs", "src/delivery/rest/", "testkit/src/", "tests/pricing/", "raft/src/net/"],
-    ),
+    ("tokio_rustls", &["src/tls.rs", "src/delivery/rest/", "testkit/src/", "raft/src/net/"]),
     ("x509_parser", &["src/tls.rs", "raft/src/net/tls.rs"]),
     ("tikv_jemallocator", &["src/main.rs"]),
     ("hyper", &["testkit/src/"]),
@@ -59,10 +56,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("storage/core/Cargo.toml", &[]),
     ("storage/Cargo.toml", &["cdr-core"]),
     ("raft/Cargo.toml", &["cdr-core", "cdr-storage"]),
-    ("testkit/Cargo.toml", &["cdr-core"]),
     ("tap/Cargo.toml", &["cdr-core"]),
     ("bus/Cargo.toml", &[]),
     ("verify/Cargo.toml", &["cdr-core", "cdr-tap"]),
+    ("testkit/Cargo.toml", &["cdr-core"]),
     ("Cargo.toml", &["cdr-core", "cdr-storage", "cdr-raft", "cdr-tap", "cdr-bus", "cdr-verify"]),
 ];
 

@@ -1,9 +1,9 @@
 //! Signed events through a real JetStream and through the local bus: streams, headers and duplicates.
 
 use crate::events::samples::{ORIGINAL, Sample, head, seal};
+use cdr_bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsOptions, Outgoing};
 use cdr_core::Millis;
 use cdr_core::row::AdjustmentType;
-use cdr_bus::{Bus, JetStream, LocalBackend, LocalOptions, NatsOptions, Outgoing};
 use cdr_mediation::events::signature::{SignedBatch, TrustedKey, verify_event};
 use cdr_mediation::events::signing_key::SigningKey;
 use cdr_mediation::events::streams::{stream_of, stream_specs};

@@ -1,12 +1,12 @@
 //! Bulk jobs and other rows that name one another, as the replica's workers would leave them.
 
 use crate::relay::publisher::Publisher;
+use cdr_bus::StoredMessage;
 use cdr_core::CdrId;
 use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
 use cdr_core::job::{JOB_PREFIX, JobRequest, JobStep};
 use cdr_core::personal::SystemContent;
 use cdr_core::row::SystemKind;
-use cdr_bus::StoredMessage;
 use cdr_mediation::proposer::Proposer;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! One real replica on the local bus and a replay clock, with a history that has something of everything to tell.
 
+use cdr_bus::{Bus, LocalBackend, LocalOptions, PublishOptions, StoredMessage, publish_file};
 use cdr_core::command::{Append, Command, DraftsBuffer, Reply, Source};
 use cdr_core::job::{JobCounts, JobRequest, JobStep, Place};
 use cdr_core::row::{Adjustment, AdjustmentType, Draft, Drawn, Record, SystemKind};
@@ -7,7 +8,6 @@ use cdr_core::{CdrId, Hour, Millis, Money};
 use cdr_mediation::acts::{Act, Desk, Origin, PATIENCE, Wish};
 use cdr_mediation::auth::Authenticator;
 use cdr_mediation::auth::dev::{AUDIENCE, DevIssuer, ISSUER};
-use cdr_bus::{Bus, LocalBackend, LocalOptions, PublishOptions, StoredMessage, publish_file};
 use cdr_mediation::clock::Clock;
 use cdr_mediation::config::{Api, Auth, Config, Operator, Pricing, Tariff, TariffTable, TimeOfDay};
 use cdr_mediation::events::signing_key::SigningKey;

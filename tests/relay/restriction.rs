@@ -2,8 +2,8 @@
 //! commands, and once that it does again, whoever leads meanwhile.
 
 use crate::receipts::{connect, lines, publish, runtime};
-use cdr_core::Millis;
 use cdr_bus::Bus;
+use cdr_core::Millis;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

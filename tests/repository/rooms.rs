@@ -37,7 +37,7 @@ const GROUPS: &[(&str, u8, &[&str])] = &[
 ];
 
 /// Rooms that are compiled for tests alone; they may use what they like.
-const FOR_TESTS: &[&str] = &["schema_bounds", "test_nats", "test_node", "test_schemas", "test_settlement"];
+const FOR_TESTS: &[&str] = &["schema_bounds", "test_support"];
 
 fn group_of(room: &str) -> Option<(&'static str, u8)> {
     GROUPS.iter().find(|(_, _, rooms)| rooms.contains(&room)).map(|(name, rank, _)| (*name, *rank))

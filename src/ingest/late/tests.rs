@@ -3,9 +3,9 @@
 use super::super::batch::Batcher;
 use super::super::projection::Projector;
 use super::*;
-use cdr_bus::{AckHandle, Delivery};
 use crate::pricing::TablePricing;
 use crate::test_support::node::{OPERATOR, TestNode, message_id};
+use cdr_bus::{AckHandle, Delivery};
 use cdr_core::command::{Command, Ingested, Rejection, Reply};
 use cdr_core::{Millis, Money};
 use serde_json::json;

@@ -1,12 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use cdr_bus::{JetStream, NatsOptions, Outgoing};
 use crate::clock::Clock;
 use crate::ingest::{Halt, Ingest, IngestSettings};
 use crate::metrics::Metrics;
 use crate::pricing::TablePricing;
 use crate::test_support::node::TestNode;
+use cdr_bus::{JetStream, NatsOptions, Outgoing};
 use cdr_core::command::Command;
 use cdr_core::seal::StreamStatement;
 use cdr_core::state::Stream;

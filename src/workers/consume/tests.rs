@@ -2,9 +2,9 @@
 
 use super::work::verdicts;
 use super::*;
-use cdr_bus::{AckHandle, LocalBackend, LocalOptions, Outgoing};
 use crate::pricing::{Entities, PricingError, TablePricing};
 use crate::test_support::node::{OPERATOR, TestNode, message_id};
+use cdr_bus::{AckHandle, LocalBackend, LocalOptions, Outgoing};
 use cdr_core::command::{Command, Drafts, Ingest, Reply};
 use cdr_core::row::{Adjustment, AdjustmentType, BillingIndicator, FinalState, SystemKind};
 use cdr_core::state::StreamRecord;
