@@ -4,6 +4,7 @@
 
 use cdr_core::personal::Salt;
 use cdr_core::row::{BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Record, Row, Sms};
+use cdr_core::rules::SchemaVersion;
 use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
 use cdr_mediation::events::numbers::PLAIN;
 use cdr_mediation::events::signature::{SignedBatch, TrustedKey, verify_event};
@@ -24,7 +25,6 @@ fn row(i: u64) -> Row<'static> {
         tenant_id: Some(Uuid([7; 16])),
         calling_party: "+93701234567",
         called_party: "+93797654321",
-        original_served_subscriber: None,
         recording_entity: "4120101",
         service_center: "+93700000010",
         message_reference: "a1b2c3d4",
@@ -41,10 +41,8 @@ fn row(i: u64) -> Row<'static> {
         encoding: Encoding::Gsm7,
         final_state: FinalState::Delivered,
         segment_count: 1,
-        failure_code: None,
-        failure_text: None,
         imsi: Some("412011234567890"),
-        adjustment: None,
+        ..Sms::BLANK
     };
     let frame = Frame {
         bucket_hour: Hour(493_525),
@@ -57,7 +55,7 @@ fn row(i: u64) -> Row<'static> {
         operator_id: "AWCC",
         trace_id: TRACE,
     };
-    Row { frame, salt: Salt([7; 16]), record: Record::Sms(sms) }
+    Row { version: SchemaVersion::V2, frame, salt: Salt([7; 16]), record: Record::Sms(sms) }
 }
 
 /// The best of several rounds, since others share the machine.

@@ -21,6 +21,7 @@ use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState,
     Record, Sms, SystemKind,
 };
+use cdr_core::rules::SchemaVersion;
 use cdr_core::time::{Day, HOUR_MS};
 use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
 use cdr_mediation::export::ENCODER_VERSION;
@@ -132,7 +133,6 @@ impl Sent {
             tenant_id: Some(Uuid([7; 16])),
             calling_party: "AzizBank",
             called_party: &self.called,
-            original_served_subscriber: None,
             recording_entity: ENTITY,
             service_center: "+93790000001",
             message_reference: &self.reference,
@@ -149,10 +149,8 @@ impl Sent {
             encoding: Encoding::Gsm7,
             final_state: FinalState::Delivered,
             segment_count: 1,
-            failure_code: None,
-            failure_text: None,
             imsi: Some("412012345678901"),
-            adjustment: None,
+            ..Sms::BLANK
         }
     }
 }
@@ -176,7 +174,11 @@ impl Ledger {
         for (number, kind, body) in [(1, SystemKind::Operator, &*operator), (2, SystemKind::Stream, stream)] {
             let cdr_id = CdrId::from_parts(ledger.now.0, [number; 10]);
             let content = SystemContent::of_text(kind, body).unwrap();
-            rows.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "t")).unwrap();
+            rows.push(
+                0,
+                &content.draft(Drawn { version: SchemaVersion::V2, cdr_id, salt: Salt(cdr_id.0) }, "t"),
+            )
+            .unwrap();
         }
         ledger.send(Command::Initialize(Initialize {
             cluster_id: "bench",
@@ -206,7 +208,14 @@ impl Ledger {
                 let sent = Sent::new(number);
                 let record = Record::Sms(sent.sms("0.0384"));
                 let (cdr_id, trace_id) = (sent.id, &*sent.reference);
-                let draft = Draft { cdr_id, operator_id: OPERATOR, trace_id, salt: Salt(cdr_id.0), record };
+                let draft = Draft {
+                    version: SchemaVersion::V2,
+                    cdr_id,
+                    operator_id: OPERATOR,
+                    trace_id,
+                    salt: Salt(cdr_id.0),
+                    record,
+                };
                 drafts.push((number - first) as u32, &draft).unwrap();
             }
             self.send(Command::Ingest(Ingest {
@@ -241,7 +250,14 @@ impl Ledger {
                 let sms = Sms { adjustment: Some(adjustment), ..sent.sms("0.04") };
                 let id = CdrId::from_parts(self.now.0, sha256(&sent.id.0)[..10].try_into().unwrap());
                 let (salt, record) = (Salt(id.0), Record::Sms(sms));
-                let draft = Draft { cdr_id: id, operator_id: OPERATOR, trace_id: "t", salt, record };
+                let draft = Draft {
+                    version: SchemaVersion::V2,
+                    cdr_id: id,
+                    operator_id: OPERATOR,
+                    trace_id: "t",
+                    salt,
+                    record,
+                };
                 drafts.push((number - first) as u32, &draft).unwrap();
             }
             self.send(Command::Append(Append { source: Source::Internal, drafts: drafts.drafts() }));
@@ -277,7 +293,8 @@ impl Ledger {
         let id = CdrId::from_parts(self.now.0, [export_type as u8; 10]);
         let content = SystemContent::new(SystemKind::Export, &ExportStep::Opened(pins)).unwrap();
         let mut rows = DraftsBuffer::default();
-        rows.push(0, &content.draft(Drawn { cdr_id: id, salt: Salt(id.0) }, "t")).unwrap();
+        rows.push(0, &content.draft(Drawn { version: SchemaVersion::V2, cdr_id: id, salt: Salt(id.0) }, "t"))
+            .unwrap();
         self.send(Command::Append(Append { source: Source::Internal, drafts: rows.drafts() }));
     }
 }

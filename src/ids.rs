@@ -3,6 +3,7 @@
 
 use cdr_core::personal::Salt;
 use cdr_core::row::Drawn;
+use cdr_core::rules::SchemaVersion;
 use cdr_core::{CdrId, Millis};
 
 /// Draws what is random in a row.
@@ -15,11 +16,11 @@ pub struct IdSource {
 const BLOCK_BYTES: usize = 300 * (10 + 16);
 
 impl IdSource {
-    /// The next row's id, carrying the time `at`, and its salt.
+    /// What the next row of this version gets: an id that carries the time `at`, and a salt.
     ///
     /// # Errors
     /// If the operating system gives no random bytes.
-    pub fn next(&mut self, at: Millis) -> Result<Drawn, getrandom::Error> {
+    pub fn next(&mut self, at: Millis, version: SchemaVersion) -> Result<Drawn, getrandom::Error> {
         if self.pool.is_empty() {
             self.pool.resize(BLOCK_BYTES, 0);
             getrandom::fill(&mut self.pool)?;
@@ -27,7 +28,7 @@ impl IdSource {
         let (Some(random), Some(salt)) = (self.pool.split_off_last(), self.pool.split_off_last()) else {
             return Err(getrandom::Error::UNEXPECTED);
         };
-        Ok(Drawn { cdr_id: CdrId::from_parts(at.0, random), salt: Salt(salt) })
+        Ok(Drawn { version, cdr_id: CdrId::from_parts(at.0, random), salt: Salt(salt) })
     }
 }
 
@@ -52,7 +53,9 @@ mod tests {
     #[test]
     fn ids_and_salts_differ_and_ids_carry_their_time() {
         let mut ids = IdSource::default();
-        let drawn: Vec<Drawn> = (0..5_000).map(|_| ids.next(Millis(1_776_690_000_123)).unwrap()).collect();
+        let mut next = || ids.next(Millis(1_776_690_000_123), SchemaVersion::V3).unwrap();
+        let drawn: Vec<Drawn> = (0..5_000).map(|_| next()).collect();
+        assert!(drawn.iter().all(|drawn| drawn.version == SchemaVersion::V3));
         let different: HashSet<CdrId> = drawn.iter().map(|drawn| drawn.cdr_id).collect();
         assert_eq!(different.len(), 5_000);
         assert!(different.iter().all(|id| id.time_ms() == 1_776_690_000_123));

@@ -130,13 +130,13 @@ impl Proposer {
         self.0.clock_is_right.store(right, Ordering::Release);
     }
 
-    /// What is random in a new row.
+    /// What is random in a new row, and its version: that of the rules in force.
     ///
     /// # Errors
     /// If the operating system gives no random bytes.
     pub fn draw(&self) -> Result<Drawn, getrandom::Error> {
         let mut ids = self.0.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.next(self.0.clock.now())
+        ids.next(self.0.clock.now(), self.state().schema())
     }
 
     /// True if the clock was set since it was last compared: until the next comparison it stamps nothing.

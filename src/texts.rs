@@ -25,6 +25,8 @@ pub const TICKET: &str = "1 to 128 visible ASCII characters, not all of a teleph
 pub const NAME: &str = "a text of 1 to 200 bytes without control or invisible characters";
 /// What [`is_failure_code`] takes.
 pub const FAILURE_CODE: &str = "a text of at most 100 bytes without control or invisible characters";
+/// What [`is_code`] takes.
+pub const CODE: &str = "a code of 1 to 64 letters, digits and _.:- that is no telephone number";
 /// What [`is_reason`] takes.
 pub const REASON: &str = "a text of 1 to 1000 bytes without control or invisible characters";
 
@@ -41,15 +43,15 @@ pub fn is_ticket(text: &str) -> bool {
 /// An operator's reason for a failure as a code, or else as the text that it is: whoever sees the row sees a code.
 pub fn failure(reason: Option<&str>) -> (Option<&str>, Option<&str>) {
     match reason {
-        Some(code) if is_code(code) && !masking::is_number(code) => (Some(code), None),
+        Some(code) if is_code(code) => (Some(code), None),
         text => (None, text),
     }
 }
 
-/// `[A-Za-z0-9_.:-]{1,64}`
-fn is_code(text: &str) -> bool {
+/// `[A-Za-z0-9_.:-]{1,64}`, and no telephone number: what is hashed in the open.
+pub fn is_code(text: &str) -> bool {
     let in_code = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b':' | b'-');
-    (1..=MAX_CODE_BYTES).contains(&text.len()) && text.bytes().all(in_code)
+    (1..=MAX_CODE_BYTES).contains(&text.len()) && text.bytes().all(in_code) && !masking::is_number(text)
 }
 
 /// True for a name, such as a receipt's, that somebody else gave.

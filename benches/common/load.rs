@@ -7,6 +7,7 @@ use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
+use cdr_core::rules::SchemaVersion;
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::{CdrId, Millis, Money, Uuid};
 
@@ -80,7 +81,7 @@ impl Load {
         body: &impl serde::Serialize,
     ) -> anyhow::Result<()> {
         let content = SystemContent::new(kind, body).map_err(anyhow::Error::msg)?;
-        let drawn = Drawn { cdr_id: CdrId(self.uuid()), salt: Salt(self.uuid()) };
+        let drawn = Drawn { version: SchemaVersion::V2, cdr_id: CdrId(self.uuid()), salt: Salt(self.uuid()) };
         drafts.push(0, &content.draft(drawn, "bench"))?;
         Ok(())
     }
@@ -100,7 +101,6 @@ impl Load {
                 tenant_id: Some(Uuid([(r >> 24) as u8; 16])),
                 calling_party: "GHASI-BANK",
                 called_party: &called,
-                original_served_subscriber: None,
                 recording_entity: "4120101",
                 service_center: "+93700000001",
                 message_reference: &reference,
@@ -117,15 +117,16 @@ impl Load {
                 encoding: Encoding::Gsm7,
                 final_state: FinalState::Delivered,
                 segment_count: 1 + (r % 3) as u8,
-                failure_code: None,
-                failure_text: None,
                 imsi: Some("412011234567890"),
-                adjustment: None,
+                ..Sms::BLANK
             };
             let operator_id = OPERATORS[(r >> 40) as usize % OPERATORS.len()];
             let cdr_id = CdrId::from_parts(now.0, random);
             let (salt, record) = (Salt(self.uuid()), Record::Sms(sms));
-            drafts.push(i as u32, &Draft { cdr_id, operator_id, trace_id: &trace, salt, record })?;
+            drafts.push(
+                i as u32,
+                &Draft { version: SchemaVersion::V2, cdr_id, operator_id, trace_id: &trace, salt, record },
+            )?;
         }
         let first = self.position + 1;
         self.position += rows;

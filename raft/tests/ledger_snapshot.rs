@@ -7,6 +7,7 @@ use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
+use cdr_core::rules::SchemaVersion;
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::time::HOUR_MS;
 use cdr_core::{CdrId, Envelope, Hour, Millis, Money, Rejection, Uuid};
@@ -156,7 +157,9 @@ impl House {
 
     fn system(&mut self, drafts: &mut DraftsBuffer, kind: SystemKind, body: &impl serde::Serialize) {
         let (cdr_id, content) = (self.cdr_id(), SystemContent::new(kind, body).unwrap());
-        drafts.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "t")).unwrap();
+        drafts
+            .push(0, &content.draft(Drawn { version: SchemaVersion::V2, cdr_id, salt: Salt(cdr_id.0) }, "t"))
+            .unwrap();
     }
 
     async fn begin(&mut self) {
@@ -194,7 +197,14 @@ impl House {
             let (cdr_id, called) = (self.cdr_id(), format!("+93701{:06}", first_message + offset));
             let record = Record::Sms(sms(Uuid(message), &called, self.now));
             let salt = Salt(cdr_id.0);
-            let draft = Draft { cdr_id, operator_id: "AWCC", trace_id: "t", salt, record };
+            let draft = Draft {
+                version: SchemaVersion::V2,
+                cdr_id,
+                operator_id: "AWCC",
+                trace_id: "t",
+                salt,
+                record,
+            };
             drafts.push(offset as u32, &draft).unwrap();
         }
         let first = self.position + 1;
@@ -233,16 +243,13 @@ impl House {
 fn sms(message_id: Uuid, called: &str, at: Millis) -> Sms<'_> {
     Sms {
         message_id,
-        tenant_id: None,
         calling_party: "BANK",
         called_party: called,
-        original_served_subscriber: None,
         recording_entity: "4120101",
         service_center: "+93700000000",
         message_reference: "1",
         event_at: at,
         local_offset_minutes: 270,
-        submitted_at: None,
         charge_amount: Money::parse("0.42"),
         charge_currency: Some("AFN"),
         tap_tariff_class: Some("A040"),
@@ -253,10 +260,7 @@ fn sms(message_id: Uuid, called: &str, at: Millis) -> Sms<'_> {
         encoding: Encoding::Gsm7,
         final_state: FinalState::Delivered,
         segment_count: 1,
-        failure_code: None,
-        failure_text: None,
-        imsi: None,
-        adjustment: None,
+        ..Sms::BLANK
     }
 }
 

@@ -48,7 +48,8 @@ pub(super) fn draft<'a>(
     let mut sms = match &act.wish {
         Wish::Correct { fields, .. } => {
             let event_times = event_times(state, recorded_at);
-            corrected(before, fields, &event_times, |at| offset_minutes(state, at))
+            let version = drawn.version.max(effective.version);
+            corrected(version, before, fields, &event_times, |at| offset_minutes(state, at))
                 .map_err(|error| ActError::Field { field: error.field, message: error.message })?
         }
         Wish::Void { void_reason, .. } => {
@@ -60,13 +61,7 @@ pub(super) fn draft<'a>(
         }
     };
     sms.adjustment = Some(adjustment);
-    Ok(Draft {
-        cdr_id: drawn.cdr_id,
-        operator_id: effective.frame.operator_id,
-        trace_id: &act.trace_id,
-        salt: drawn.salt,
-        record: Record::Sms(sms),
-    })
+    Ok(Draft::new(drawn, effective.frame.operator_id, &act.trace_id, Record::Sms(sms)).following(effective))
 }
 
 /// Minutes east of UTC in the ledger's settlement zone at an instant.

@@ -2,36 +2,13 @@
 
 use crate::texts::{self, is_e164, is_imsi, is_reference, is_sender};
 pub(crate) use cdr_core::money::is_currency;
-use cdr_core::row::{BillingIndicator, ChargeType, Direction, Encoding, FinalState, Sms};
+use cdr_core::row::{BillingIndicator, Sms};
+use cdr_core::rules::SchemaVersion;
+use cdr_core::schema::{Field, Group, Kind, Value as FieldValue};
 use cdr_core::tariff::{exact_amount, is_version};
 use cdr_core::{Millis, Money, Uuid};
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
-
-/// The fields that a CORRECTION may name. `localTimeStamp` follows `eventTimeStamp`; a new `chargeAmount` without a
-/// `tariffVersion` is one that no price list gave.
-pub const CORRECTABLE: &[&str] = &[
-    "billingIndicator",
-    "calledPartyAddress",
-    "callingPartyAddress",
-    "chargeAmount",
-    "chargeCurrency",
-    "chargeType",
-    "direction",
-    "encoding",
-    "eventTimeStamp",
-    "failureCode",
-    "finalState",
-    "imsi",
-    "messageReference",
-    "originalServedSubscriberId",
-    "segmentCount",
-    "serviceCenterAddress",
-    "submittedAt",
-    "tapTariffClass",
-    "tariffVersion",
-    "tenantId",
-];
 
 /// A field that can't be corrected so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +25,16 @@ impl FieldError {
     }
 }
 
-/// The row with `fields` changed. A new `eventTimeStamp` must be among `event_times`, those with which a receipt could
+/// The row with `fields` changed, those that a correction may name in a row of this version ([`Field::correctable`]).
+/// `localTimeStamp` follows `eventTimeStamp`; a new `chargeAmount` without a `tariffVersion` is one that no price list
+/// gave. A new `eventTimeStamp` must be among `event_times`, those with which a receipt could
 /// have been recorded when the original was; `offset_minutes` tells the settlement zone's offset at an instant.
 ///
 /// # Errors
 /// [`FieldError`] naming the first field that is unknown, can't be corrected, or has no legal value; or
 /// `correctedFields` if nothing would change.
 pub fn corrected<'a>(
+    version: SchemaVersion,
     before: &Sms<'a>,
     fields: &'a Map<String, Value>,
     event_times: &RangeInclusive<Millis>,
@@ -62,7 +42,7 @@ pub fn corrected<'a>(
 ) -> Result<Sms<'a>, FieldError> {
     let mut sms = before.clone();
     for (name, value) in fields {
-        set(&mut sms, name, value)?;
+        set(version, &mut sms, name, value)?;
     }
     if sms.event_at != before.event_at && !event_times.contains(&sms.event_at) {
         let (first, last) = (event_times.start(), event_times.end());
@@ -104,98 +84,82 @@ fn check_charge(sms: &Sms<'_>) -> Result<(), FieldError> {
     Ok(())
 }
 
-fn set<'a>(sms: &mut Sms<'a>, name: &str, value: &'a Value) -> Result<(), FieldError> {
-    let field = Field { name, value };
-    match name {
-        "billingIndicator" => {
-            sms.billing_indicator = field
-                .parsed("CHARGEABLE, FREE, REVERSE_CHARGED, CPP or MPP", |text| {
-                    BillingIndicator::parse(text).filter(|known| *known != BillingIndicator::Unknown)
-                })?;
-        }
-        "calledPartyAddress" => sms.called_party = field.text(E164, is_e164)?,
-        "callingPartyAddress" => {
-            sms.calling_party = field.text("an E.164 number or a name of 1-11 characters", is_sender)?;
-        }
-        "chargeAmount" => {
-            let expected = "an amount such as \"0.038400\", not negative, of at most six decimals";
-            sms.charge_amount = Some(field.parsed(expected, amount)?);
-        }
-        "chargeCurrency" => sms.charge_currency = Some(field.text("AFN or USD", is_currency)?),
-        "chargeType" => sms.charge_type = field.parsed("a known charge type", ChargeType::parse)?,
-        "direction" => sms.direction = field.parsed("MO or MT", Direction::parse)?,
-        "encoding" => sms.encoding = field.parsed("GSM7, UCS2 or GSM8_LATIN", Encoding::parse)?,
-        "eventTimeStamp" => sms.event_at = field.parsed(INSTANT, Millis::parse_any_case)?,
-        "failureCode" => {
-            let reason = field.optional_text(texts::FAILURE_CODE, texts::is_failure_code)?;
-            (sms.failure_code, sms.failure_text) = texts::failure(reason);
-        }
-        "finalState" => sms.final_state = field.parsed("DELIVERED, FAILED or EXPIRED", FinalState::parse)?,
-        "imsi" => sms.imsi = field.optional_text("6-15 digits or null", is_imsi)?,
-        "messageReference" => sms.message_reference = field.text("1-20 characters", is_reference)?,
-        "originalServedSubscriberId" => {
-            sms.original_served_subscriber =
-                field.optional_text("an E.164 number with + or null", is_e164)?;
-        }
-        "segmentCount" => {
-            let count = value.as_u64().and_then(|count| u8::try_from(count).ok()).filter(|count| *count > 0);
-            sms.segment_count = count.ok_or_else(|| field.refused("an integer from 1 to 255"))?;
-        }
-        "serviceCenterAddress" => sms.service_center = field.text(E164, is_e164)?,
-        "submittedAt" => sms.submitted_at = field.optional(INSTANT, Millis::parse_any_case)?,
-        "tapTariffClass" => {
-            sms.tap_tariff_class = Some(field.text("four of A-Z and 0-9", is_tariff_class)?);
-        }
-        "tariffVersion" => {
-            sms.tariff_version = Some(field.text("1-64 visible ASCII characters", is_version)?);
-        }
-        "tenantId" => sms.tenant_id = field.optional("a UUID or null", Uuid::parse_any_case)?,
-        _ => {
-            let message = format!("it can't be corrected; these can: {}", CORRECTABLE.join(", "));
-            return Err(FieldError::new(name, message));
-        }
-    }
-    Ok(())
-}
-
-const E164: &str = "an E.164 number with +";
-const INSTANT: &str = "an instant of RFC 3339 such as 2026-04-20T13:00:00.000Z";
-
-struct Field<'a, 'n> {
-    name: &'n str,
+fn set<'a>(
+    version: SchemaVersion,
+    sms: &mut Sms<'a>,
+    name: &str,
     value: &'a Value,
+) -> Result<(), FieldError> {
+    let Some(field) = Field::correctable(version).find(|field| field.name() == name) else {
+        let names: Vec<_> = Field::correctable(version).map(Field::name).collect();
+        let message = format!("it can't be corrected; these can: {}", names.join(", "));
+        return Err(FieldError::new(name, message));
+    };
+    let is_set = match field {
+        // What is no code becomes a text.
+        Field::FailureCode => {
+            let reason = value.as_str();
+            (sms.failure_code, sms.failure_text) = texts::failure(reason);
+            value.is_null() || reason.is_some_and(texts::is_failure_code)
+        }
+        _ => legal(field, value).is_some_and(|value| sms.set(field, value)),
+    };
+    if is_set { Ok(()) } else { Err(FieldError::new(name, format!("{} is expected", expected(field)))) }
 }
 
-impl<'a> Field<'a, '_> {
-    fn refused(&self, expected: &str) -> FieldError {
-        FieldError::new(self.name, format!("{expected} is expected"))
-    }
-
-    fn parsed<T>(&self, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, FieldError> {
-        self.value.as_str().and_then(parse).ok_or_else(|| self.refused(expected))
-    }
-
-    fn optional<T>(
-        &self,
-        expected: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, FieldError> {
-        if self.value.is_null() { Ok(None) } else { self.parsed(expected, parse).map(Some) }
-    }
-
-    fn text(&self, expected: &str, rule: impl FnOnce(&str) -> bool) -> Result<&'a str, FieldError> {
-        self.value.as_str().filter(|text| rule(text)).ok_or_else(|| self.refused(expected))
-    }
-
-    fn optional_text(
-        &self,
-        expected: &str,
-        rule: impl FnOnce(&str) -> bool,
-    ) -> Result<Option<&'a str>, FieldError> {
-        if self.value.is_null() { Ok(None) } else { self.text(expected, rule).map(Some) }
+/// The value that a correction gives a field, if it may. A price can be changed, but not taken away.
+fn legal(field: Field, value: &Value) -> Option<FieldValue<'_>> {
+    let text = value.as_str();
+    match field.kind() {
+        _ if value.is_null() => (field.group() != Group::Price).then_some(FieldValue::Absent),
+        Kind::Integer => value.as_u64().filter(|count| *count > 0).map(FieldValue::Integer),
+        Kind::Id => text.and_then(Uuid::parse_any_case).map(FieldValue::Uuid),
+        Kind::Instant => text.and_then(Millis::parse_any_case).map(FieldValue::Instant),
+        Kind::Money => text.and_then(amount).map(FieldValue::Money),
+        _ => text.filter(|text| is_legal(field, text)).map(FieldValue::Text),
     }
 }
 
+fn is_legal(field: Field, text: &str) -> bool {
+    match field {
+        Field::BillingIndicator => text != BillingIndicator::Unknown.as_str(),
+        Field::CallingParty => is_sender(text),
+        Field::CalledParty | Field::OriginalServedSubscriber | Field::ServiceCenter => is_e164(text),
+        Field::ChargeCurrency => is_currency(text),
+        Field::Imsi => is_imsi(text),
+        Field::MessageReference => is_reference(text),
+        Field::TapTariffClass => is_tariff_class(text),
+        Field::TariffVersion => is_version(text),
+        other if other.kind() == Kind::Code => texts::is_code(text),
+        other => other.kind() == Kind::Choice,
+    }
+}
+
+/// What a field may be set to, in words.
+fn expected(field: Field) -> &'static str {
+    match (field, field.kind()) {
+        (Field::CallingParty, _) => "an E.164 number or a name of 1-11 characters",
+        (Field::CalledParty | Field::ServiceCenter, _) => "an E.164 number with +",
+        (Field::OriginalServedSubscriber, _) => "an E.164 number with + or null",
+        (Field::ChargeCurrency, _) => "AFN or USD",
+        (Field::ChargeType, _) => "a known charge type",
+        (Field::Direction, _) => "MO or MT",
+        (Field::Encoding, _) => "GSM7, UCS2 or GSM8_LATIN",
+        (Field::FinalState, _) => "DELIVERED, FAILED or EXPIRED",
+        (Field::MessageReference, _) => "1-20 characters",
+        (Field::TapTariffClass, _) => "four of A-Z and 0-9",
+        (Field::TariffVersion, _) => "1-64 visible ASCII characters",
+        (Field::FailureCode, _) => texts::FAILURE_CODE,
+        (Field::BillingIndicator, _) => "CHARGEABLE, FREE, REVERSE_CHARGED, CPP or MPP",
+        (_, Kind::Code) => texts::CODE,
+        (_, Kind::Identity) => "6-15 digits or null",
+        (_, Kind::Id) => "a UUID or null",
+        (_, Kind::Instant | Kind::LocalTime) => "an instant of RFC 3339 such as 2026-04-20T13:00:00.000Z",
+        (_, Kind::Integer) => "an integer from 1 to 255",
+        (_, Kind::Money) => "an amount such as \"0.038400\", not negative, of at most six decimals",
+        (_, Kind::Text | Kind::Choice | Kind::Number | Kind::Words) => "a text",
+    }
+}
 /// What would have to be rounded is refused; a negative charge fits no settlement file.
 fn amount(text: &str) -> Option<Money> {
     exact_amount(text).filter(|amount| *amount >= Money::ZERO)
@@ -210,36 +174,27 @@ pub(crate) fn is_tariff_class(text: &str) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use cdr_core::row::{ChargeType, Direction, Encoding, FinalState};
     use cdr_core::time::HOUR_MS;
     use serde_json::json;
 
     fn before() -> Sms<'static> {
         Sms {
             message_id: Uuid([1; 16]),
-            tenant_id: None,
             calling_party: "+93701234567",
             called_party: "+93791234567",
-            original_served_subscriber: None,
             recording_entity: "AFGAW",
             service_center: "+93700000010",
             message_reference: "1",
             event_at: RECORDED,
             local_offset_minutes: 270,
-            submitted_at: None,
-            charge_amount: None,
-            charge_currency: None,
-            tap_tariff_class: None,
-            tariff_version: None,
             charge_type: ChargeType::A2p,
             billing_indicator: BillingIndicator::Unknown,
             direction: Direction::Mt,
             encoding: Encoding::Gsm7,
             final_state: FinalState::Delivered,
             segment_count: 1,
-            failure_code: None,
-            failure_text: None,
-            imsi: None,
-            adjustment: None,
+            ..Sms::BLANK
         }
     }
 
@@ -251,7 +206,9 @@ mod tests {
     }
 
     fn refused(fields: &Value) -> String {
-        corrected(&before(), fields.as_object().unwrap(), &event_times(), |_| 270).unwrap_err().field
+        corrected(SchemaVersion::V2, &before(), fields.as_object().unwrap(), &event_times(), |_| 270)
+            .unwrap_err()
+            .field
     }
 
     #[test]
@@ -266,14 +223,15 @@ mod tests {
             "tapTariffClass": "A042", "tariffVersion": "t2", "tenantId": "00000000-0000-4000-8000-000000000001",
         });
         let fields = good.as_object().unwrap();
-        assert!(fields.keys().eq(CORRECTABLE.iter()));
-        let after = corrected(&before(), fields, &event_times(), |_| 60).unwrap();
+        let names: Vec<&str> = Field::correctable(SchemaVersion::V2).map(Field::name).collect();
+        assert!(fields.keys().eq(names.iter()));
+        let after = corrected(SchemaVersion::V2, &before(), fields, &event_times(), |_| 60).unwrap();
         assert_eq!((after.local_offset_minutes, after.tariff_version), (60, Some("t2")));
         assert_eq!(after.charge_amount.unwrap().to_string(), "0.038400");
-        for name in CORRECTABLE {
+        for name in names {
             let mut bad = fields.clone();
-            bad.insert((*name).to_owned(), json!({"no": "value"}));
-            assert_eq!(refused(&Value::Object(bad)), *name);
+            bad.insert(name.to_owned(), json!({"no": "value"}));
+            assert_eq!(refused(&Value::Object(bad)), name);
         }
     }
 
@@ -317,7 +275,7 @@ mod tests {
             assert_eq!(refused(&fields), field, "{bad}");
         }
         let after = |fields: Value| {
-            corrected(&before(), fields.as_object().unwrap(), &event_times(), |_| 270)
+            corrected(SchemaVersion::V2, &before(), fields.as_object().unwrap(), &event_times(), |_| 270)
                 .map(|sms| sms.event_at)
                 .unwrap()
         };
@@ -327,11 +285,13 @@ mod tests {
         let old = Sms { event_at: Millis(0), ..before() };
         let fields = json!({"segmentCount": 2});
         assert!(
-            corrected(&old, fields.as_object().unwrap(), &event_times(), |_| 270).is_ok(),
+            corrected(SchemaVersion::V2, &old, fields.as_object().unwrap(), &event_times(), |_| 270).is_ok(),
             "it stays as it is"
         );
         let tenant = json!({"tenantId": "0F8FAD5B-D9CB-469F-A165-70867728950E"});
-        let after = corrected(&before(), tenant.as_object().unwrap(), &event_times(), |_| 270).unwrap();
+        let after =
+            corrected(SchemaVersion::V2, &before(), tenant.as_object().unwrap(), &event_times(), |_| 270)
+                .unwrap();
         assert_eq!(after.tenant_id, Uuid::parse("0f8fad5b-d9cb-469f-a165-70867728950e"));
     }
 
@@ -341,8 +301,28 @@ mod tests {
             "chargeAmount": "0.1", "chargeCurrency": "AFN", "tapTariffClass": "A001", "billingIndicator": "CPP",
         });
         let row = Sms { tariff_version: Some("t1"), ..before() };
-        let after = corrected(&row, fields.as_object().unwrap(), &event_times(), |_| 270).unwrap();
+        let after =
+            corrected(SchemaVersion::V2, &row, fields.as_object().unwrap(), &event_times(), |_| 270).unwrap();
         assert_eq!(after.tariff_version, None);
         assert!(after.failure_code.is_none());
+    }
+
+    #[test]
+    fn a_later_field_can_be_corrected_in_rows_that_have_it() {
+        let of = |version, value: Value| {
+            let fields = json!({ "correlationId": value });
+            corrected(version, &before(), fields.as_object().unwrap(), &event_times(), |_| 270)
+                .map(|sms| sms.correlation_id.map(str::to_owned))
+                .map_err(|error| error.message)
+        };
+        assert_eq!(of(SchemaVersion::V3, json!("order-7")), Ok(Some("order-7".to_owned())));
+        assert!(of(SchemaVersion::V2, json!("order-7")).unwrap_err().contains("it can't be corrected"));
+        for bad in [json!(""), json!("two words"), json!("+93701234567"), json!("x".repeat(65)), json!(7)] {
+            assert!(of(SchemaVersion::V3, bad.clone()).unwrap_err().contains(texts::CODE), "{bad}");
+        }
+        let fields = json!({ "correlationId": null });
+        let row = Sms { correlation_id: Some("order-7"), ..before() };
+        let after = corrected(SchemaVersion::V3, &row, fields.as_object().unwrap(), &event_times(), |_| 270);
+        assert_eq!(after.unwrap().correlation_id, None);
     }
 }

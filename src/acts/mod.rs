@@ -14,7 +14,7 @@ mod setting;
 mod verification;
 
 pub use adjust::{Adjusted, adjusted};
-pub use correction::{CORRECTABLE, FieldError, corrected};
+pub use correction::{FieldError, corrected};
 pub(crate) use correction::{is_currency, is_tariff_class};
 pub use desk::{Desk, OpenDesk, PATIENCE};
 pub use files::file_of_day;

@@ -56,6 +56,9 @@ pub struct Dlr<'a> {
     pub final_at: Millis,
     /// The operator's reason for a failure.
     pub failure_code: Option<Cow<'a, str>>,
+    /// The submitter's id of the message, unchecked: whoever makes a row of a version that has it checks it, and all
+    /// others ignore it. What is no text is an empty one.
+    pub correlation_id: Option<Cow<'a, str>>,
     /// Trace through the platform.
     pub trace_id: Cow<'a, str>,
 }

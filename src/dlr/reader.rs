@@ -63,6 +63,7 @@ fields! {
     submitted_at = "submittedAt",
     final_at = "finalAt",
     failure_code = "failureCode",
+    correlation_id = "correlationId",
     trace_id = "traceId",
 }
 

@@ -65,6 +65,11 @@ pub(super) fn check(raw: RawDlr<'_>) -> Result<Parsed<'_>, Reason> {
             texts::FAILURE_CODE,
             texts::is_failure_code,
         )?,
+        correlation_id: match raw.correlation_id {
+            Raw::Absent => None,
+            Raw::Text(text) => Some(text),
+            Raw::Integer(_) | Raw::Other => Some(Cow::Borrowed("")),
+        },
         trace_id: required_text("traceId", raw.trace_id, texts::ID, texts::is_id)?,
     })))
 }

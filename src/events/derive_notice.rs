@@ -134,6 +134,7 @@ mod tests {
     use super::*;
     use cdr_core::personal::{Salt, SystemContent};
     use cdr_core::row::{Drawn, Record, SystemKind};
+    use cdr_core::rules::SchemaVersion;
 
     #[test]
     fn an_audit_entry_leaves_request_and_reason_out() {
@@ -142,7 +143,13 @@ mod tests {
             "reason":"for +93701234567","request":{"answer":"a","body":"bb","key":"cc"},"ticketId":"T-1"}"#;
         let entry = |body: &str| {
             let content = SystemContent::of_text(SystemKind::Audit, body).unwrap();
-            match content.draft(Drawn { cdr_id: CdrId::default(), salt: Salt::default() }, "t").record {
+            match content
+                .draft(
+                    Drawn { version: SchemaVersion::V2, cdr_id: CdrId::default(), salt: Salt::default() },
+                    "t",
+                )
+                .record
+            {
                 Record::System(system) => audit_entry(&system),
                 Record::Sms(_) => None,
             }

@@ -96,22 +96,20 @@ mod tests {
     use super::*;
     use cdr_core::personal::Salt;
     use cdr_core::row::{BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Record};
+    use cdr_core::rules::SchemaVersion;
     use cdr_core::{CdrId, Millis, Money, Uuid};
     use std::path::Path;
 
     fn sms() -> Sms<'static> {
         Sms {
             message_id: Uuid([1; 16]),
-            tenant_id: None,
             calling_party: "AzizBank",
             called_party: "+93701234567",
-            original_served_subscriber: None,
             recording_entity: "4120101",
             service_center: "+93701000000",
             message_reference: "ref-1",
             event_at: Millis::parse("2026-04-20T13:00:00.123Z").unwrap(),
             local_offset_minutes: 270,
-            submitted_at: None,
             charge_amount: Money::parse("0.5"),
             charge_currency: Some("AFN"),
             tap_tariff_class: Some("A042"),
@@ -122,10 +120,7 @@ mod tests {
             encoding: Encoding::Gsm7,
             final_state: FinalState::Delivered,
             segment_count: 1,
-            failure_code: None,
-            failure_text: None,
-            imsi: None,
-            adjustment: None,
+            ..Sms::BLANK
         }
     }
 
@@ -141,7 +136,8 @@ mod tests {
             operator_id: "AWCC",
             trace_id: "t",
         };
-        let row = Row { frame, salt: Salt([7; 16]), record: Record::Sms(sms.clone()) };
+        let row =
+            Row { version: SchemaVersion::V2, frame, salt: Salt([7; 16]), record: Record::Sms(sms.clone()) };
         encoding.encode(variant, &row, sms)
     }
 

@@ -166,7 +166,7 @@ impl Batcher {
         }
         let outcome = match &parsed {
             Parsed::Final(dlr) => {
-                let drawn = self.ids.next(now).map_err(|e| e.to_string())?;
+                let drawn = self.ids.next(now, state.schema()).map_err(|e| e.to_string())?;
                 self.projector.project(dlr, state, drawn, now, &self.book).map(Some)
             }
             Parsed::Ignored(_) => Ok(None),

@@ -83,13 +83,9 @@ fn correction<'a>(
         }),
         ..before.clone()
     };
-    Draft {
-        cdr_id: receipt.cdr_id,
-        operator_id: effective.frame.operator_id,
-        trace_id: receipt.trace_id,
-        salt: receipt.salt,
-        record: Record::Sms(sms),
-    }
+    let draft =
+        Draft { operator_id: effective.frame.operator_id, record: Record::Sms(sms), ..receipt.clone() };
+    draft.following(effective)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use crate::pricing::{PriceBook, PriceQuery, Pricing};
 use crate::texts;
 use cdr_core::Millis;
 use cdr_core::row::{BillingIndicator, Draft, Drawn, Record, Sms};
+use cdr_core::rules::SchemaVersion;
+use cdr_core::schema::Field;
 use cdr_core::state::LedgerState;
 use std::sync::Arc;
 
@@ -103,14 +105,9 @@ impl Projector {
             failure_text,
             imsi: dlr.imsi.as_deref(),
             adjustment: None,
+            correlation_id: correlation_id(dlr, drawn.version)?,
         };
-        Ok(Draft {
-            cdr_id: drawn.cdr_id,
-            operator_id: &dlr.operator_id,
-            trace_id: &dlr.trace_id,
-            salt: drawn.salt,
-            record: Record::Sms(sms),
-        })
+        Ok(Draft::new(drawn, &dlr.operator_id, &dlr.trace_id, Record::Sms(sms)))
     }
 
     /// Minutes east of UTC in the settlement zone at an instant.
@@ -119,4 +116,14 @@ impl Projector {
         let timestamp = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::MAX);
         (self.zone.to_offset(timestamp).seconds() / 60) as i16
     }
+}
+
+/// The submitter's id of the message, in rows that have it.
+fn correlation_id<'a>(dlr: &'a Dlr<'_>, version: SchemaVersion) -> Result<Option<&'a str>, Reason> {
+    let field = Field::CorrelationId;
+    let given = dlr.correlation_id.as_deref().filter(|_| version >= field.since());
+    if given.is_none_or(texts::is_code) {
+        return Ok(given);
+    }
+    Err(Reason::Invalid { field: field.name(), expected: texts::CODE })
 }

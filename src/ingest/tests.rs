@@ -7,7 +7,7 @@ use super::projection::Projector;
 use super::pump::{Ingest, IngestSettings};
 use super::tail::LastNamed;
 use crate::clock::Clock;
-use crate::dlr::Reason;
+use crate::dlr::{Parsed, Reason, parse};
 use crate::metrics::Metrics;
 use crate::pricing::TablePricing;
 use cdr_bus::{AckHandle, Bus, BusError, Delivery, LocalBackend, LocalOptions, Outgoing};
@@ -17,6 +17,7 @@ use cdr_core::command::{
 use cdr_core::memory::MemoryLedger;
 use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{Drawn, Record, SystemKind};
+use cdr_core::rules::SchemaVersion;
 use cdr_core::state::LedgerState;
 use cdr_core::time::{HOUR_MS, MAX_MILLIS};
 use cdr_core::{CdrId, Millis};
@@ -35,7 +36,8 @@ fn entry(ledger: &mut MemoryLedger, command: Command<'_>) {
 
 fn system_row(kind: SystemKind, body: &str) -> DraftsBuffer {
     let content = SystemContent::of_text(kind, body).unwrap();
-    let draft = content.draft(Drawn { cdr_id: CdrId::default(), salt: Salt::default() }, "test");
+    let draft = content
+        .draft(Drawn { version: SchemaVersion::V2, cdr_id: CdrId::default(), salt: Salt::default() }, "test");
     let mut rows = DraftsBuffer::default();
     rows.push(0, &draft).unwrap();
     rows
@@ -110,6 +112,32 @@ fn local_time_is_that_of_the_ledger() {
         assert_eq!(sms.local_offset_minutes, offset, "{zone}");
     }
     assert!(Projector::new("Asia/Nowhere", Arc::new(TablePricing::default())).is_err());
+}
+
+#[test]
+fn the_submitters_id_is_taken_by_rows_that_have_it_and_ignored_by_others() {
+    let (state, at) = (state("Asia/Kabul"), Millis::parse("1970-01-02T12:00:00Z").unwrap());
+    let projector = Projector::new("Asia/Kabul", Arc::new(TablePricing::default())).unwrap();
+    let book = projector.book();
+    let taken = |version, correlation_id: serde_json::Value| {
+        let mut message: serde_json::Value = serde_json::from_slice(&receipt(1, at).payload).unwrap();
+        message["correlationId"] = correlation_id;
+        let payload = message.to_string();
+        let Parsed::Final(dlr) = parse(payload.as_bytes()) else { panic!("{payload}") };
+        let drawn = Drawn { version, cdr_id: CdrId::default(), salt: Salt::default() };
+        let draft = projector.project(&dlr, &state, drawn, at, &book).map_err(|reason| reason.to_string())?;
+        assert_eq!(draft.version, version);
+        let Record::Sms(sms) = draft.record else { panic!("no CDR") };
+        Ok::<_, String>(sms.correlation_id.map(str::to_owned))
+    };
+    assert_eq!(taken(SchemaVersion::V3, json!("order-7")), Ok(Some("order-7".to_owned())));
+    assert_eq!(taken(SchemaVersion::V3, json!(null)), Ok(None));
+    for bad in [json!("two words"), json!(7), json!(""), json!("+93701234567"), json!({})] {
+        let refused = taken(SchemaVersion::V3, bad.clone()).unwrap_err();
+        assert!(refused.starts_with("correlationId is not a code"), "{bad}: {refused}");
+        assert_eq!(taken(SchemaVersion::V2, bad), Ok(None));
+    }
+    assert_eq!(taken(SchemaVersion::V2, json!("order-7")), Ok(None));
 }
 
 /// The reasons of the dead letters that receipts of these event times give on a clock at `now`.

@@ -7,6 +7,7 @@ use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
+use cdr_core::rules::SchemaVersion;
 use cdr_core::state::{Cluster, StreamRecord};
 use cdr_core::{CdrId, Hour, LedgerState, Millis, Uuid};
 use cdr_raft::{Leadership, Node, NodeConfig};
@@ -46,30 +47,20 @@ pub fn message_id(number: u64) -> Uuid {
 fn unpriced(number: u64, event_at: Millis) -> Sms<'static> {
     Sms {
         message_id: message_id(number),
-        tenant_id: None,
         calling_party: "Bank",
         called_party: "+93791234567",
-        original_served_subscriber: None,
         recording_entity: "4120101",
         service_center: "+93700000010",
         message_reference: "7F3A",
         event_at,
         local_offset_minutes: 270,
-        submitted_at: None,
-        charge_amount: None,
-        charge_currency: None,
-        tap_tariff_class: None,
-        tariff_version: None,
         charge_type: ChargeType::A2p,
         billing_indicator: BillingIndicator::Unknown,
         direction: if number.is_multiple_of(2) { Direction::Mo } else { Direction::Mt },
         encoding: Encoding::Gsm7,
         final_state: FinalState::Delivered,
         segment_count: 2,
-        failure_code: None,
-        failure_text: None,
-        imsi: None,
-        adjustment: None,
+        ..Sms::BLANK
     }
 }
 
@@ -97,7 +88,7 @@ impl TestNode {
             format!(r#"{{"effectiveFrom":"{now}","operatorId":"{OPERATOR}","recordingEntity":"4120101"}}"#);
         let content = SystemContent::of_text(SystemKind::Operator, &operator).unwrap();
         let mut rows = DraftsBuffer::default();
-        let drawn = Drawn { cdr_id: CdrId::default(), salt: Salt::default() };
+        let drawn = Drawn { version: SchemaVersion::V2, cdr_id: CdrId::default(), salt: Salt::default() };
         rows.push(0, &content.draft(drawn, "test")).unwrap();
         let node = Self::begin_with(Clock::replay(now), &rows).await;
         let stream = StreamRecord {
@@ -119,8 +110,8 @@ impl TestNode {
         let mut drafts = DraftsBuffer::default();
         for (offset, number) in (0..).zip(numbers) {
             let sms = unpriced(number, self.proposer.clock().now());
-            let (Drawn { cdr_id, salt }, record) = (self.proposer.draw().unwrap(), Record::Sms(sms));
-            let draft = Draft { cdr_id, operator_id: OPERATOR, trace_id: "trace", salt, record };
+            let (Drawn { version, cdr_id, salt }, record) = (self.proposer.draw().unwrap(), Record::Sms(sms));
+            let draft = Draft { version, cdr_id, operator_id: OPERATOR, trace_id: "trace", salt, record };
             drafts.push(offset, &draft).unwrap();
         }
         let count = drafts.len() as u64;
@@ -146,8 +137,8 @@ impl TestNode {
         for number in numbers {
             let now = self.proposer.clock().now();
             let sms = Sms { final_state: FinalState::Expired, ..unpriced(number, now) };
-            let (Drawn { cdr_id, salt }, record) = (self.proposer.draw().unwrap(), Record::Sms(sms));
-            let draft = Draft { cdr_id, operator_id: OPERATOR, trace_id: "trace", salt, record };
+            let (Drawn { version, cdr_id, salt }, record) = (self.proposer.draw().unwrap(), Record::Sms(sms));
+            let draft = Draft { version, cdr_id, operator_id: OPERATOR, trace_id: "trace", salt, record };
             drafts.push(0, &draft).unwrap();
         }
         let append = Append { source: Source::Internal, drafts: drafts.drafts() };

@@ -54,9 +54,10 @@ impl TestSettlement {
             approver: None,
         });
         change(&mut sms);
-        let Drawn { cdr_id, salt } = self.node.proposer.draw().unwrap();
+        let Drawn { version, cdr_id, salt } = self.node.proposer.draw().unwrap();
         let mut drafts = DraftsBuffer::default();
-        let draft = Draft { cdr_id, operator_id: OPERATOR, trace_id: "t", salt, record: Record::Sms(sms) };
+        let draft =
+            Draft { version, cdr_id, operator_id: OPERATOR, trace_id: "t", salt, record: Record::Sms(sms) };
         drafts.push(0, &draft).unwrap();
         let append = Append { source: Source::Internal, drafts: drafts.drafts() };
         let reply = self.node.proposer.propose(Command::Append(append)).await.unwrap();

@@ -79,11 +79,5 @@ pub(super) fn charged<'a>(
         }),
         ..before.clone()
     };
-    Draft {
-        cdr_id: drawn.cdr_id,
-        operator_id: effective.frame.operator_id,
-        trace_id: cause.trace_id,
-        salt: drawn.salt,
-        record: Record::Sms(sms),
-    }
+    Draft::new(drawn, effective.frame.operator_id, cause.trace_id, Record::Sms(sms)).following(effective)
 }

@@ -17,7 +17,7 @@ use cdr_core::receipt::Known;
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
-use cdr_core::rules::Build;
+use cdr_core::rules::{Build, SchemaVersion};
 use cdr_core::time::HOUR_MS;
 use cdr_core::{CdrId, Hash, Hour, LedgerState, Millis, Money, Uuid, View, ViewError, apply};
 use cdr_storage::{Depth, EntryRef, RecordFilter, Store, StoreOptions};
@@ -107,7 +107,7 @@ impl Proposer {
         for (kind, body) in &bodies {
             let content = SystemContent::of_text(*kind, body).unwrap();
             let cdr_id = CdrId::from_parts(self.now().0, self.random.bytes());
-            let drawn = Drawn { cdr_id, salt: Salt(self.random.bytes()) };
+            let drawn = Drawn { version: SchemaVersion::V2, cdr_id, salt: Salt(self.random.bytes()) };
             rows.push(0, &content.draft(drawn, "begin")).unwrap();
         }
         self.envelope(Command::Initialize(Initialize {
@@ -155,7 +155,6 @@ impl Proposer {
             tenant_id: Some(Uuid((u128::from(tenant) << 64 | 0x4000_8000).to_be_bytes())),
             calling_party: &sender,
             called_party: &called,
-            original_served_subscriber: None,
             recording_entity: "AFMTN01",
             service_center: "+93790000001",
             message_reference: &reference,
@@ -173,9 +172,8 @@ impl Proposer {
             final_state: if a % 17 == 0 { FinalState::Failed } else { FinalState::Delivered },
             segment_count: 1 + (b % 3) as u8,
             failure_code: (a % 17 == 0).then_some("0x000B"),
-            failure_text: None,
             imsi: Some("412012345678901"),
-            adjustment: None,
+            ..Sms::BLANK
         };
         let cdr_id = CdrId::from_parts(now.0, random.bytes());
         if b % 5000 == 0 {
@@ -184,7 +182,12 @@ impl Proposer {
         let operator_id = OPERATORS[(b >> 20) as usize % OPERATORS.len()];
         let record = Record::Sms(sms);
         let salt = Salt(random.bytes());
-        drafts.push(offset, &Draft { cdr_id, operator_id, trace_id: &trace, salt, record }).unwrap();
+        drafts
+            .push(
+                offset,
+                &Draft { version: SchemaVersion::V2, cdr_id, operator_id, trace_id: &trace, salt, record },
+            )
+            .unwrap();
     }
 }
 

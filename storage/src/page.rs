@@ -327,6 +327,7 @@ mod tests {
     use cdr_core::personal::Salt;
     use cdr_core::row::Draft;
     use cdr_core::row::{Record, System, SystemKind};
+    use cdr_core::rules::SchemaVersion;
     use cdr_core::{CdrId, row::SYSTEM_OPERATOR};
 
     fn pages(count: u64, page_rows: usize) -> Vec<([u8; 13], Vec<u8>)> {
@@ -359,7 +360,14 @@ mod tests {
     fn draft(id: u8, body: &str) -> Draft<'_> {
         let record = Record::System(System { kind: SystemKind::Audit, body, personal: None });
         let salt = Salt([id; 16]);
-        Draft { cdr_id: CdrId([id; 16]), operator_id: SYSTEM_OPERATOR, trace_id: "t", salt, record }
+        Draft {
+            version: SchemaVersion::V2,
+            cdr_id: CdrId([id; 16]),
+            operator_id: SYSTEM_OPERATOR,
+            trace_id: "t",
+            salt,
+            record,
+        }
     }
 
     fn place(i: u64) -> Place<'static> {

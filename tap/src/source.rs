@@ -4,6 +4,7 @@ use super::header::LocalTime;
 use cdr_core::row::{
     AdjustmentType, BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Sms,
 };
+use cdr_core::schema::{Field as RowField, Kind, Value as RowValue};
 use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
 
 /// A value on its way into a file.
@@ -63,37 +64,59 @@ macro_rules! sources {
 }
 
 sources! {
-    /// Fields of a canonical row, and what follows from one row alone.
-    Field {
+    /// What every row has, and what follows from one row alone.
+    Own {
         CdrId = "cdrId": Text,
         CdrSequence = "cdrSequence": Integer,
         BucketHour = "bucketHour": Text,
         RecordedAt = "recordedAt": Time,
         OperatorId = "operatorId": Text,
         TraceId = "traceId": Text,
-        MessageId = "messageId": Text,
-        TenantId = "tenantId": Text,
-        CallingParty = "callingPartyAddress": Text,
-        CalledParty = "calledPartyAddress": Text,
-        OriginalServedSubscriber = "originalServedSubscriberId": Text,
         ServedParty = "servedPartyAddress": Text,
-        RecordingEntity = "recordingEntity": Text,
-        ServiceCenter = "serviceCenterAddress": Text,
-        MessageReference = "messageReference": Text,
-        EventAt = "eventTimeStamp": Time,
-        SubmittedAt = "submittedAt": Time,
-        ChargeAmount = "chargeAmount": Money,
-        ChargeCurrency = "chargeCurrency": Text,
-        TapTariffClass = "tapTariffClass": Text,
-        TariffVersion = "tariffVersion": Text,
-        ChargeType = "chargeType": Text,
-        BillingIndicator = "billingIndicator": Text,
-        Direction = "direction": Text,
-        Encoding = "encoding": Text,
-        FinalState = "finalState": Text,
-        SegmentCount = "segmentCount": Integer,
-        FailureCode = "failureCode": Text,
-        Imsi = "imsi": Text,
+    }
+}
+
+/// A field of a canonical row, or what follows from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    /// Of every row.
+    Own(Own),
+    /// Of a CDR, by the name of its member.
+    Row(RowField),
+}
+
+impl Field {
+    pub(super) const EVENT_TIME: Self = Self::Row(RowField::EventTime);
+
+    fn parse(text: &str) -> Option<Self> {
+        // What an operator sent for a failure has one name, code or not; local time is a conversion of the event's.
+        let is_source = |field: &RowField| !matches!(field, RowField::FailureText | RowField::LocalTime);
+        Own::parse(text).map(Self::Own).or_else(|| RowField::parse(text).filter(is_source).map(Self::Row))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Own(own) => own.name(),
+            Self::Row(field) => field.name(),
+        }
+    }
+
+    fn kind(self) -> ValueKind {
+        match self {
+            Self::Own(own) => own.kind(),
+            Self::Row(field) => match field.kind() {
+                Kind::Money => ValueKind::Money,
+                Kind::Integer => ValueKind::Integer,
+                Kind::Instant | Kind::LocalTime => ValueKind::Time,
+                Kind::Id
+                | Kind::Text
+                | Kind::Code
+                | Kind::Choice
+                | Kind::Number
+                | Kind::Identity
+                | Kind::Words => ValueKind::Text,
+            },
+        }
     }
 }
 
@@ -234,13 +257,21 @@ impl Source {
     pub(super) fn closed_set(self) -> Option<Vec<&'static str>> {
         match self {
             Self::Record(field) | Self::Adjusted(field) => match field {
-                Field::ChargeType => Some(ChargeType::ALL.iter().map(|code| code.as_str()).collect()),
-                Field::BillingIndicator => {
+                Field::Row(RowField::ChargeType) => {
+                    Some(ChargeType::ALL.iter().map(|code| code.as_str()).collect())
+                }
+                Field::Row(RowField::BillingIndicator) => {
                     Some(BillingIndicator::ALL.iter().map(|code| code.as_str()).collect())
                 }
-                Field::Direction => Some(Direction::ALL.iter().map(|code| code.as_str()).collect()),
-                Field::Encoding => Some(Encoding::ALL.iter().map(|code| code.as_str()).collect()),
-                Field::FinalState => Some(FinalState::ALL.iter().map(|code| code.as_str()).collect()),
+                Field::Row(RowField::Direction) => {
+                    Some(Direction::ALL.iter().map(|code| code.as_str()).collect())
+                }
+                Field::Row(RowField::Encoding) => {
+                    Some(Encoding::ALL.iter().map(|code| code.as_str()).collect())
+                }
+                Field::Row(RowField::FinalState) => {
+                    Some(FinalState::ALL.iter().map(|code| code.as_str()).collect())
+                }
                 _ => None,
             },
             Self::Change(Change::Kind) => {
@@ -330,38 +361,27 @@ fn text(text: Option<&str>) -> Value<'_> {
 fn field_of<'a>(field: Field, frame: &'a Frame<'a>, sms: &'a Sms<'a>) -> Value<'a> {
     let time = |at: Millis| Value::Time(LocalTime::new(at, sms.local_offset_minutes));
     match field {
-        Field::CdrId => Value::Id(frame.cdr_id),
-        Field::CdrSequence => Value::Integer(frame.sequence.into()),
-        Field::BucketHour => Value::Hour(frame.bucket_hour),
-        Field::RecordedAt => time(frame.recorded_at),
-        Field::OperatorId => Value::Text(frame.operator_id),
-        Field::TraceId => Value::Text(frame.trace_id),
-        Field::MessageId => Value::Uuid(sms.message_id),
-        Field::TenantId => sms.tenant_id.map_or(Value::Absent, Value::Uuid),
-        Field::CallingParty => Value::Text(sms.calling_party),
-        Field::CalledParty => Value::Text(sms.called_party),
-        Field::OriginalServedSubscriber => text(sms.original_served_subscriber),
-        Field::ServedParty => Value::Text(match sms.direction {
+        Field::Own(Own::CdrId) => Value::Id(frame.cdr_id),
+        Field::Own(Own::CdrSequence) => Value::Integer(frame.sequence.into()),
+        Field::Own(Own::BucketHour) => Value::Hour(frame.bucket_hour),
+        Field::Own(Own::RecordedAt) => time(frame.recorded_at),
+        Field::Own(Own::OperatorId) => Value::Text(frame.operator_id),
+        Field::Own(Own::TraceId) => Value::Text(frame.trace_id),
+        Field::Own(Own::ServedParty) => Value::Text(match sms.direction {
             Direction::Mo => sms.calling_party,
             Direction::Mt => sms.called_party,
         }),
-        Field::RecordingEntity => Value::Text(sms.recording_entity),
-        Field::ServiceCenter => Value::Text(sms.service_center),
-        Field::MessageReference => Value::Text(sms.message_reference),
-        Field::EventAt => time(sms.event_at),
-        Field::SubmittedAt => sms.submitted_at.map_or(Value::Absent, time),
-        Field::ChargeAmount => sms.charge_amount.map_or(Value::Absent, Value::Money),
-        Field::ChargeCurrency => text(sms.charge_currency),
-        Field::TapTariffClass => text(sms.tap_tariff_class),
-        Field::TariffVersion => text(sms.tariff_version),
-        Field::ChargeType => Value::Text(sms.charge_type.as_str()),
-        Field::BillingIndicator => Value::Text(sms.billing_indicator.as_str()),
-        Field::Direction => Value::Text(sms.direction.as_str()),
-        Field::Encoding => Value::Text(sms.encoding.as_str()),
-        Field::FinalState => Value::Text(sms.final_state.as_str()),
-        Field::SegmentCount => Value::Integer(sms.segment_count.into()),
-        Field::FailureCode => text(sms.failure()),
-        Field::Imsi => text(sms.imsi),
+        Field::Row(RowField::FailureCode) => text(sms.failure()),
+        Field::Row(field) => match sms.get(field) {
+            RowValue::Absent => Value::Absent,
+            RowValue::Text(text) => Value::Text(text),
+            RowValue::Integer(integer) => Value::Integer(integer.into()),
+            RowValue::Money(amount) => Value::Money(amount),
+            RowValue::Instant(at) => time(at),
+            RowValue::Local(at, offset_minutes) => Value::Time(LocalTime::new(at, offset_minutes)),
+            RowValue::Uuid(uuid) => Value::Uuid(uuid),
+            RowValue::Record(id) => Value::Id(id),
+        },
     }
 }
 
@@ -426,12 +446,37 @@ mod tests {
             "adjustment.chargeAmount",
             "tap.call",
             "servedPartyAddress",
+            "eventTimeStamp",
+            "correlationId",
+            "adjustment.correlationId",
         ] {
             assert_eq!(Source::parse(name).unwrap().name(), name);
         }
-        for name in ["", "cdrid", "adjustment", "adjustment.sender", "file.unknown"] {
+        for name in
+            ["", "cdrid", "failureText", "localTimeStamp", "adjustment", "adjustment.sender", "file.unknown"]
+        {
             assert_eq!(Source::parse(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_field_that_came_later_has_a_value_in_rows_that_have_it() {
+        let frame = Frame {
+            bucket_hour: Hour(1),
+            sequence: 1,
+            chain_prev: [0; 32],
+            recorded_at: Millis(3_600_000),
+            source_stream: "S",
+            source_sequence: 1,
+            cdr_id: CdrId([1; 16]),
+            operator_id: "AWCC",
+            trace_id: "t",
+        };
+        let field = Field::parse("correlationId").unwrap();
+        assert_eq!(field.kind(), ValueKind::Text);
+        assert_eq!(field_of(field, &frame, &Sms::BLANK), Value::Absent);
+        let three = Sms { correlation_id: Some("order-7"), ..Sms::BLANK };
+        assert_eq!(field_of(field, &frame, &three), Value::Text("order-7"));
     }
 
     #[test]

@@ -14,8 +14,10 @@ mod verify_record;
 
 use cdr_core::hash::{sha256, to_hex};
 use cdr_core::merkle::InclusionProof;
-use cdr_core::personal::{SALT, SMS_MEMBERS};
+use cdr_core::personal::SALT;
 use cdr_core::proof::{PortableProof, Trust};
+use cdr_core::rules::SchemaVersion;
+use cdr_core::schema::personal_members;
 use cdr_core::{CdrId, Hash};
 use serde_json::{Map, Value, json};
 use service::{
@@ -355,7 +357,7 @@ fn jcs_hash(value: &Value) -> Value {
 /// Takes the members of a CDR's personal data out of a record.
 fn take_personal(record: &mut Value) -> Value {
     let record = record.as_object_mut().unwrap();
-    let names = SMS_MEMBERS.iter().copied().chain([SALT]);
+    let names = personal_members(SchemaVersion::V2).chain([SALT]);
     names.filter_map(|name| Some((name.to_owned(), record.remove(name)?))).collect::<Map<_, _>>().into()
 }
 

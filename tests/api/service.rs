@@ -8,6 +8,7 @@ use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
+use cdr_core::rules::SchemaVersion;
 use cdr_core::seal::signed_message;
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::{CdrId, Hour, Millis, Money, Row, Uuid};
@@ -218,7 +219,12 @@ impl Service {
         let cdr_id = CdrId::from_parts(now.0, random);
         let content = SystemContent::new(kind, body).unwrap();
         let mut drafts = DraftsBuffer::default();
-        drafts.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "worker")).unwrap();
+        drafts
+            .push(
+                0,
+                &content.draft(Drawn { version: SchemaVersion::V2, cdr_id, salt: Salt(cdr_id.0) }, "worker"),
+            )
+            .unwrap();
         let append = cdr_core::command::Append { source: Source::Internal, drafts: drafts.drafts() };
         self.runtime.block_on(propose(&self.replica.node, now, Command::Append(append)));
         cdr_id
@@ -483,7 +489,12 @@ fn system_rows(first_id: u8, rows: &[(SystemKind, Value)]) -> DraftsBuffer {
     for (id, (kind, body)) in (first_id..).zip(rows) {
         let content = SystemContent::new(*kind, body).unwrap();
         let cdr_id = CdrId::from_parts(1_776_690_000_000, [id; 10]);
-        drafts.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "begin")).unwrap();
+        drafts
+            .push(
+                0,
+                &content.draft(Drawn { version: SchemaVersion::V2, cdr_id, salt: Salt(cdr_id.0) }, "begin"),
+            )
+            .unwrap();
     }
     drafts
 }
@@ -532,13 +543,11 @@ fn push_cdr(drafts: &mut DraftsBuffer, first: u64, number: u64, event_at: Millis
         tenant_id: number.is_multiple_of(2).then_some(TENANT),
         calling_party: if number.is_multiple_of(3) { "GHASI \"\u{6a9}\"" } else { "+93799000001" },
         called_party: &recipient(number),
-        original_served_subscriber: None,
         recording_entity: "4120101",
         service_center: "+93700000000",
         message_reference: &reference,
         event_at,
         local_offset_minutes: 270,
-        submitted_at: None,
         charge_amount: Money::parse("0.42"),
         charge_currency: Some("AFN"),
         tap_tariff_class: Some("A040"),
@@ -549,13 +558,18 @@ fn push_cdr(drafts: &mut DraftsBuffer, first: u64, number: u64, event_at: Millis
         encoding: Encoding::Gsm7,
         final_state: if number.is_multiple_of(10) { FinalState::Failed } else { FinalState::Delivered },
         segment_count: 1,
-        failure_code: None,
-        failure_text: None,
         imsi: Some("412011234567890"),
-        adjustment: None,
+        ..Sms::BLANK
     };
     let operator_id = if number.is_multiple_of(7) { "ETS" } else { "AWCC" };
     let (cdr_id, record) = (cdr_id(number), Record::Sms(sms));
-    let draft = Draft { cdr_id, operator_id, trace_id: "trace", salt: Salt(cdr_id.0), record };
+    let draft = Draft {
+        version: SchemaVersion::V2,
+        cdr_id,
+        operator_id,
+        trace_id: "trace",
+        salt: Salt(cdr_id.0),
+        record,
+    };
     drafts.push((number - first) as u32, &draft).unwrap();
 }

@@ -8,6 +8,7 @@ use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Record,
     Row, Sms,
 };
+use cdr_core::rules::SchemaVersion;
 use cdr_core::seal::OperatorSeal;
 use cdr_core::state::Tally;
 use cdr_core::time::Day;
@@ -147,6 +148,7 @@ impl Sample {
                 issued_by: a.issued_by.as_deref(),
                 approver: a.approver.as_deref(),
             }),
+            ..Sms::BLANK
         };
         let frame = Frame {
             bucket_hour: Hour(493_525),
@@ -159,7 +161,7 @@ impl Sample {
             operator_id: &self.operator_id,
             trace_id: &self.trace_id,
         };
-        Row { frame, salt: Salt([7; 16]), record: Record::Sms(sms) }
+        Row { version: SchemaVersion::V2, frame, salt: Salt([7; 16]), record: Record::Sms(sms) }
     }
 
     /// Every subscriber's number and identity in it.

@@ -33,6 +33,24 @@ PERSONAL = {
     "quarantine": {"encoderError": None},
 }
 
+# The fields of a CDR that are hashed in the open, by schemaVersion; a version has those of the one before it, and more.
+SMS = {
+    "2": set(
+        """adjustmentOf adjustmentType approverUserId billingIndicator bucketHour cdrId cdrSequence chainHashPrev
+        chargeAmount chargeCurrency chargeType direction encoding eventTimeStamp failureCode finalState issuedByUserId
+        localTimeStamp messageId messageReference operatorId personalHash recordType recordedAt recordingEntity
+        schemaVersion segmentCount serviceCenterAddress source submittedAt tapTariffClass tariffVersion tenantId ticketId
+        traceId voidReason""".split()
+    )
+}
+SMS["3"] = SMS["2"] | {"correlationId"}
+
+# The fields of a row of the system's own, in every schemaVersion.
+SYSTEM = set(
+    """body bucketHour cdrId cdrSequence chainHashPrev operatorId personalHash recordType recordedAt schemaVersion
+    source traceId""".split()
+)
+
 # Salts of this vector, with the row that each belongs to.
 SALTS = {}
 
@@ -175,9 +193,15 @@ def is_whole(value, expected):
     )
 
 
+def check_members(row):
+    """A row has exactly the members of its schemaVersion and record type."""
+    assert row["schemaVersion"] in SMS, f"{row['cdrId']}: schemaVersion {row['schemaVersion']} is not known here"
+    expected = SMS[row["schemaVersion"]] if row["recordType"] == "sms" else SYSTEM
+    assert row.keys() == expected, f"{row['cdrId']}: {sorted(row.keys() ^ expected)}"
+
+
 def check_personal(row, personal):
     """personalHash commits to exactly the members of the record type; the salt makes it impossible to guess."""
-    assert row["schemaVersion"] == "2", f"{row['cdrId']}: schemaVersion"
     if personal is None:
         assert row["personalHash"] is None and row["recordType"] != "sms", f"{row['cdrId']}: personal data are missing"
         return
@@ -192,6 +216,7 @@ def check_rows(hour, rows, heads):
     hashes = {}
     for number, row in enumerate(rows, 1):
         row_hash, personal = row.pop("rowHash"), row.pop("personal")
+        check_members(row)
         check_personal(row, personal)
         before = hashes.setdefault(row["operatorId"], [])
         link = before[-1] if before else heads[row["operatorId"]][0]
@@ -232,6 +257,7 @@ def check_completeness(seal, rows, positions):
 def check_proof(proof):
     row, seal = proof["row"], proof["seal"]
     assert proof["formatVersion"] == 2 and seal["formatVersion"] == 2, "proof: formatVersion"
+    check_members(row)
     check_personal(row, proof["personal"])
     assert sha(canonical(row)).hex() == proof["rowHash"], "proof: rowHash"
     assert sha(canonical(seal)).hex() == proof["sealHash"], "proof: sealHash"

@@ -19,13 +19,11 @@ fn priced_row<'a>(query: &PriceQuery<'_>, price: &'a Price) -> Sms<'a> {
         tenant_id: query.tenant_id,
         calling_party: "BANK",
         called_party: "+93700000001",
-        original_served_subscriber: None,
         recording_entity: "4120101",
         service_center: "+93700000002",
         message_reference: "1",
         event_at: query.event_at,
         local_offset_minutes: 270,
-        submitted_at: None,
         charge_amount: Some(price.amount()),
         charge_currency: Some(price.currency()),
         tap_tariff_class: Some(price.tap_tariff_class()),
@@ -36,10 +34,7 @@ fn priced_row<'a>(query: &PriceQuery<'_>, price: &'a Price) -> Sms<'a> {
         encoding: Encoding::Gsm7,
         final_state: FinalState::Delivered,
         segment_count: query.segment_count,
-        failure_code: None,
-        failure_text: None,
-        imsi: None,
-        adjustment: None,
+        ..Sms::BLANK
     }
 }
 

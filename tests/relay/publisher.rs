@@ -243,8 +243,10 @@ impl Publisher {
             approver: None,
         });
         let mut drafts = DraftsBuffer::default();
-        let (Drawn { cdr_id, salt }, operator_id) = (proposer.draw().unwrap(), row.frame.operator_id);
-        let draft = Draft { cdr_id, operator_id, trace_id: "trace-price", salt, record: Record::Sms(sms) };
+        let (Drawn { version, cdr_id, salt }, operator_id) =
+            (proposer.draw().unwrap(), row.frame.operator_id);
+        let draft =
+            Draft { version, cdr_id, operator_id, trace_id: "trace-price", salt, record: Record::Sms(sms) };
         drafts.push(0, &draft).unwrap();
         let append = Append { source: Source::Internal, drafts: drafts.drafts() };
         let reply = proposer.propose(Command::Append(append)).await.unwrap();

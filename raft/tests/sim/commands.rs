@@ -8,6 +8,7 @@ use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Record, Sms, SystemKind,
 };
+use cdr_core::rules::SchemaVersion;
 use cdr_core::{CdrId, Command, Envelope, Hour, Millis, Uuid};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -94,7 +95,7 @@ fn bits(name: &str, number: u64) -> [u8; 16] {
 }
 
 fn drawn(id: [u8; 16]) -> Drawn {
-    Drawn { cdr_id: CdrId(id), salt: Salt(id) }
+    Drawn { version: SchemaVersion::V2, cdr_id: CdrId(id), salt: Salt(id) }
 }
 
 /// The message at a sequence of the stream: every seventh repeats an earlier one.
@@ -106,33 +107,23 @@ fn message(sequence: u64, now_ms: i64, number: u64) -> Draft<'static> {
     let id = bits("record", number << 20 | sequence);
     let sms = Sms {
         message_id: Uuid(bits("message", message_number(sequence))),
-        tenant_id: None,
         calling_party: "+93700000001",
         called_party: "+93790000002",
-        original_served_subscriber: None,
         recording_entity: "AFGAW",
         service_center: "+93700000010",
         message_reference: "ref",
         event_at: Millis(now_ms),
         local_offset_minutes: 270,
-        submitted_at: None,
-        charge_amount: None,
-        charge_currency: None,
-        tap_tariff_class: None,
-        tariff_version: None,
         charge_type: ChargeType::ALL[0],
         billing_indicator: BillingIndicator::Unknown,
         direction: Direction::ALL[0],
         encoding: Encoding::ALL[0],
         final_state: FinalState::ALL[0],
         segment_count: 1,
-        failure_code: None,
-        failure_text: None,
-        imsi: None,
-        adjustment: None,
+        ..Sms::BLANK
     };
-    let Drawn { cdr_id, salt } = drawn(id);
-    Draft { cdr_id, operator_id: OPERATOR, trace_id: "t", salt, record: Record::Sms(sms) }
+    let Drawn { version, cdr_id, salt } = drawn(id);
+    Draft { version, cdr_id, operator_id: OPERATOR, trace_id: "t", salt, record: Record::Sms(sms) }
 }
 
 /// Every message up to the stream's position is in the ledger exactly once.

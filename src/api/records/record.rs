@@ -4,8 +4,10 @@
 use crate::masking;
 use cdr_core::canonical::{personal_hash, push_masked, push_whole, to_jcs};
 use cdr_core::row::{Adjustment, Record, Sms, System};
+use cdr_core::schema::{Field, Kind, Value as FieldValue};
 use cdr_core::{Hash, Row};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Members of a system row's personal data that are digests of what a client sent.
 const DIGESTS: &[&str] = &["/request/body", "/request/key"];
@@ -30,24 +32,29 @@ pub fn push_record(row: &Row<'_>, row_hash: &Hash, sees_numbers: bool, out: &mut
 }
 
 fn push_masked_sms(row: &Row<'_>, sms: &Sms<'_>, commitment: &Hash, row_hash: &Hash, out: &mut Vec<u8>) {
-    let text = |text: Option<&str>| text.map(|text| masking::text(text).into_owned());
-    let [calling, called] = [sms.calling_party, sms.called_party].map(masking::address);
-    let original = sms.original_served_subscriber.map(masking::address);
-    let imsi = sms.imsi.map(masking::imsi);
-    let failure_text = text(sms.failure_text);
+    let hidden: Vec<(Field, Cow<'_, str>)> = Field::ALL
+        .iter()
+        .filter(|field| field.is_personal())
+        .filter_map(|field| Some((*field, hidden(field.kind(), sms.get(*field).text()?))))
+        .collect();
     let adjustment = sms.adjustment.as_ref();
-    let reason = text(adjustment.and_then(|adjustment| adjustment.reason));
-    let masked = Sms {
-        calling_party: &calling,
-        called_party: &called,
-        original_served_subscriber: original.as_deref(),
-        imsi: imsi.as_deref(),
-        failure_text: failure_text.as_deref(),
-        adjustment: adjustment
-            .map(|adjustment| Adjustment { reason: reason.as_deref(), ..adjustment.clone() }),
-        ..sms.clone()
-    };
+    let reason = adjustment.and_then(|adjustment| adjustment.reason).map(masking::text);
+    let mut masked = sms.clone();
+    for (field, text) in &hidden {
+        masked.set(*field, FieldValue::Text(text));
+    }
+    masked.adjustment =
+        adjustment.map(|adjustment| Adjustment { reason: reason.as_deref(), ..adjustment.clone() });
     push_masked(&Row { record: Record::Sms(masked), ..row.clone() }, Some(commitment), row_hash, out);
+}
+
+/// What is shown of a CDR's personal field to whoever may not see it.
+fn hidden(kind: Kind, text: &str) -> Cow<'_, str> {
+    match kind {
+        Kind::Number => masking::address(text),
+        Kind::Identity => Cow::Owned(masking::imsi(text)),
+        _ => masking::text(text),
+    }
 }
 
 /// The personal data of a system row without the numbers and digests in them.
@@ -71,13 +78,13 @@ mod tests {
     use cdr_core::row::{
         BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Sms, System, SystemKind,
     };
+    use cdr_core::rules::SchemaVersion;
     use cdr_core::{CdrId, Hour, Millis, Uuid};
     use serde_json::Value;
 
     fn row<'a>(calling_party: &'a str, record: impl FnOnce(Sms<'a>) -> Record<'a>) -> Row<'a> {
         let sms = Sms {
             message_id: Uuid([1; 16]),
-            tenant_id: None,
             calling_party,
             called_party: "+93701234567",
             original_served_subscriber: Some("+93799999921"),
@@ -86,23 +93,17 @@ mod tests {
             message_reference: "ref",
             event_at: Millis(1_776_690_000_123),
             local_offset_minutes: 270,
-            submitted_at: None,
-            charge_amount: None,
-            charge_currency: None,
-            tap_tariff_class: None,
-            tariff_version: None,
             charge_type: ChargeType::A2p,
             billing_indicator: BillingIndicator::Unknown,
             direction: Direction::Mt,
             encoding: Encoding::Gsm7,
             final_state: FinalState::Delivered,
             segment_count: 1,
-            failure_code: None,
-            failure_text: None,
             imsi: Some("412011234567890"),
-            adjustment: None,
+            ..Sms::BLANK
         };
         Row {
+            version: SchemaVersion::V2,
             frame: Frame {
                 bucket_hour: Hour(493_525),
                 sequence: 1,
@@ -164,5 +165,18 @@ mod tests {
         let system =
             row("", |_| Record::System(System { kind: SystemKind::Key, body: "{}", personal: None }));
         assert!(answer(&system, false).1.get("masked").is_none());
+    }
+
+    #[test]
+    fn a_later_field_that_is_no_personal_data_is_shown_to_everybody() {
+        let three = |sms| Record::Sms(Sms { correlation_id: Some("order-7"), ..sms });
+        let row = Row { version: SchemaVersion::V3, ..row("+93700111222", three) };
+        let (text, masked) = answer(&row, false);
+        assert_eq!(
+            (masked["schemaVersion"].as_str(), masked["correlationId"].as_str()),
+            (Some("3"), Some("order-7"))
+        );
+        assert_eq!(masked["callingPartyAddress"], "+93*******22");
+        assert!(text.ends_with(",\"masked\":true}") && masked.get("salt").is_none());
     }
 }

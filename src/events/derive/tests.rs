@@ -11,7 +11,7 @@ use cdr_core::personal::{Salt, SystemContent};
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState, Place as RowPlace,
 };
-use cdr_core::rules::Build;
+use cdr_core::rules::{Build, SchemaVersion};
 use cdr_core::state::{Operator, StreamRecord};
 use cdr_core::{Money, Uuid, codec};
 use proptest::prelude::*;
@@ -163,7 +163,9 @@ impl World {
     fn system(&mut self, drafts: &mut DraftsBuffer, kind: SystemKind, body: &Value) {
         let content = SystemContent::new(kind, body).unwrap();
         let cdr_id = self.id();
-        drafts.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "t")).unwrap();
+        drafts
+            .push(0, &content.draft(Drawn { version: SchemaVersion::V2, cdr_id, salt: Salt(cdr_id.0) }, "t"))
+            .unwrap();
     }
 
     fn append(&mut self, kind: SystemKind, body: &Value) -> CdrId {
@@ -185,7 +187,12 @@ impl World {
             let operator_id = if self.next.is_multiple_of(2) { "AWCC" } else { "ETS" };
             let record = Record::Sms(sms(Uuid(cdr_id.0), *priced));
             let salt = Salt(cdr_id.0);
-            drafts.push(offset, &Draft { cdr_id, operator_id, trace_id: "t", salt, record }).unwrap();
+            drafts
+                .push(
+                    offset,
+                    &Draft { version: SchemaVersion::V2, cdr_id, operator_id, trace_id: "t", salt, record },
+                )
+                .unwrap();
         }
         let first = self.position + 1;
         self.position += priced.len() as u64;
@@ -227,7 +234,7 @@ impl World {
         let (cdr_id, operator_id) = (self.id(), before.frame.operator_id);
         let mut drafts = DraftsBuffer::default();
         let (salt, record) = (Salt(cdr_id.0), Record::Sms(changed));
-        let draft = Draft { cdr_id, operator_id, trace_id: "t", salt, record };
+        let draft = Draft { version: SchemaVersion::V2, cdr_id, operator_id, trace_id: "t", salt, record };
         drafts.push(0, &draft).unwrap();
         self.last[message] = cdr_id;
         self.send_drafts(drafts.drafts());
@@ -280,30 +287,20 @@ fn key(key_id: &str, from: u32) -> Value {
 fn sms(message_id: Uuid, priced: bool) -> Sms<'static> {
     let mut sms = Sms {
         message_id,
-        tenant_id: None,
         calling_party: "BANK",
         called_party: "+93701234567",
-        original_served_subscriber: None,
         recording_entity: "1",
         service_center: "+93700000010",
         message_reference: "1",
         event_at: Millis(START),
         local_offset_minutes: 270,
-        submitted_at: None,
-        charge_amount: None,
-        charge_currency: None,
-        tap_tariff_class: None,
-        tariff_version: None,
         charge_type: ChargeType::A2p,
         billing_indicator: BillingIndicator::Unknown,
         direction: Direction::Mt,
         encoding: Encoding::Gsm7,
         final_state: FinalState::Delivered,
         segment_count: 1,
-        failure_code: None,
-        failure_text: None,
-        imsi: None,
-        adjustment: None,
+        ..Sms::BLANK
     };
     if priced {
         price(&mut sms, Money::parse("1").unwrap());

@@ -79,13 +79,7 @@ fn voided<'a>(
         approver: None,
     };
     let sms = Sms { charge_amount: Some(Money::ZERO), adjustment: Some(adjustment), ..before.clone() };
-    Draft {
-        cdr_id: drawn.cdr_id,
-        operator_id: effective.frame.operator_id,
-        trace_id,
-        salt: drawn.salt,
-        record: Record::Sms(sms),
-    }
+    Draft::new(drawn, effective.frame.operator_id, trace_id, Record::Sms(sms)).following(effective)
 }
 
 fn audit(effective: &Row<'_>, void_id: CdrId, asked: &Asked<'_>) -> AuditRecord {

@@ -11,6 +11,7 @@ use cdr_core::personal::Salt;
 use cdr_core::row::{
     BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Place, Record, Row, Sms,
 };
+use cdr_core::rules::SchemaVersion;
 use cdr_core::{CdrId, Hash, Hour, Millis, Money, Uuid, codec};
 use std::hint::black_box;
 use std::time::Instant;
@@ -27,7 +28,6 @@ fn draft(i: u64) -> Draft<'static> {
         tenant_id: Some(Uuid([7; 16])),
         calling_party: "AFGBANK",
         called_party: "+93791234567",
-        original_served_subscriber: None,
         recording_entity: "AFGAW",
         service_center: "+93700000010",
         message_reference: "a1b2c3d4",
@@ -44,12 +44,11 @@ fn draft(i: u64) -> Draft<'static> {
         encoding: Encoding::Gsm7,
         final_state: FinalState::Delivered,
         segment_count: 1,
-        failure_code: None,
-        failure_text: None,
         imsi: Some("412011234567890"),
-        adjustment: None,
+        ..Sms::BLANK
     };
     Draft {
+        version: SchemaVersion::V2,
         cdr_id: CdrId::from_parts(1_776_690_000_123 + i as i64, [i as u8; 10]),
         operator_id: "AWCC",
         salt: Salt([7; 16]),

@@ -4,9 +4,8 @@
 //! exchanged: a new version gets a new first byte, and this module keeps reading the old one. A draft has the
 //! `schemaVersion` of its row in that place.
 
-use crate::canonical::SCHEMA_VERSION;
 use crate::row::Draft;
-use crate::rules::NeedsBuild;
+use crate::rules::{Build, NeedsBuild};
 use bincode::error::DecodeError;
 use bincode::{BorrowDecode, Encode};
 
@@ -26,14 +25,6 @@ pub enum CodecError {
     Version {
         /// The byte found, if any.
         found: Option<u8>,
-    },
-    /// A row of a `schemaVersion` that this build does not know.
-    #[error(
-        "rows of schemaVersion {found} are unknown, this build knows {SCHEMA_VERSION}: use a build that knows them"
-    )]
-    SchemaVersion {
-        /// The version.
-        found: u8,
     },
     /// Something that another build wrote.
     #[error(transparent)]
@@ -103,14 +94,24 @@ pub fn decode_bare<'a, T: BorrowDecode<'a, ()>>(
     what: &'static str,
     bytes: &'a [u8],
 ) -> Result<T, CodecError> {
+    decode_in(what, bytes, ())
+}
+
+/// As [`decode_bare`], of a value whose parts depend on `context`.
+pub(crate) fn decode_in<'a, C, T: BorrowDecode<'a, C>>(
+    what: &'static str,
+    bytes: &'a [u8],
+    context: C,
+) -> Result<T, CodecError> {
     let config = bincode::config::standard().with_limit::<LIMIT_BYTES>();
-    let (value, used) = bincode::borrow_decode_from_slice(bytes, config).map_err(|error| {
-        let why = error.to_string();
-        match error {
-            DecodeError::UnexpectedVariant { .. } => CodecError::Variant { what, why },
-            _ => CodecError::Damaged { what, why },
-        }
-    })?;
+    let (value, used) =
+        bincode::borrow_decode_from_slice_with_context(bytes, config, context).map_err(|error| {
+            let why = error.to_string();
+            match error {
+                DecodeError::UnexpectedVariant { .. } => CodecError::Variant { what, why },
+                _ => CodecError::Damaged { what, why },
+            }
+        })?;
     if used != bytes.len() {
         return Err(CodecError::Damaged { what, why: format!("{} bytes too many", bytes.len() - used) });
     }
@@ -122,20 +123,24 @@ pub fn decode_bare<'a, T: BorrowDecode<'a, ()>>(
 /// # Errors
 /// [`CodecError::Encode`].
 pub fn encode_draft(draft: &Draft<'_>, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    out.push(SCHEMA_VERSION);
-    encode_bare("draft", draft, out)
+    draft.encode(out)
 }
 
-/// Decodes what [`encode_draft`] wrote.
+/// Decodes what [`encode_draft`] wrote, of whatever version; under which rules a version is legal is for
+/// [`Draft::allowed_under`] to say.
 ///
 /// # Errors
-/// [`CodecError::SchemaVersion`] or [`CodecError::Damaged`].
+/// [`CodecError::NeedsBuild`], [`CodecError::Damaged`] or [`CodecError::Variant`].
 pub fn decode_draft(bytes: &[u8]) -> Result<Draft<'_>, CodecError> {
-    match bytes.split_first() {
-        Some((&SCHEMA_VERSION, rest)) => decode_bare("draft", rest),
-        Some((&found, _)) => Err(CodecError::SchemaVersion { found }),
-        None => Err(CodecError::Damaged { what: "draft", why: "it is empty".to_owned() }),
-    }
+    Draft::decode(bytes, Build::NEXT)
+}
+
+/// As [`decode_draft`], but of the versions that `build` knows.
+///
+/// # Errors
+/// As [`decode_draft`].
+pub fn decode_draft_as(bytes: &[u8], build: Build) -> Result<Draft<'_>, CodecError> {
+    Draft::decode(bytes, build)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`row`] | the canonical row and its parts |
+//! | [`schema`] | which fields a row of which version has: the one definition of a CDR's fields |
 //! | [`canonical`] | the RFC 8785 bytes of a row, from which its hash is taken |
 //! | [`personal`] | which parts of a row are personal data, and the salted hash that commits to them |
 //! | [`merkle`], [`chain`] | trees, frontiers, proofs; the formulas of roots and chains |
@@ -59,6 +60,7 @@ pub mod reading;
 pub mod receipt;
 pub mod row;
 pub mod rules;
+pub mod schema;
 pub mod seal;
 pub mod setting;
 pub mod state;

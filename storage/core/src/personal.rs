@@ -8,6 +8,8 @@
 use crate::canonical::to_jcs;
 use crate::hash::{Hash, from_hex, sha256, to_hex};
 use crate::row::{Draft, Drawn, Record, SYSTEM_OPERATOR, System, SystemKind};
+use crate::rules::SchemaVersion;
+use crate::schema::personal_members;
 use bincode::{Decode, Encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,16 +33,6 @@ impl Salt {
         from_hex(text).map(Self)
     }
 }
-
-/// The members of a CDR's `personal`, besides the salt.
-pub const SMS_MEMBERS: &[&str] = &[
-    "adjustmentReason",
-    "calledPartyAddress",
-    "callingPartyAddress",
-    "failureText",
-    "imsi",
-    "originalServedSubscriberId",
-];
 
 /// Where in the content of a system row of this kind personal data stand: the names of members, a dot before one
 /// inside another.
@@ -104,7 +96,7 @@ impl SystemContent {
     pub fn draft<'a>(&'a self, drawn: Drawn, trace_id: &'a str) -> Draft<'a> {
         let personal = self.personal.as_deref();
         let record = Record::System(System { kind: self.kind, body: &self.body, personal });
-        Draft { cdr_id: drawn.cdr_id, operator_id: SYSTEM_OPERATOR, trace_id, salt: drawn.salt, record }
+        Draft::new(drawn, SYSTEM_OPERATOR, trace_id, record)
     }
 }
 
@@ -186,15 +178,15 @@ fn object(text: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(text).map_err(|e| e.to_string())
 }
 
-/// What is wrong with `personal` beside a row of JSON; `None` if it is what the row commits to.
-pub fn violation(row: &Value, personal: &Value) -> Option<&'static str> {
+/// What is wrong with `personal` beside a row of JSON of this version; `None` if it is what the row commits to.
+pub fn violation(row: &Value, version: SchemaVersion, personal: &Value) -> Option<&'static str> {
     let text = |name: &str| row.get(name).and_then(Value::as_str);
     let Value::Object(members) = personal else { return Some("it is no object") };
     if members.get(SALT).and_then(Value::as_str).and_then(Salt::parse).is_none() {
         return Some("its salt is not 32 hexadecimal digits");
     }
     let record_type = text("recordType").unwrap_or_default();
-    if !is_whole(record_type, members) {
+    if !is_whole(record_type, version, members) {
         return Some("it has other members than its record type");
     }
     let hash: Option<Hash> = text("personalHash").and_then(from_hex);
@@ -206,11 +198,11 @@ pub fn violation(row: &Value, personal: &Value) -> Option<&'static str> {
 }
 
 /// True if the members are those of the record type, and the salt.
-fn is_whole(record_type: &str, members: &Map<String, Value>) -> bool {
+fn is_whole(record_type: &str, version: SchemaVersion, members: &Map<String, Value>) -> bool {
     let mut expected = Map::new();
     match SystemKind::parse(record_type) {
         Some(kind) => paths(kind).iter().for_each(|path| put(&mut expected, path, Value::Null)),
-        None => SMS_MEMBERS.iter().for_each(|name| put(&mut expected, name, Value::Null)),
+        None => personal_members(version).for_each(|name| put(&mut expected, name, Value::Null)),
     }
     let fits = |(name, value): (&String, &Value)| match (members.get(name), value) {
         (Some(Value::Object(given)), Value::Object(inside)) => given.keys().eq(inside.keys()),

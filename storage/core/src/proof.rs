@@ -10,6 +10,8 @@ use crate::hash::{Hash, from_hex, hex_string, sha256};
 use crate::key::KeyRecord;
 use crate::merkle::InclusionProof;
 use crate::personal;
+use crate::rules::{Build, NeedsBuild};
+use crate::schema::{SchemaError, check_hashed};
 use crate::seal::{FORMAT_VERSION, Seal, verify_signature};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
@@ -85,6 +87,9 @@ pub enum Violation {
         /// What differs.
         why: String,
     },
+    /// A later build wrote the row.
+    #[error(transparent)]
+    NeedsBuild(#[from] NeedsBuild),
     /// A key or signature is not to be trusted.
     #[error("hour {hour}: {why}")]
     Untrusted {
@@ -110,6 +115,14 @@ impl PortableProof {
     /// # Errors
     /// The first [`Violation`].
     pub fn verify(&self, trust: &Trust) -> Result<(), Violation> {
+        self.verify_as(trust, Build::THIS)
+    }
+
+    /// As [`PortableProof::verify`], by a build that knows other versions.
+    ///
+    /// # Errors
+    /// The first [`Violation`].
+    pub fn verify_as(&self, trust: &Trust, build: Build) -> Result<(), Violation> {
         let hour = self.seal.bucket_hour.to_string();
         let mismatch = |what: &str, why: &str| Violation::Mismatch {
             hour: hour.clone(),
@@ -123,7 +136,12 @@ impl PortableProof {
             ));
         }
         self.verify_row()?;
-        if let Some(why) = self.personal.as_ref().and_then(|data| personal::violation(&self.row, data)) {
+        let version = check_hashed(&self.row, build).map_err(|error| match error {
+            SchemaError::Version(needs) => Violation::NeedsBuild(needs),
+            other => mismatch("row", &other.to_string()),
+        })?;
+        let personal = self.personal.as_ref();
+        if let Some(why) = personal.and_then(|data| personal::violation(&self.row, version, data)) {
             return Err(mismatch("personal", why));
         }
         verify_seal(&self.seal, &self.seal_hash)?;

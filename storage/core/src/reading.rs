@@ -3,138 +3,135 @@
 //! Reading proves nothing; a row that was read is what its hash says it is.
 
 use crate::hash::from_hex;
-use crate::id::{CdrId, Uuid};
-use crate::money::Money;
+use crate::id::CdrId;
 use crate::personal::{SALT, Salt};
-use crate::row::{
-    Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Record,
-    Row, Sms,
-};
+use crate::row::{Adjustment, Frame, Record, Row, Sms};
+use crate::rules::{Build, SchemaVersion};
+use crate::schema::member::{Local, Member};
+use crate::schema::sms::sms_members;
+use crate::schema::{self, SchemaError, Value};
 use crate::time::{Hour, Millis};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value as Json};
 
-/// A field that is missing or can't be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("field {field} is missing, or is not what a CDR row has there")]
-pub struct FieldError {
-    /// The field.
-    pub field: &'static str,
-}
-
-/// The CDR or adjustment in a record as the API answers it to whoever may see numbers, of ledger format 2. `rowHash` and
-/// `personalHash` are ignored: they follow.
+/// The CDR or adjustment in a record as the API answers it to whoever may see numbers, of a version that this build
+/// knows. `rowHash` and `personalHash` are ignored: they follow.
 ///
 /// # Errors
-/// [`FieldError`]; a masked record has no salt.
-pub fn cdr_row(json: &Map<String, Value>) -> Result<Row<'_>, FieldError> {
+/// [`SchemaError`]; a masked record has no salt.
+pub fn cdr_row(json: &Map<String, Json>) -> Result<Row<'_>, SchemaError> {
+    cdr_row_as(json, Build::THIS)
+}
+
+/// As [`cdr_row`], of a version that `build` knows.
+///
+/// # Errors
+/// As [`cdr_row`].
+pub fn cdr_row_as(json: &Map<String, Json>, build: Build) -> Result<Row<'_>, SchemaError> {
     let fields = Fields(json);
-    if fields.text("recordType")? != "sms" {
-        return Err(FieldError { field: "recordType" });
+    if fields.member::<&str>("recordType")? != "sms" {
+        return Err(SchemaError::Field { field: "recordType" });
     }
+    let version = schema::version_of(json, build)?;
+    schema::check_record(json, version)?;
     let source = match json.get("source") {
-        Some(Value::Object(source)) => Fields(source),
-        _ => return Err(FieldError { field: "source" }),
+        Some(Json::Object(source)) => Fields(source),
+        _ => return Err(SchemaError::Field { field: "source" }),
     };
     Ok(Row {
+        version,
         frame: Frame {
             bucket_hour: fields.read("bucketHour", Hour::parse)?,
             sequence: fields.integer("cdrSequence")?,
             chain_prev: fields.read("chainHashPrev", from_hex)?,
-            recorded_at: fields.read("recordedAt", Millis::parse)?,
-            source_stream: source.text("stream")?,
+            recorded_at: fields.member::<Millis>("recordedAt")?,
+            source_stream: source.member("stream")?,
             source_sequence: source.integer("sequence")?,
-            cdr_id: fields.read("cdrId", CdrId::parse)?,
-            operator_id: fields.text("operatorId")?,
-            trace_id: fields.text("traceId")?,
+            cdr_id: fields.member("cdrId")?,
+            operator_id: fields.member("operatorId")?,
+            trace_id: fields.member("traceId")?,
         },
         salt: fields.read(SALT, Salt::parse)?,
-        record: Record::Sms(fields.sms()?),
+        record: Record::Sms(fields.sms(version)?),
     })
 }
 
-struct Fields<'a>(&'a Map<String, Value>);
+macro_rules! read_sms {
+    (
+        ($fields:ident $version:ident)
+        $(
+            $(frame $frame_name:literal $frame:ident $frame_class:ident)?
+            $(adjustment $adjustment_name:literal $adjusted:ident $adjustment_class:ident)?
+            $(local $local_name:literal)?
+            $(field $name:literal $field:ident $variant:ident $since:ident $class:ident $kind:ident $group:ident $corrected:ident)?
+            ;
+        )+
+    ) => {
+        Sms {
+            $($($field: $fields.since($name, SchemaVersion::$since, $version)?,)?)+
+            local_offset_minutes: $($($fields.member::<Local>($local_name)?.offset_minutes,)?)+
+            adjustment: $fields.adjustment()?,
+        }
+    };
+}
+
+macro_rules! read_adjustment {
+    (
+        ($fields:ident)
+        $(
+            $(frame $frame_name:literal $frame:ident $frame_class:ident)?
+            $(adjustment $name:literal $field:ident $class:ident)?
+            $(local $local_name:literal)?
+            $(field $field_name:literal $sms:ident $variant:ident $since:ident $sms_class:ident $kind:ident $group:ident $corrected:ident)?
+            ;
+        )+
+    ) => {
+        Adjustment { $($($field: $fields.member($name)?,)?)+ }
+    };
+}
+
+struct Fields<'a>(&'a Map<String, Json>);
 
 impl<'a> Fields<'a> {
-    fn sms(&self) -> Result<Sms<'a>, FieldError> {
-        let segments = self.integer("segmentCount")?;
-        Ok(Sms {
-            message_id: self.read("messageId", Uuid::parse)?,
-            tenant_id: self.read_optional("tenantId", Uuid::parse)?,
-            calling_party: self.text("callingPartyAddress")?,
-            called_party: self.text("calledPartyAddress")?,
-            original_served_subscriber: self.optional("originalServedSubscriberId")?,
-            recording_entity: self.text("recordingEntity")?,
-            service_center: self.text("serviceCenterAddress")?,
-            message_reference: self.text("messageReference")?,
-            event_at: self.read("eventTimeStamp", Millis::parse)?,
-            local_offset_minutes: self.read("localTimeStamp", offset_minutes)?,
-            submitted_at: self.read_optional("submittedAt", Millis::parse)?,
-            charge_amount: self.read_optional("chargeAmount", Money::parse)?,
-            charge_currency: self.optional("chargeCurrency")?,
-            tap_tariff_class: self.optional("tapTariffClass")?,
-            tariff_version: self.optional("tariffVersion")?,
-            charge_type: self.read("chargeType", ChargeType::parse)?,
-            billing_indicator: self.read("billingIndicator", BillingIndicator::parse)?,
-            direction: self.read("direction", Direction::parse)?,
-            encoding: self.read("encoding", Encoding::parse)?,
-            final_state: self.read("finalState", FinalState::parse)?,
-            segment_count: u8::try_from(segments).map_err(|_| FieldError { field: "segmentCount" })?,
-            failure_code: self.optional("failureCode")?,
-            failure_text: self.optional("failureText")?,
-            imsi: self.optional("imsi")?,
-            adjustment: self.adjustment()?,
-        })
+    fn sms(&self, version: SchemaVersion) -> Result<Sms<'a>, SchemaError> {
+        Ok(sms_members!(read_sms self version))
     }
 
-    fn adjustment(&self) -> Result<Option<Adjustment<'a>>, FieldError> {
-        let Some(of) = self.read_optional("adjustmentOf", CdrId::parse)? else { return Ok(None) };
-        Ok(Some(Adjustment {
-            of,
-            kind: self.read("adjustmentType", AdjustmentType::parse)?,
-            reason: self.optional("adjustmentReason")?,
-            void_reason: self.optional("voidReason")?,
-            ticket_id: self.optional("ticketId")?,
-            issued_by: self.optional("issuedByUserId")?,
-            approver: self.optional("approverUserId")?,
-        }))
+    fn adjustment(&self) -> Result<Option<Adjustment<'a>>, SchemaError> {
+        if self.member::<Option<CdrId>>("adjustmentOf")?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(sms_members!(read_adjustment self)))
     }
 
-    fn optional(&self, field: &'static str) -> Result<Option<&'a str>, FieldError> {
-        match self.0.get(field) {
-            Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            _ => Err(FieldError { field }),
+    /// A member; absent where the row's version does not have it.
+    fn since<T: Member<'a>>(
+        &self,
+        field: &'static str,
+        since: SchemaVersion,
+        version: SchemaVersion,
+    ) -> Result<T, SchemaError> {
+        if version < since {
+            return T::of_value(Value::Absent).ok_or(SchemaError::Field { field });
+        }
+        self.member(field)
+    }
+
+    fn member<T: Member<'a>>(&self, field: &'static str) -> Result<T, SchemaError> {
+        self.value(field).and_then(T::of_value).ok_or(SchemaError::Field { field })
+    }
+
+    fn integer(&self, field: &'static str) -> Result<u64, SchemaError> {
+        match self.value(field) {
+            Some(Value::Integer(integer)) => Ok(integer),
+            _ => Err(SchemaError::Field { field }),
         }
     }
 
-    fn text(&self, field: &'static str) -> Result<&'a str, FieldError> {
-        self.optional(field)?.ok_or(FieldError { field })
+    fn read<T>(&self, field: &'static str, read: impl Fn(&str) -> Option<T>) -> Result<T, SchemaError> {
+        self.value(field).and_then(Value::text).and_then(read).ok_or(SchemaError::Field { field })
     }
 
-    fn integer(&self, field: &'static str) -> Result<u64, FieldError> {
-        self.0.get(field).and_then(Value::as_u64).ok_or(FieldError { field })
+    fn value(&self, field: &'static str) -> Option<Value<'a>> {
+        self.0.get(field).and_then(Value::of_json)
     }
-
-    fn read<T>(&self, field: &'static str, read: impl Fn(&str) -> Option<T>) -> Result<T, FieldError> {
-        read(self.text(field)?).ok_or(FieldError { field })
-    }
-
-    fn read_optional<T>(
-        &self,
-        field: &'static str,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Result<Option<T>, FieldError> {
-        self.optional(field)?.map(|text| read(text).ok_or(FieldError { field })).transpose()
-    }
-}
-
-/// Minutes east of UTC at the end of a local time stamp.
-fn offset_minutes(local: &str) -> Option<i16> {
-    let (sign, offset) = match local.get(local.len().checked_sub(6)?..)?.split_at(1) {
-        ("+", offset) => (1, offset),
-        ("-", offset) => (-1, offset),
-        _ => return None,
-    };
-    let (hours, minutes) = offset.split_once(':')?;
-    Some(sign * (hours.parse::<i16>().ok()? * 60 + minutes.parse::<i16>().ok()?))
 }

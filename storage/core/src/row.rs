@@ -4,11 +4,13 @@
 //! predecessor's hash and time. Both borrow their text, so that a batch is decoded without copying.
 
 use crate::hash::Hash;
-use crate::id::{CdrId, Uuid};
-use crate::money::Money;
+use crate::id::CdrId;
 use crate::personal::Salt;
+use crate::rules::SchemaVersion;
 use crate::time::{Hour, Millis};
 use bincode::{BorrowDecode, Encode};
+
+pub use crate::schema::sms::{Adjustment, Sms};
 
 /// Operator id of the partition that holds the system's own rows.
 pub const SYSTEM_OPERATOR: &str = "_system";
@@ -16,6 +18,8 @@ pub const SYSTEM_OPERATOR: &str = "_system";
 /// A row of the chained log, with everything that is hashed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row<'a> {
+    /// Its `schemaVersion`.
+    pub version: SchemaVersion,
     /// What every row has.
     pub frame: Frame<'a>,
     /// What makes the hash of its personal data impossible to guess.
@@ -48,8 +52,10 @@ pub struct Frame<'a> {
 }
 
 /// A row as its proposer knows it.
-#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Draft<'a> {
+    /// `schemaVersion` of the row.
+    pub version: SchemaVersion,
     /// Id of the row, drawn by the proposer.
     pub cdr_id: CdrId,
     /// Partition of the row.
@@ -62,9 +68,25 @@ pub struct Draft<'a> {
     pub record: Record<'a>,
 }
 
-/// What a proposer draws at random for a row.
+impl<'a> Draft<'a> {
+    /// A draft of a row for which this was drawn.
+    pub fn new(drawn: Drawn, operator_id: &'a str, trace_id: &'a str, record: Record<'a>) -> Self {
+        let Drawn { version, cdr_id, salt } = drawn;
+        Self { version, cdr_id, operator_id, trace_id, salt, record }
+    }
+
+    /// The version of a row that follows `before` and has all of its fields: never an earlier one.
+    #[must_use]
+    pub fn following(self, before: &Row<'_>) -> Self {
+        Self { version: self.version.max(before.version), ..self }
+    }
+}
+
+/// What a proposer gives a row before it knows what is in it: what is random, and the version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drawn {
+    /// Its `schemaVersion`, which the rules in force ask for.
+    pub version: SchemaVersion,
     /// The row's id.
     pub cdr_id: CdrId,
     /// The row's salt.
@@ -74,6 +96,7 @@ pub struct Drawn {
 /// What differs between kinds of rows. Nearly every row is a CDR: boxing it would cost each an allocation.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
+#[bincode(decode_context = "SchemaVersion")]
 pub enum Record<'a> {
     /// A canonical CDR or an adjustment.
     Sms(Sms<'a>),
@@ -92,87 +115,6 @@ pub struct System<'a> {
     pub personal: Option<&'a str>,
 }
 
-/// The fields of a canonical CDR (US-CDR-001) and of its adjustments.
-#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
-pub struct Sms<'a> {
-    /// Message that was charged; decides what is a duplicate.
-    pub message_id: Uuid,
-    /// Submitter, where there is one.
-    pub tenant_id: Option<Uuid>,
-    /// Sender: E.164 or alphanumeric.
-    pub calling_party: &'a str,
-    /// Recipient, E.164.
-    pub called_party: &'a str,
-    /// Subscriber's number before porting, E.164.
-    pub original_served_subscriber: Option<&'a str>,
-    /// TAP recording entity of the operator.
-    pub recording_entity: &'a str,
-    /// SMSC address, E.164.
-    pub service_center: &'a str,
-    /// The operator's reference of the message.
-    pub message_reference: &'a str,
-    /// Final state's time.
-    pub event_at: Millis,
-    /// Offset of the settlement zone at `event_at`, in minutes east of UTC.
-    pub local_offset_minutes: i16,
-    /// Submission time, where known.
-    pub submitted_at: Option<Millis>,
-    /// Charge; none while unpriced.
-    pub charge_amount: Option<Money>,
-    /// Currency of the charge, ISO 4217.
-    pub charge_currency: Option<&'a str>,
-    /// The regulator's tariff class.
-    pub tap_tariff_class: Option<&'a str>,
-    /// Price list that gave the charge.
-    pub tariff_version: Option<&'a str>,
-    /// What was charged for.
-    pub charge_type: ChargeType,
-    /// Who pays.
-    pub billing_indicator: BillingIndicator,
-    /// Direction at the operator.
-    pub direction: Direction,
-    /// Text encoding.
-    pub encoding: Encoding,
-    /// Final delivery state.
-    pub final_state: FinalState,
-    /// Segments, 1 to 255.
-    pub segment_count: u8,
-    /// Operator's failure code, where it is one.
-    pub failure_code: Option<&'a str>,
-    /// What an operator sent in place of a failure code.
-    pub failure_text: Option<&'a str>,
-    /// Subscriber identity, 6 to 15 digits.
-    pub imsi: Option<&'a str>,
-    /// Present in adjustment rows only.
-    pub adjustment: Option<Adjustment<'a>>,
-}
-
-impl<'a> Sms<'a> {
-    /// What the operator sent as its reason for a failure, a code or not.
-    pub fn failure(&self) -> Option<&'a str> {
-        self.failure_code.or(self.failure_text)
-    }
-}
-
-/// What makes a row an adjustment (US-CDR-016 to 018).
-#[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
-pub struct Adjustment<'a> {
-    /// Direct predecessor.
-    pub of: CdrId,
-    /// Kind of the adjustment.
-    pub kind: AdjustmentType,
-    /// Reason in words.
-    pub reason: Option<&'a str>,
-    /// Code of a void.
-    pub void_reason: Option<&'a str>,
-    /// Ticket that asked for it.
-    pub ticket_id: Option<&'a str>,
-    /// Who issued it.
-    pub issued_by: Option<&'a str>,
-    /// Who approved it.
-    pub approver: Option<&'a str>,
-}
-
 /// A closed set of codes with their text in rows, events and the API.
 macro_rules! codes {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
@@ -187,6 +129,11 @@ macro_rules! codes {
             /// The text in rows, events and the API.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
+            }
+
+            /// The text as JSON.
+            pub(crate) const fn as_json(self) -> &'static str {
+                match self { $(Self::$variant => concat!("\"", $text, "\"")),+ }
             }
 
             /// The value of a text, if there is one.
@@ -311,6 +258,7 @@ impl<'a> Row<'a> {
     /// The row that a draft becomes at a place in the log.
     pub fn from_draft(draft: Draft<'a>, place: Place<'a>) -> Self {
         Self {
+            version: draft.version,
             frame: Frame {
                 bucket_hour: place.bucket_hour,
                 sequence: place.sequence,

@@ -99,12 +99,26 @@ impl SchemaVersion {
         Self::ALL.into_iter().find(|version| version.number() == number)
     }
 
+    /// What the row has there.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2 => "2",
+            Self::V3 => "3",
+        }
+    }
+
     /// The lowest rules under which rows of this version may be written.
     pub const fn rules(self) -> Rules {
         match self {
             Self::V2 => Rules::FIRST,
             Self::V3 => Rules::TEST_ONLY,
         }
+    }
+}
+
+impl fmt::Display for SchemaVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -269,6 +283,7 @@ mod tests {
         for version in SchemaVersion::ALL {
             assert_eq!(SchemaVersion::from_number(version.number()), Some(version));
             assert_eq!(version.rules().formats().schema, version);
+            assert_eq!(version.to_string(), version.number().to_string());
         }
     }
 

@@ -59,16 +59,13 @@ mod tests {
     fn sms(charge_type: ChargeType, direction: Direction, micros: Option<i64>) -> Sms<'static> {
         Sms {
             message_id: Uuid([1; 16]),
-            tenant_id: None,
             calling_party: "+93701234567",
             called_party: "+93791234567",
-            original_served_subscriber: None,
             recording_entity: "AFGAW",
             service_center: "+93700000010",
             message_reference: "1",
             event_at: Millis(0),
             local_offset_minutes: 270,
-            submitted_at: None,
             charge_amount: micros.and_then(Money::from_micros),
             charge_currency: micros.map(|_| "AFN"),
             tap_tariff_class: micros.map(|_| "A001"),
@@ -79,10 +76,7 @@ mod tests {
             encoding: Encoding::Gsm7,
             final_state: FinalState::Delivered,
             segment_count: 1,
-            failure_code: None,
-            failure_text: None,
-            imsi: None,
-            adjustment: None,
+            ..Sms::BLANK
         }
     }
 

@@ -12,6 +12,7 @@ use cdr_core::apply::NewRow;
 use cdr_core::command::{ClockKind, DraftsBuffer};
 use cdr_core::personal::Salt;
 use cdr_core::row::{Adjustment, BillingIndicator, ChargeType, Direction, Draft, Encoding, Place, Record};
+use cdr_core::rules::SchemaVersion;
 use cdr_core::state::Cluster;
 use rocksdb::WriteBatch;
 use std::sync::Arc;
@@ -34,29 +35,19 @@ fn id(number: usize) -> CdrId {
 fn sms(planned: &Planned) -> Sms<'static> {
     Sms {
         message_id: Uuid([planned.message; 16]),
-        tenant_id: None,
         calling_party: "GHASI",
         called_party: "+93701234567",
-        original_served_subscriber: None,
         recording_entity: "E",
         service_center: "+93700000000",
         message_reference: "r",
         event_at: HOUR.start(),
         local_offset_minutes: 270,
-        submitted_at: None,
-        charge_amount: None,
-        charge_currency: None,
-        tap_tariff_class: None,
-        tariff_version: None,
         charge_type: ChargeType::A2p,
         billing_indicator: BillingIndicator::Unknown,
         direction: Direction::Mt,
         encoding: Encoding::Gsm7,
         final_state: planned.state,
         segment_count: 1,
-        failure_code: None,
-        failure_text: None,
-        imsi: None,
         adjustment: planned.of.map(|(of, kind)| Adjustment {
             of: id(of),
             kind,
@@ -66,6 +57,7 @@ fn sms(planned: &Planned) -> Sms<'static> {
             issued_by: Some("tester"),
             approver: None,
         }),
+        ..Sms::BLANK
     }
 }
 
@@ -91,7 +83,14 @@ fn filled(plan: &[Planned]) -> (tempfile::TempDir, Generation) {
     for (number, planned) in plan.iter().enumerate() {
         let record = Record::Sms(sms(planned));
         let salt = Salt::default();
-        let draft = Draft { cdr_id: id(number), operator_id: OPERATOR, trace_id: "t", salt, record };
+        let draft = Draft {
+            version: SchemaVersion::V2,
+            cdr_id: id(number),
+            operator_id: OPERATOR,
+            trace_id: "t",
+            salt,
+            record,
+        };
         drafts.push(number as u32, &draft).unwrap();
     }
     let items = drafts.drafts().decode().unwrap();

@@ -14,6 +14,7 @@ use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState,
     Record, Sms, SystemKind,
 };
+use cdr_core::rules::SchemaVersion;
 use cdr_core::time::{DAY_MS, Day, HOUR_MS};
 use cdr_core::{CdrId, Hour, Millis, Money, Uuid};
 use cdr_storage::{RapBatch, Store, StoredRow};
@@ -156,7 +157,8 @@ impl World {
     fn push_system(&mut self, rows: &mut DraftsBuffer, kind: SystemKind, body: &str) -> CdrId {
         let cdr_id = self.id();
         let content = SystemContent::of_text(kind, body).unwrap();
-        rows.push(0, &content.draft(Drawn { cdr_id, salt: Salt(cdr_id.0) }, "t")).unwrap();
+        rows.push(0, &content.draft(Drawn { version: SchemaVersion::V2, cdr_id, salt: Salt(cdr_id.0) }, "t"))
+            .unwrap();
         cdr_id
     }
 
@@ -203,7 +205,14 @@ impl World {
                 price(&mut sms, Money::parse("1").unwrap());
             }
             let (operator_id, record) = (OPERATORS[operator], Record::Sms(sms));
-            let draft = Draft { cdr_id, operator_id, trace_id: "t", salt: Salt(cdr_id.0), record };
+            let draft = Draft {
+                version: SchemaVersion::V2,
+                cdr_id,
+                operator_id,
+                trace_id: "t",
+                salt: Salt(cdr_id.0),
+                record,
+            };
             drafts.push(offset, &draft).unwrap();
             self.sent.push(Sent {
                 id: cdr_id,
@@ -277,7 +286,14 @@ impl World {
         });
         let mut drafts = DraftsBuffer::default();
         let (operator_id, record) = (OPERATORS[operator], Record::Sms(sms));
-        let draft = Draft { cdr_id, operator_id, trace_id: "t", salt: Salt(cdr_id.0), record };
+        let draft = Draft {
+            version: SchemaVersion::V2,
+            cdr_id,
+            operator_id,
+            trace_id: "t",
+            salt: Salt(cdr_id.0),
+            record,
+        };
         drafts.push(0, &draft).unwrap();
         self.send(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() }));
         let stored = self.store.row_by_id(cdr_id).unwrap().unwrap();
@@ -654,30 +670,20 @@ fn is_unfit(record: CdrId, file: CdrId) -> bool {
 fn message(message_id: Uuid, event_at: Millis) -> Sms<'static> {
     Sms {
         message_id,
-        tenant_id: None,
         calling_party: "BANK",
         called_party: "+93701234567",
-        original_served_subscriber: None,
         recording_entity: "E",
         service_center: "+93700000010",
         message_reference: "1",
         event_at,
         local_offset_minutes: OFFSET_MINUTES,
-        submitted_at: None,
-        charge_amount: None,
-        charge_currency: None,
-        tap_tariff_class: None,
-        tariff_version: None,
         charge_type: ChargeType::A2p,
         billing_indicator: BillingIndicator::Unknown,
         direction: Direction::Mt,
         encoding: Encoding::Gsm7,
         final_state: FinalState::Delivered,
         segment_count: 1,
-        failure_code: None,
-        failure_text: None,
-        imsi: None,
-        adjustment: None,
+        ..Sms::BLANK
     }
 }
 

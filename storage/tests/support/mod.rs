@@ -14,7 +14,7 @@ use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Drawn, Encoding, FinalState,
     Record, Sms, SystemKind,
 };
-use cdr_core::rules::Rules;
+use cdr_core::rules::{Rules, SchemaVersion};
 use cdr_core::seal::signed_message;
 use cdr_core::setting::SettingChange;
 use cdr_core::time::HOUR_MS;
@@ -161,7 +161,7 @@ impl World {
     fn push_system(&mut self, rows: &mut DraftsBuffer, kind: SystemKind, body: &str) {
         let cdr_id = CdrId::from_parts(self.now.0, self.random.bytes());
         let content = SystemContent::of_text(kind, body).unwrap();
-        let drawn = Drawn { cdr_id, salt: Salt(self.random.bytes()) };
+        let drawn = Drawn { version: SchemaVersion::V2, cdr_id, salt: Salt(self.random.bytes()) };
         rows.push(0, &content.draft(drawn, "trace")).unwrap();
     }
 
@@ -444,7 +444,6 @@ impl World {
             tenant_id: (random.below(4) > 0).then(|| Uuid([random.below(5) as u8; 16])),
             calling_party: "اطلاع",
             called_party: &called,
-            original_served_subscriber: None,
             recording_entity: "E",
             service_center: "+93700000000",
             message_reference: &reference,
@@ -463,8 +462,6 @@ impl World {
             final_state: state.unwrap_or(if failed { FinalState::Failed } else { FinalState::Delivered }),
             segment_count: 1 + random.below(3) as u8,
             failure_code: failed.then_some("E7"),
-            failure_text: None,
-            imsi: None,
             adjustment: adjusts.as_ref().map(|(of, kind, _)| Adjustment {
                 of: *of,
                 kind: *kind,
@@ -474,12 +471,23 @@ impl World {
                 issued_by: Some("somebody"),
                 approver: None,
             }),
+            ..Sms::BLANK
         };
         let cdr_id = CdrId::from_parts(self.now.0, random.bytes());
         let record = Record::Sms(sms);
         let salt = Salt(random.bytes());
         drafts
-            .push(offset, &Draft { cdr_id, operator_id: &operator, trace_id: "trace", salt, record })
+            .push(
+                offset,
+                &Draft {
+                    version: SchemaVersion::V2,
+                    cdr_id,
+                    operator_id: &operator,
+                    trace_id: "trace",
+                    salt,
+                    record,
+                },
+            )
             .unwrap();
         self.records.push(Known { cdr_id, message_id, operator });
     }

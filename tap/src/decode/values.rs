@@ -159,9 +159,9 @@ impl CallRoles {
         let mut roles = BTreeMap::new();
         let role = |reader: &Reader| match (reader.source, reader.conversion) {
             (Source::Charge, _) => Some(Role::Charge),
-            (Source::Record(Field::EventAt), Conversion::LocalTime) => Some(Role::Local),
-            (Source::Record(Field::EventAt), Conversion::UtcOffsetCode) => Some(Role::OffsetCode),
-            (Source::Record(Field::EventAt), Conversion::UtcOffset) => Some(Role::Offset),
+            (Source::Record(Field::EVENT_TIME), Conversion::LocalTime) => Some(Role::Local),
+            (Source::Record(Field::EVENT_TIME), Conversion::UtcOffsetCode) => Some(Role::OffsetCode),
+            (Source::Record(Field::EVENT_TIME), Conversion::UtcOffset) => Some(Role::Offset),
             _ => None,
         };
         let listed = tap.readers.iter().filter_map(|reader| Some((reader.node, role(reader)?)));

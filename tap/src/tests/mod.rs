@@ -6,6 +6,7 @@ mod schemas;
 
 use super::*;
 use cdr_core::row::{BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Record, Row, Sms};
+use cdr_core::rules::SchemaVersion;
 use cdr_core::{CdrId, Millis, Money, Uuid};
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,16 +38,13 @@ fn header() -> FileHeader {
 fn sms() -> Sms<'static> {
     Sms {
         message_id: Uuid([1; 16]),
-        tenant_id: None,
         calling_party: "AzizBank",
         called_party: "+93701234567",
-        original_served_subscriber: None,
         recording_entity: "4120101",
         service_center: "+93701000000",
         message_reference: "ref-1",
         event_at: at("2026-04-20T13:00:00.123Z"),
         local_offset_minutes: 270,
-        submitted_at: None,
         charge_amount: Money::parse("0.5"),
         charge_currency: Some("AFN"),
         tap_tariff_class: Some("A042"),
@@ -57,15 +55,13 @@ fn sms() -> Sms<'static> {
         encoding: Encoding::Gsm7,
         final_state: FinalState::Delivered,
         segment_count: 1,
-        failure_code: None,
-        failure_text: None,
-        imsi: None,
-        adjustment: None,
+        ..Sms::BLANK
     }
 }
 
 fn row(sms: Sms<'_>) -> Row<'_> {
     Row {
+        version: SchemaVersion::V2,
         frame: Frame {
             bucket_hour: sms.event_at.hour(),
             sequence: 1,

@@ -5,6 +5,7 @@ use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Encoding, FinalState, Frame, Record,
     Row, Sms,
 };
+use cdr_core::rules::SchemaVersion;
 use cdr_core::{CdrId, Millis, Money, Uuid};
 
 /// A small generator with a period of 2^64 (splitmix).
@@ -133,7 +134,6 @@ impl Owned {
     pub fn sms(&self) -> Sms<'_> {
         Sms {
             message_id: Uuid(self.cdr_id.0),
-            tenant_id: None,
             calling_party: &self.calling,
             called_party: &self.called,
             original_served_subscriber: self.original.as_deref(),
@@ -154,14 +154,14 @@ impl Owned {
             final_state: self.state,
             segment_count: self.segments,
             failure_code: self.failure.as_deref(),
-            failure_text: None,
             imsi: self.imsi.as_deref(),
-            adjustment: None,
+            ..Sms::BLANK
         }
     }
 
     pub fn row<'a>(&'a self, sms: Sms<'a>) -> Row<'a> {
         Row {
+            version: SchemaVersion::V2,
             frame: Frame {
                 bucket_hour: self.event_at.hour(),
                 sequence: self.sequence,

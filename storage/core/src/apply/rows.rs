@@ -216,6 +216,7 @@ impl<'a> Step<'a> {
             return Err(illegal(format!("the event of {at} has no local time {offset} minutes off UTC")));
         }
         let state = &mut self.transition.state;
+        item.draft.allowed_under(state.head.rules)?;
         let at = state
             .partition(item.draft.operator_id)
             .ok_or_else(|| Rejection::UnknownOperator { operator_id: item.draft.operator_id.to_owned() })?;

@@ -35,13 +35,11 @@ fn row<'a>(query: &PriceQuery<'_>, version: &'a str, priced: Priced<'a>) -> Sms<
         tenant_id: query.tenant_id,
         calling_party: "BANK",
         called_party: "+93700000001",
-        original_served_subscriber: None,
         recording_entity: "4120101",
         service_center: "+93700000002",
         message_reference: "1",
         event_at: query.event_at,
         local_offset_minutes: 270,
-        submitted_at: None,
         charge_amount: Some(priced.amount),
         charge_currency: Some(&priced.tariff.currency),
         tap_tariff_class: Some(&priced.tariff.tap_tariff_class),
@@ -52,10 +50,7 @@ fn row<'a>(query: &PriceQuery<'_>, version: &'a str, priced: Priced<'a>) -> Sms<
         encoding: Encoding::Gsm7,
         final_state: FinalState::Delivered,
         segment_count: query.segment_count,
-        failure_code: None,
-        failure_text: None,
-        imsi: None,
-        adjustment: None,
+        ..Sms::BLANK
     }
 }
 

@@ -5,8 +5,10 @@ use crate::samples::{AdjustmentSample, Sample, SystemSample};
 use cdr_core::canonical::{
     personal_hash, push_archived, push_masked, push_row, push_string, push_whole, row_hash,
 };
-use cdr_core::reading::cdr_row;
+use cdr_core::reading::cdr_row_as;
 use cdr_core::row::{AdjustmentType, Draft, Place, Row, SystemKind};
+use cdr_core::rules::{Build, SchemaVersion};
+use cdr_core::schema::{SchemaError, check_hashed};
 use cdr_core::{Hour, Millis};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -17,6 +19,14 @@ const SMS_FIELDS: &str = "adjustmentOf adjustmentType approverUserId billingIndi
     issuedByUserId localTimeStamp messageId messageReference operatorId personalHash recordType recordedAt \
     recordingEntity schemaVersion segmentCount serviceCenterAddress source submittedAt tapTariffClass tariffVersion \
     tenantId ticketId traceId voidReason";
+
+/// The fields of an `sms` row of this version, as the format lists them.
+fn fields_of(version: SchemaVersion) -> Vec<&'static str> {
+    let later: &[&str] = if version == SchemaVersion::V2 { &[] } else { &["correlationId"] };
+    let mut fields: Vec<_> = SMS_FIELDS.split_whitespace().chain(later.iter().copied()).collect();
+    fields.sort_unstable();
+    fields
+}
 
 /// 9999-12-30, so that local time stays within four-digit years.
 const LAST_DAY_MS: i64 = 253_402_214_400_000;
@@ -49,7 +59,8 @@ prop_compose! {
     fn wild_sample()(
         ids in any::<([u8; 16], [u8; 16], Option<[u8; 16]>)>(),
         texts in proptest::array::uniform8(text()),
-        options in proptest::array::uniform6(proptest::option::of(text())),
+        options in proptest::array::uniform7(proptest::option::of(text())),
+        version in proptest::sample::select(&SchemaVersion::ALL[..]),
         times in (86_400_000..LAST_DAY_MS, proptest::option::of(0..LAST_DAY_MS), -1080i16..=1080),
         charge in proptest::option::of(-999_999_999_999_999_999i64..=999_999_999_999_999_999),
         segment_count in any::<u8>(),
@@ -57,8 +68,9 @@ prop_compose! {
         adjustment in proptest::option::of(adjustment()),
     ) -> Sample {
         let [operator_id, trace_id, calling_party, called_party, entity, center, reference, failure] = texts;
-        let [subscriber, currency, class, version, failure_code, imsi] = options;
+        let [subscriber, currency, class, list, failure_code, imsi, correlation] = options;
         Sample {
+            version,
             cdr_id: ids.0,
             message_id: ids.1,
             tenant_id: ids.2,
@@ -76,7 +88,8 @@ prop_compose! {
             charge_micros: charge,
             charge_currency: currency,
             tap_tariff_class: class,
-            tariff_version: version,
+            tariff_version: list,
+            correlation_id: correlation.filter(|_| version != SchemaVersion::V2),
             failure_text: failure_code.as_ref().map(|_| failure),
             failure_code,
             imsi,
@@ -130,7 +143,6 @@ impl WildPlace {
         fields.insert("cdrSequence".into(), self.sequence.into());
         fields.insert("chainHashPrev".into(), hex(&self.chain_prev).into());
         fields.insert("recordedAt".into(), instant(self.recorded_at).into());
-        fields.insert("schemaVersion".into(), "2".into());
         fields.insert("source".into(), json!({"sequence": self.source_sequence, "stream": self.stream}));
         Value::Object(fields)
     }
@@ -177,13 +189,32 @@ fn agrees(row: &Row<'_>, mut value: Value) -> Result<(), TestCaseError> {
     prop_assert_eq!(canonical(&|out| push_whole(row, &hash, out)), expected(&whole));
     prop_assert_eq!(canonical(&|out| push_masked(row, commitment.as_ref(), &hash, out)), expected(&masked));
     if whole["recordType"] == "sms" {
-        prop_assert_eq!(
-            &cdr_row(whole.as_object().unwrap()).unwrap(),
-            row,
-            "a record reads as it was written"
-        );
-        prop_assert!(cdr_row(masked.as_object().unwrap()).is_err(), "a masked record is no row");
+        reads_as_it_was_written(row, &whole, &masked)?;
     }
+    Ok(())
+}
+
+/// A record reads as it was written; one of another version, with other members, or masked does not.
+fn reads_as_it_was_written(row: &Row<'_>, whole: &Value, masked: &Value) -> Result<(), TestCaseError> {
+    let read = |record: &Value| {
+        cdr_row_as(record.as_object().unwrap(), Build::NEXT).map(|read| assert_eq!(&read, row))
+    };
+    prop_assert_eq!(read(whole), Ok(()));
+    prop_assert!(read(masked).is_err(), "a masked record is no row");
+    let is_known = Build::THIS.schema(row.version.number()).is_some();
+    prop_assert_eq!(cdr_row_as(whole.as_object().unwrap(), Build::THIS).is_ok(), is_known);
+    for name in fields_of(row.version).into_iter().chain(["imsi", "rowHash", "salt"]) {
+        let mut cut = whole.clone();
+        cut.as_object_mut().unwrap().remove(name);
+        prop_assert!(read(&cut).is_err(), "a record without {}", name);
+    }
+    let mut other = whole.clone();
+    other["colour"] = Value::Null;
+    let unknown = SchemaError::Unknown { member: "colour".to_owned(), version: row.version };
+    prop_assert_eq!(read(&other), Err(unknown));
+    let mut renamed = whole.clone();
+    renamed["schemaVersion"] = if row.version == SchemaVersion::V2 { "3" } else { "2" }.into();
+    prop_assert!(read(&renamed).is_err(), "no row has the members of another version");
     Ok(())
 }
 
@@ -193,10 +224,11 @@ proptest! {
     #[test]
     fn sms_and_adjustment_rows_are_canonical(sample in wild_sample(), place in wild_place()) {
         let value = place.json(sample.fields());
-        let names: Vec<&str> = SMS_FIELDS.split_whitespace().collect();
+        let names = fields_of(sample.version);
         let mut hashed = value.clone();
         commit(&mut hashed);
         prop_assert_eq!(hashed.as_object().unwrap().keys().collect::<Vec<_>>(), names);
+        prop_assert_eq!(check_hashed(&hashed, Build::NEXT), Ok(sample.version));
         agrees(&place.row(sample.draft()), value)?;
     }
 
@@ -205,6 +237,7 @@ proptest! {
         kind in proptest::sample::select(SystemKind::ALL),
         pairs in proptest::collection::vec((text(), text(), 0..=MAX_INTEGER), 0..5),
         (trace_id, reason) in (text(), proptest::option::of(text())),
+        version in proptest::sample::select(&SchemaVersion::ALL[..]),
         place in wild_place(),
     ) {
         let body: Map<String, Value> =
@@ -214,8 +247,12 @@ proptest! {
             content.insert("reason".to_owned(), reason.into());
         }
         let sample = SystemSample::new(1, 1, kind, &Value::Object(content));
-        let sample = SystemSample { cdr_id: place.chain_prev[..16].try_into().unwrap(), trace_id, ..sample };
-        agrees(&place.row(sample.draft()), place.json(sample.fields()))?;
+        let sample = SystemSample { version, cdr_id: place.chain_prev[..16].try_into().unwrap(), trace_id, ..sample };
+        let value = place.json(sample.fields());
+        let mut hashed = value.clone();
+        commit(&mut hashed);
+        prop_assert_eq!(check_hashed(&hashed, Build::NEXT), Ok(version));
+        agrees(&place.row(sample.draft()), value)?;
     }
 
     #[test]

@@ -9,6 +9,7 @@ use cdr_core::export_signature::ExportSignature;
 use cdr_core::hash::{sha256, to_hex};
 use cdr_core::key::{Algorithm, PublicKey};
 use cdr_core::proof::encode_base64;
+use cdr_core::rules::Build;
 use serde_json::json;
 
 fn canonical(value: &impl serde::Serialize) -> String {
@@ -32,7 +33,7 @@ fn of_ledger(scenario: &Scenario) -> Vector {
     });
     let proofs = proved(ledger.rows.len()).into_iter().map(|i| {
         let proof = prove(&scenario.world, i);
-        assert_eq!(proof.verify(&trust()), Ok(()));
+        assert_eq!(proof.verify_as(&trust(), Build::NEXT), Ok(()));
         canonical(&proof)
     });
     Vector { rows: rows.collect(), hours: hours.collect(), proofs: proofs.collect() }

@@ -17,6 +17,7 @@ mod rules;
 mod samples;
 mod scenarios;
 mod vectors;
+mod versions;
 mod world;
 
 /// How many cases a property is tried with: so many, times `CDR_TEST_ROUNDS` where that is set, as in `make nightly`.

@@ -418,7 +418,6 @@ impl Oracle {
         row.insert("bucketHour".into(), hour_text(self.open_hour).into());
         row.insert("cdrSequence".into(), (self.open_rows() + 1).into());
         row.insert("recordedAt".into(), instant(at).into());
-        row.insert("schemaVersion".into(), "2".into());
         row.insert("source".into(), json!({"sequence": sequence, "stream": stream}));
         self.open().rows.push(row);
     }

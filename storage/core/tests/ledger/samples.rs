@@ -6,12 +6,14 @@ use cdr_core::row::{
     Adjustment, AdjustmentType, BillingIndicator, ChargeType, Direction, Draft, Encoding, FinalState, Record,
     Sms,
 };
+use cdr_core::rules::SchemaVersion;
 use cdr_core::{CdrId, Millis, Money, Uuid};
 use serde_json::{Map, Value, json};
 
 /// A CDR with owned texts.
 #[derive(Clone, Debug)]
 pub struct Sample {
+    pub version: SchemaVersion,
     pub cdr_id: [u8; 16],
     pub message_id: [u8; 16],
     pub tenant_id: Option<[u8; 16]>,
@@ -33,6 +35,8 @@ pub struct Sample {
     pub failure_code: Option<String>,
     pub failure_text: Option<String>,
     pub imsi: Option<String>,
+    /// Of rows from version 3 on.
+    pub correlation_id: Option<String>,
     pub segment_count: u8,
     /// Picks the values of the coded fields.
     pub codes: usize,
@@ -77,6 +81,7 @@ impl Sample {
     /// An ordinary delivered message, fully priced; `number` decides every detail.
     pub fn ordinary(number: u64, operator_id: &str, at_ms: i64) -> Self {
         Self {
+            version: SchemaVersion::V2,
             cdr_id: drawn_id(number, at_ms),
             message_id: bits("message", number),
             tenant_id: Some(bits("tenant", number % 5)),
@@ -98,10 +103,18 @@ impl Sample {
             failure_code: None,
             failure_text: None,
             imsi: number.is_multiple_of(3).then(|| format!("41201{number:010}")),
+            correlation_id: None,
             segment_count: 1 + (number % 3) as u8,
             codes: 0,
             adjustment: None,
         }
+    }
+
+    /// The same message as a row of version 3.
+    pub fn with_correlation(mut self, correlation_id: Option<&str>) -> Self {
+        self.version = SchemaVersion::V3;
+        self.correlation_id = correlation_id.map(str::to_owned);
+        self
     }
 
     /// The same message before it has a price.
@@ -203,8 +216,10 @@ impl Sample {
             failure_text: self.failure_text.as_deref(),
             imsi: self.imsi.as_deref(),
             adjustment: self.adjustment.as_ref().map(AdjustmentSample::draft),
+            correlation_id: self.correlation_id.as_deref(),
         };
         Draft {
+            version: self.version,
             cdr_id: CdrId(self.cdr_id),
             operator_id: &self.operator_id,
             trace_id: &self.trace_id,
@@ -254,12 +269,14 @@ impl Sample {
             "tenantId": self.tenant_id.map(uuid),
             "ticketId": adjustment.and_then(|a| a.ticket_id.clone()),
             "traceId": self.trace_id,
+            "schemaVersion": self.version.number().to_string(),
             "voidReason": adjustment.and_then(|a| a.void_reason.clone()),
         });
-        match fields {
-            Value::Object(map) => map,
-            _ => Map::new(),
+        let Value::Object(mut fields) = fields else { unreachable!("it is an object") };
+        if self.version.number() >= 3 {
+            fields.insert("correlationId".to_owned(), self.correlation_id.clone().into());
         }
+        fields
     }
 }
 
@@ -286,6 +303,7 @@ fn decimal(micros: i64) -> String {
 /// A row of the system's own.
 #[derive(Clone, Debug)]
 pub struct SystemSample {
+    pub version: SchemaVersion,
     pub cdr_id: [u8; 16],
     pub kind: cdr_core::row::SystemKind,
     pub trace_id: String,
@@ -326,6 +344,7 @@ impl SystemSample {
             has_value(&personal)
         };
         Self {
+            version: SchemaVersion::V2,
             cdr_id: drawn_id(number, at_ms),
             kind,
             trace_id: format!("trace-{number}"),
@@ -337,6 +356,7 @@ impl SystemSample {
     pub fn draft(&self) -> Draft<'_> {
         let personal = self.personal.as_deref();
         Draft {
+            version: self.version,
             cdr_id: CdrId(self.cdr_id),
             operator_id: cdr_core::row::SYSTEM_OPERATOR,
             trace_id: &self.trace_id,
@@ -358,6 +378,7 @@ impl SystemSample {
             ("operatorId".to_owned(), "_system".into()),
             ("personal".to_owned(), personal.unwrap_or_default()),
             ("recordType".to_owned(), self.kind.as_str().into()),
+            ("schemaVersion".to_owned(), self.version.number().to_string().into()),
             ("traceId".to_owned(), self.trace_id.clone().into()),
         ])
     }

@@ -2,7 +2,9 @@
 
 use crate::samples::Sample;
 use crate::world::{HOUR_MS, Message, World};
+use cdr_core::command::Source;
 use cdr_core::row::{AdjustmentType, SystemKind};
+use cdr_core::rules::SchemaVersion;
 use serde_json::json;
 
 /// A history with its name and what it shows.
@@ -15,7 +17,7 @@ pub struct Scenario {
 /// Name, what it shows, and how it goes.
 type History = (&'static str, &'static str, fn() -> World);
 
-const HISTORIES: [History; 15] = [
+const HISTORIES: [History; 16] = [
     ("genesis-hour", "The first hour of a ledger: operators, a key and a stream enter", one_operator),
     ("empty-hour", "An hour without any row, after the first hour", empty_hour),
     ("one-row", "An hour with one row", || after_the_first_hour(1)),
@@ -30,6 +32,11 @@ const HISTORIES: [History; 15] = [
     ("one-operator-empty", "Two operators of which one has no row in the second hour", one_empty),
     ("operator-joins", "An operator that joins later", operator_joins),
     ("p256-key", "Seals by an Ed25519 key, then by an ecdsa-p256 key that replaced it", p256_key),
+    (
+        "schema-version-3",
+        "Test only, in no release: rows of schemaVersion 3 behind rows of 2",
+        schema_version_3,
+    ),
     ("stream-epochs", "Duplicates, ignored, dead and missing messages; a second epoch", epochs),
 ];
 
@@ -184,6 +191,28 @@ fn p256_key() -> World {
     let message = world.ordinary("AWCC");
     world.ingest("SMS", &[message]);
     world.now += HOUR_MS;
+    world
+}
+
+fn schema_version_3() -> World {
+    let mut world = empty_hour();
+    // As in `two-rows`.
+    let messages = [0, 1].map(|_| world.ordinary("AWCC"));
+    world.ingest("SMS", &messages);
+    let [Message::Final(two), _] = messages else { unreachable!("they are final") };
+    world.raise_rules();
+    let three = Sample::ordinary(102, "AWCC", world.now).with_correlation(Some("order:2026-04.7_a"));
+    let none = Sample::ordinary(103, "AWCC", world.now).unpriced().with_correlation(None);
+    world.ingest("SMS", &[&three, &none].map(|sample| Message::Final(Box::new(sample.clone()))));
+    world.now += HOUR_MS;
+    let last = three.adjusted(104, world.now, AdjustmentType::Correction).with_correlation(Some("order-8"));
+    world.adjust(&last);
+    world.adjust(&last.adjusted(105, world.now, AdjustmentType::Void));
+    world.adjust(&two.adjusted(106, world.now, AdjustmentType::ReRate).with_correlation(None));
+    let note = json!({"details": {"reason": "by phone"}, "entryType": "NOTE", "reason": "as agreed"});
+    let mut row = world.system_row(SystemKind::Audit, &note);
+    row.version = SchemaVersion::V3;
+    world.append(Source::Internal, &[row]);
     world
 }
 

@@ -8,7 +8,7 @@ use cdr_core::command::{
 use cdr_core::memory::MemoryLedger;
 use cdr_core::proof::Trust;
 use cdr_core::row::SystemKind;
-use cdr_core::rules::Rules;
+use cdr_core::rules::{Build, RULES_SETTING, Rules};
 use cdr_core::seal::signed_message;
 use cdr_core::state::ClosedHour;
 use cdr_core::{Envelope, Hash, Hour, LedgerState, Millis, Rejection, Reply, codec};
@@ -244,6 +244,16 @@ impl World {
     /// The hour in which the next row will be.
     pub fn next_row_hour(&self) -> i64 {
         (self.now / HOUR_MS).max(self.oracle.open_hour)
+    }
+
+    /// Brings the rules into force that only tests know.
+    pub fn raise_rules(&mut self) {
+        let body = json!({
+            "actorUserId": "admin-1", "approverUserId": "admin-2", "configKey": RULES_SETTING,
+            "newValue": Rules::TEST_ONLY.to_string(), "previousValue": null, "reason": "a test", "ticketId": null,
+        });
+        (self.rules, self.ledger.build) = (Rules::TEST_ONLY, Build::NEXT);
+        self.append_one(SystemKind::Config, &body);
     }
 
     pub fn open_stream(&mut self, name: &str, first_sequence: u64) {
