@@ -85,7 +85,7 @@ impl Replica {
 }
 
 /// Three replicas of a ledger, and what is proposed to it next.
-struct House {
+struct LedgerCluster {
     dir: tempfile::TempDir,
     peers: BTreeMap<u64, String>,
     replicas: Vec<Replica>,
@@ -95,7 +95,7 @@ struct House {
     next_id: u64,
 }
 
-impl House {
+impl LedgerCluster {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut addresses = Vec::new();
@@ -112,9 +112,9 @@ impl House {
         }
         replicas[0].node().initialize().await.unwrap();
         let now = Millis(START.start().0 + 1_000);
-        let mut house = Self { dir, peers, replicas, now, fenced: 0, position: 0, next_id: 0 };
-        house.begin().await;
-        house
+        let mut cluster = Self { dir, peers, replicas, now, fenced: 0, position: 0, next_id: 0 };
+        cluster.begin().await;
+        cluster
     }
 
     async fn leader(&self) -> &Replica {
@@ -274,36 +274,36 @@ fn verify(store: &Store) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_replica_that_was_away_too_long_gets_a_whole_ledger_and_goes_on_with_it() {
-    let mut house = House::start().await;
-    assert_eq!(house.ingest(0).await, 0);
-    house.converge().await;
-    let leader = house.leader().await.id;
-    let away = house.replicas.iter().position(|replica| replica.id != leader).unwrap();
-    let left_at = house.replicas[away].node().applied_index();
-    house.replicas[away].stop().await;
+    let mut cluster = LedgerCluster::start().await;
+    assert_eq!(cluster.ingest(0).await, 0);
+    cluster.converge().await;
+    let leader = cluster.leader().await.id;
+    let away = cluster.replicas.iter().position(|replica| replica.id != leader).unwrap();
+    let left_at = cluster.replicas[away].node().applied_index();
+    cluster.replicas[away].stop().await;
 
     let mut messages = ROWS_PER_BATCH;
     for _ in 0..4 {
         for _ in 0..20 {
-            assert_eq!(house.ingest(messages).await, 0);
+            assert_eq!(cluster.ingest(messages).await, 0);
             messages += ROWS_PER_BATCH;
         }
         let mut drafts = DraftsBuffer::default();
-        house.system(&mut drafts, SystemKind::Audit, &BTreeMap::from([("act", "LOGIN")]));
-        house.propose(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() })).await;
-        house.now.0 += HOUR_MS;
-        house.propose(Command::Seal).await;
+        cluster.system(&mut drafts, SystemKind::Audit, &BTreeMap::from([("act", "LOGIN")]));
+        cluster.propose(Command::Append(Append { source: Source::Api, drafts: drafts.drafts() })).await;
+        cluster.now.0 += HOUR_MS;
+        cluster.propose(Command::Seal).await;
     }
-    let node = house.leader().await.node().clone();
+    let node = cluster.leader().await.node().clone();
     eventually("what the replica lacks is purged", || {
         (node.metrics().purged_index > left_at + 1).then_some(())
     })
     .await;
 
-    let (dir, peers) = (house.dir.path().to_owned(), house.peers.clone());
-    house.replicas[away].start(&dir, &peers).await;
-    house.converge().await;
-    let back = &house.replicas[away];
+    let (dir, peers) = (cluster.dir.path().to_owned(), cluster.peers.clone());
+    cluster.replicas[away].start(&dir, &peers).await;
+    cluster.converge().await;
+    let back = &cluster.replicas[away];
     // A log is purged some time after its snapshot is installed.
     eventually("its log begins behind a snapshot", || {
         (back.node().metrics().purged_index > left_at).then_some(())
@@ -315,29 +315,29 @@ async fn a_replica_that_was_away_too_long_gets_a_whole_ledger_and_goes_on_with_i
 
     // What came by snapshot decides what is a duplicate, after a restart as well.
     for _ in 0..2 {
-        assert_eq!(house.ingest(messages - ROWS_PER_BATCH / 2).await, ROWS_PER_BATCH / 2);
+        assert_eq!(cluster.ingest(messages - ROWS_PER_BATCH / 2).await, ROWS_PER_BATCH / 2);
         messages += ROWS_PER_BATCH / 2;
-        house.now.0 += HOUR_MS;
-        house.propose(Command::Seal).await;
-        house.converge().await;
-        assert_eq!(verify(house.replicas[away].store()), messages + 2 + 4);
-        house.replicas[away].stop().await;
-        house.replicas[away].start(&dir, &peers).await;
+        cluster.now.0 += HOUR_MS;
+        cluster.propose(Command::Seal).await;
+        cluster.converge().await;
+        assert_eq!(verify(cluster.replicas[away].store()), messages + 2 + 4);
+        cluster.replicas[away].stop().await;
+        cluster.replicas[away].start(&dir, &peers).await;
     }
-    let target = house.replicas[away].id;
-    let leader = house.leader().await.node().clone();
+    let target = cluster.replicas[away].id;
+    let leader = cluster.leader().await.node().clone();
     if leader.node_id() != target {
-        house.converge().await;
+        cluster.converge().await;
         leader.transfer_leader(target).await.unwrap();
         eventually("the replica leads", || {
-            let leadership = house.replicas[away].node().leadership();
+            let leadership = cluster.replicas[away].node().leadership();
             let leads = matches!(&*leadership.borrow(), Leadership::Leader { .. });
             leads.then_some(())
         })
         .await;
     }
-    assert_eq!(house.ingest(0).await, ROWS_PER_BATCH, "it knows what it never saw in its own log");
-    house.converge().await;
+    assert_eq!(cluster.ingest(0).await, ROWS_PER_BATCH, "it knows what it never saw in its own log");
+    cluster.converge().await;
 }
 
 /// Flips a bit in the first block of the largest table of a replica's snapshot, which is its store's table too.
@@ -361,26 +361,26 @@ fn damage(dir: &Path) -> PathBuf {
 /// whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_damaged_snapshot_stops_its_owner_and_reaches_nobody() {
-    let mut house = House::start().await;
-    house.ingest(0).await;
-    house.converge().await;
-    let leader = house.leader().await.id;
-    let away = house.replicas.iter().position(|replica| replica.id != leader).unwrap();
-    let left_at = house.replicas[away].node().applied_index();
-    house.replicas[away].stop().await;
+    let mut cluster = LedgerCluster::start().await;
+    cluster.ingest(0).await;
+    cluster.converge().await;
+    let leader = cluster.leader().await.id;
+    let away = cluster.replicas.iter().position(|replica| replica.id != leader).unwrap();
+    let left_at = cluster.replicas[away].node().applied_index();
+    cluster.replicas[away].stop().await;
     for batch in 1..=80 {
-        house.ingest(batch * ROWS_PER_BATCH).await;
+        cluster.ingest(batch * ROWS_PER_BATCH).await;
     }
     let purged = |replica: &Replica| replica.node().metrics().purged_index > left_at + 1;
-    for replica in house.replicas.iter().filter(|replica| replica.running.is_some()) {
+    for replica in cluster.replicas.iter().filter(|replica| replica.running.is_some()) {
         eventually("what the replica lacks is purged", || purged(replica).then_some(())).await;
     }
-    let damaged = house.leader().await.id;
-    let table = damage(&house.dir.path().join(damaged.to_string()));
+    let damaged = cluster.leader().await.id;
+    let table = damage(&cluster.dir.path().join(damaged.to_string()));
 
-    let (dir, peers) = (house.dir.path().to_owned(), house.peers.clone());
-    house.replicas[away].start(&dir, &peers).await;
-    let leadership = house.replicas[damaged as usize - 1].node().leadership();
+    let (dir, peers) = (cluster.dir.path().to_owned(), cluster.peers.clone());
+    cluster.replicas[away].start(&dir, &peers).await;
+    let leadership = cluster.replicas[damaged as usize - 1].node().leadership();
     let reason = eventually("its owner stops", || match &*leadership.borrow() {
         Leadership::Stopped { reason } => Some(reason.clone()),
         _ => None,
@@ -389,16 +389,16 @@ async fn a_damaged_snapshot_stops_its_owner_and_reaches_nobody() {
     let name = table.file_name().unwrap().to_str().unwrap();
     assert!(reason.contains(name) && reason.contains("damaged"), "{reason}");
 
-    let next = house.leader().await;
+    let next = cluster.leader().await;
     assert_ne!(next.id, damaged);
     let index = next.node().applied_index();
-    let back = &house.replicas[away];
+    let back = &cluster.replicas[away];
     let what = format!("the replica is back: {:?}", back.node().metrics());
     eventually(&what, || (back.node().applied_index() >= index).then_some(())).await;
-    house.now.0 += HOUR_MS;
-    house.propose(Command::Seal).await;
-    let sealed = house.leader().await.node().applied_index();
-    let back = &house.replicas[away];
+    cluster.now.0 += HOUR_MS;
+    cluster.propose(Command::Seal).await;
+    let sealed = cluster.leader().await.node().applied_index();
+    let back = &cluster.replicas[away];
     eventually("the seal", || (back.node().applied_index() >= sealed).then_some(())).await;
     assert_eq!(verify(back.store()), 81 * ROWS_PER_BATCH + 2);
 }
@@ -406,13 +406,13 @@ async fn a_damaged_snapshot_stops_its_owner_and_reaches_nobody() {
 /// A table that was damaged before a snapshot had it is found when the first one is made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_damaged_table_gets_into_no_snapshot() {
-    let mut house = House::start().await;
-    house.ingest(0).await;
-    house.converge().await;
-    let leader = house.leader().await;
+    let mut cluster = LedgerCluster::start().await;
+    cluster.ingest(0).await;
+    cluster.converge().await;
+    let leader = cluster.leader().await;
     let (node, store) = (leader.node().clone(), leader.store().clone());
     store.flush().unwrap();
-    let ledger = house.dir.path().join(leader.id.to_string()).join("store/ledger-1");
+    let ledger = cluster.dir.path().join(leader.id.to_string()).join("store/ledger-1");
     let tables = std::fs::read_dir(ledger).unwrap().map(|entry| entry.unwrap().path());
     let tables = tables.filter(|path| path.extension().is_some_and(|extension| extension == "sst"));
     let table = tables.max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap();

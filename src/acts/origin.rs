@@ -174,13 +174,13 @@ mod tests {
     const PROVED: Asker = Asker { node: 2, proved: true };
     const PLAIN: Asker = Asker { node: 2, proved: false };
 
-    struct House {
+    struct Fixture {
         issuer: DevIssuer,
         auth: Authenticator,
         _dir: tempfile::TempDir,
     }
 
-    impl House {
+    impl Fixture {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let issuer = DevIssuer::load_or_create(dir.path()).unwrap();
@@ -245,16 +245,16 @@ mod tests {
 
     #[test]
     fn nobody_acts_without_a_proof_of_their_own() {
-        let house = House::new();
-        let ask = |actor: &str, wish, proof| house.ask(&act(actor, wish, Origin::Caller(proof)), PROVED);
-        let token = house.token("anna", SCOPE_WRITE);
+        let fixture = Fixture::new();
+        let ask = |actor: &str, wish, proof| fixture.ask(&act(actor, wish, Origin::Caller(proof)), PROVED);
+        let token = fixture.token("anna", SCOPE_WRITE);
         assert_eq!(ask("anna", void(), by_token(&token)), Ok(None));
         assert_eq!(ask("anna", void(), Proof::default()), Err(AuthError::Missing.into()));
         assert_eq!(ask("anna", void(), by_token("invented")), Err(AuthError::Malformed.into()));
         assert_eq!(ask("berta", void(), by_token(&token)), Err(AuthError::NotTheirs.into()));
-        let expired = house.issuer.token("anna", &[SCOPE_WRITE], -5).unwrap();
+        let expired = fixture.issuer.token("anna", &[SCOPE_WRITE], -5).unwrap();
         assert_eq!(ask("anna", void(), by_token(&expired)), Err(AuthError::Expired.into()));
-        let reader = house.token("anna", "cdr:read");
+        let reader = fixture.token("anna", "cdr:read");
         let lacking = ask("anna", void(), by_token(&reader)).unwrap_err();
         assert_eq!(lacking, ActError::InsufficientScope { required: SCOPE_WRITE.to_owned() });
         let note = Wish::Note {
@@ -268,23 +268,23 @@ mod tests {
 
     #[test]
     fn certificates_are_vouched_for_by_proved_replicas_only() {
-        let house = House::new();
+        let fixture = Fixture::new();
         let by_atra = act("atra", acknowledge(), Origin::Caller(by_certificate("atra")));
-        assert_eq!(house.ask(&by_atra, PROVED), Ok(Some(2)), "node 2 vouches");
-        assert_eq!(house.ask(&by_atra, PLAIN), Err(AuthError::Unvouched.into()));
+        assert_eq!(fixture.ask(&by_atra, PROVED), Ok(Some(2)), "node 2 vouches");
+        assert_eq!(fixture.ask(&by_atra, PLAIN), Err(AuthError::Unvouched.into()));
         let unknown = act("x", acknowledge(), Origin::Caller(by_certificate("x")));
-        assert_eq!(house.ask(&unknown, PROVED), Err(AuthError::UnknownClient.into()));
+        assert_eq!(fixture.ask(&unknown, PROVED), Err(AuthError::UnknownClient.into()));
         let other = act("ministry", acknowledge(), Origin::Caller(by_certificate("atra")));
-        assert_eq!(house.ask(&other, PROVED), Err(AuthError::NotTheirs.into()));
+        assert_eq!(fixture.ask(&other, PROVED), Err(AuthError::NotTheirs.into()));
 
         // A token that suffices needs no voucher; one that gets its scope from the certificate does.
         let with = |scope| {
-            let token = house.token("anna", scope);
+            let token = fixture.token("anna", scope);
             act("anna", void(), Origin::Caller(by_certificate("portal"))).with(by_token(&token).authorization)
         };
-        assert_eq!(house.ask(&with(SCOPE_WRITE), PLAIN), Ok(None));
-        assert_eq!(house.ask(&with("cdr:read"), PROVED), Ok(Some(2)));
-        assert_eq!(house.ask(&with("cdr:read"), PLAIN), Err(AuthError::Unvouched.into()));
+        assert_eq!(fixture.ask(&with(SCOPE_WRITE), PLAIN), Ok(None));
+        assert_eq!(fixture.ask(&with("cdr:read"), PROVED), Ok(Some(2)));
+        assert_eq!(fixture.ask(&with("cdr:read"), PLAIN), Err(AuthError::Unvouched.into()));
     }
 
     impl Act {
@@ -298,29 +298,29 @@ mod tests {
 
     #[test]
     fn approvers_approve_themselves() {
-        let house = House::new();
+        let fixture = Fixture::new();
         let choice = SchemaChoice {
             schema_variant: "v".to_owned(),
             schema_hash: String::new(),
             configured: String::new(),
         };
-        let admin = by_token(&house.token("anna", SCOPE_ADMIN));
+        let admin = by_token(&fixture.token("anna", SCOPE_ADMIN));
         let asked = |named: Option<&str>, token: Option<String>| {
             let proof = Proof { approver: token, ..admin.clone() };
             let mut act = act("anna", Wish::Activate(choice.clone()), Origin::Caller(proof));
             act.approver = named.map(str::to_owned);
-            house.ask(&act, PLAIN)
+            fixture.ask(&act, PLAIN)
         };
-        let berta = || Some(house.token("berta", SCOPE_ADMIN));
+        let berta = || Some(fixture.token("berta", SCOPE_ADMIN));
         assert_eq!(asked(Some("berta"), berta()), Ok(None));
         for (named, token) in [
             (None, None),
             (None, berta()),
             (Some("berta"), None),
             (Some("carla"), berta()),
-            (Some("berta"), Some(house.token("berta", SCOPE_WRITE))),
+            (Some("berta"), Some(fixture.token("berta", SCOPE_WRITE))),
             (Some("berta"), Some("invented".to_owned())),
-            (Some("anna"), Some(house.token("anna", SCOPE_ADMIN))),
+            (Some("anna"), Some(fixture.token("anna", SCOPE_ADMIN))),
         ] {
             let refused = asked(named, token);
             assert!(matches!(refused, Err(ActError::Unapproved { .. })), "{named:?}: {refused:?}");
@@ -330,19 +330,19 @@ mod tests {
             estimated_impact: FOUR_EYES_ABOVE + 1,
             ..JobRequest::default()
         };
-        let writer = Origin::Caller(by_token(&house.token("anna", SCOPE_WRITE)));
-        let refused = house.ask(&act("anna", Wish::ReRate(many.clone()), writer.clone()), PLAIN);
+        let writer = Origin::Caller(by_token(&fixture.token("anna", SCOPE_WRITE)));
+        let refused = fixture.ask(&act("anna", Wish::ReRate(many.clone()), writer.clone()), PLAIN);
         assert!(matches!(refused, Err(ActError::Unapproved { .. })), "{refused:?}");
         let few = JobRequest { estimated_impact: FOUR_EYES_ABOVE, ..many };
-        assert_eq!(house.ask(&act("anna", Wish::ReRate(few.clone()), writer.clone()), PLAIN), Ok(None));
+        assert_eq!(fixture.ask(&act("anna", Wish::ReRate(few.clone()), writer.clone()), PLAIN), Ok(None));
         let another = JobRequest { issued_by_user_id: "berta".to_owned(), ..few };
-        let refused = house.ask(&act("anna", Wish::ReRate(another), writer), PLAIN);
+        let refused = fixture.ask(&act("anna", Wish::ReRate(another), writer), PLAIN);
         assert_eq!(refused, Err(AuthError::NotTheirs.into()));
     }
 
     #[test]
     fn a_replica_tells_of_itself_only() {
-        let house = House::new();
+        let fixture = Fixture::new();
         let setting = |node_id| {
             let name = "delivery".to_owned();
             Wish::Configure(NodeSetting { node_id, name, before: String::new(), value: String::new() })
@@ -352,7 +352,7 @@ mod tests {
             let entry_type = entry_type.to_owned();
             Wish::Note { entry_type, bucket_hour: None, operator_id: None, details }
         };
-        let ask = |actor: &str, wish, asker| house.ask(&act(actor, wish, Origin::Replica), asker);
+        let ask = |actor: &str, wish, asker| fixture.ask(&act(actor, wish, Origin::Replica), asker);
         for asker in [PROVED, PLAIN] {
             assert_eq!(ask("system:reload", setting(2), asker), Ok(None));
             assert_eq!(ask("system:node-2", told(2, NODE_RESTRICTED), asker), Ok(None));

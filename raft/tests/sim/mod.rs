@@ -10,10 +10,10 @@ mod commands;
 mod disk;
 mod network;
 mod replica;
+mod simulation;
 mod state;
-mod world;
 
-use world::run;
+use simulation::run;
 
 /// Histories of a run, unless `CDR_SIM_SEEDS` says another number.
 const SEEDS: u64 = 200;
@@ -30,7 +30,7 @@ fn replicas_never_diverge() {
     }
     let seeds = number("CDR_SIM_SEEDS").unwrap_or(SEEDS);
     let start = std::time::Instant::now();
-    let mut total = world::Outcome::default();
+    let mut total = simulation::Outcome::default();
     for seed in 1..=seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));
         let Ok(outcome) = outcome else { panic!("seed {seed} fails: run it alone with CDR_SIM_SEED={seed}") };

@@ -54,7 +54,7 @@ struct Told {
     rows: Vec<(Held, Hash)>,
 }
 
-struct World {
+struct TestLedger {
     ledger: MemoryLedger,
     now: i64,
     next: u8,
@@ -65,7 +65,7 @@ struct World {
     last: Vec<CdrId>,
 }
 
-impl Sources for World {
+impl Sources for TestLedger {
     type Held = Held;
 
     fn seal(&self, hour: Hour) -> Result<Option<SealedHour>, SourceError> {
@@ -94,12 +94,12 @@ impl Sources for World {
     }
 }
 
-impl World {
+impl TestLedger {
     fn begin() -> Self {
         let (ledger, held) = (MemoryLedger::default(), HashMap::new());
         let (entries, last) = (Vec::new(), Vec::new());
-        let mut world = Self { ledger, now: START, next: 0, position: 0, held, entries, last };
-        world.send(Command::Fence);
+        let mut ledger = Self { ledger, now: START, next: 0, position: 0, held, entries, last };
+        ledger.send(Command::Fence);
         let operator = |id: &str| Operator {
             effective_from: Millis(START).hour(),
             operator_id: id.to_owned(),
@@ -107,10 +107,10 @@ impl World {
         };
         let mut drafts = DraftsBuffer::default();
         for id in ["AWCC", "ETS"] {
-            world.system(&mut drafts, SystemKind::Operator, &json!(operator(id)));
+            ledger.system(&mut drafts, SystemKind::Operator, &json!(operator(id)));
         }
-        world.system(&mut drafts, SystemKind::Key, &key("key-1", 0));
-        world.send(Command::Initialize(Initialize {
+        ledger.system(&mut drafts, SystemKind::Key, &key("key-1", 0));
+        ledger.send(Command::Initialize(Initialize {
             cluster_id: "dev",
             zone: "Asia/Kabul",
             clock: ClockKind::Replay,
@@ -124,8 +124,8 @@ impl World {
             reason: "first".to_owned(),
             stream: "S".to_owned(),
         };
-        world.append(SystemKind::Stream, &json!(stream));
-        world
+        ledger.append(SystemKind::Stream, &json!(stream));
+        ledger
     }
 
     fn id(&mut self) -> CdrId {
@@ -320,20 +320,20 @@ fn subjects(events: &[(&'static str, String, Value)]) -> Vec<&'static str> {
 
 #[test]
 fn closed_hours_come_first_by_operator_and_the_system_is_none() {
-    let mut world = World::begin();
-    for told in &world.entries {
-        assert_eq!(world.all(told), [], "operators, streams and the first key tell nothing");
+    let mut ledger = TestLedger::begin();
+    for told in &ledger.entries {
+        assert_eq!(ledger.all(told), [], "operators, streams and the first key tell nothing");
     }
-    world.ingest(&[true, true]);
-    world.now += 2 * 3_600_000;
-    world.ingest(&[false]);
-    let events = world.last_entry();
+    ledger.ingest(&[true, true]);
+    ledger.now += 2 * 3_600_000;
+    ledger.ingest(&[false]);
+    let events = ledger.last_entry();
     let hour = [subject::BUCKET_SEALED, subject::GENERATED, subject::BUCKET_SEALED, subject::GENERATED];
     assert_eq!(subjects(&events), [&hour[..], &hour[..], &[subject::RECORD_APPENDED]].concat());
     let operators: Vec<&Value> = events.iter().map(|(.., event)| &event["operatorId"]).collect();
     assert_eq!(operators[..4], ["AWCC", "AWCC", "ETS", "ETS"]);
     assert!(events[3].2["bucketHour"].as_str() < events[4].2["bucketHour"].as_str());
-    let index = world.entries.last().unwrap().entry.index;
+    let index = ledger.entries.last().unwrap().entry.index;
     let ids = EventIds::new("dev", 1);
     for (ordinal, (_, id, _)) in (0..).zip(&events) {
         assert_eq!(*id, ids.id(index, ordinal).unwrap().to_string());
@@ -342,12 +342,12 @@ fn closed_hours_come_first_by_operator_and_the_system_is_none() {
 
 #[test]
 fn adjustments_name_the_original_and_only_a_late_price_is_a_repricing() {
-    let mut world = World::begin();
-    world.ingest(&[false, true]);
-    let (unpriced, priced) = (world.last[0], world.last[1]);
+    let mut ledger = TestLedger::begin();
+    ledger.ingest(&[false, true]);
+    let (unpriced, priced) = (ledger.last[0], ledger.last[1]);
     let pair = [subject::RECORD_APPENDED, subject::ADJUSTMENT_CREATED];
-    world.adjust(0, AdjustmentType::Correction, PRICE_ISSUER);
-    let events = world.last_entry();
+    ledger.adjust(0, AdjustmentType::Correction, PRICE_ISSUER);
+    let events = ledger.last_entry();
     assert_eq!(subjects(&events), [pair[0], pair[1], subject::RECORD_REPRICED]);
     assert_eq!(events[2].2["originalCdrId"], unpriced.to_string());
     for (message, kind, by, original) in [
@@ -356,8 +356,8 @@ fn adjustments_name_the_original_and_only_a_late_price_is_a_repricing() {
         (1, AdjustmentType::Correction, "user", priced),
         (1, AdjustmentType::Void, "user", priced),
     ] {
-        world.adjust(message, kind, by);
-        let events = world.last_entry();
+        ledger.adjust(message, kind, by);
+        let events = ledger.last_entry();
         assert_eq!(subjects(&events), pair, "{kind:?} by {by}");
         assert_eq!(events[1].2["originalCdrId"], original.to_string());
     }
@@ -365,36 +365,36 @@ fn adjustments_name_the_original_and_only_a_late_price_is_a_repricing() {
 
 #[test]
 fn jobs_keys_settings_and_known_audits_tell_something() {
-    let mut world = World::begin();
+    let mut ledger = TestLedger::begin();
     let request = json!({
         "step": "REQUESTED", "approverUserId": "b", "bucketHourFrom": null, "bucketHourTo": null, "estimatedImpact": 1,
         "issuedByUserId": "a", "newPricingTableId": "p-2", "operatorId": "ETS", "reason": "r", "tenantId": null,
         "ticketId": "T-1", "traceId": "trace",
     });
-    let id = world.append(SystemKind::Job, &request).with_prefix(JOB_PREFIX);
-    assert_eq!(world.last_entry(), []);
-    world.now += 5;
-    world.append(SystemKind::Job, &json!({ "step": "FINISHED", "jobId": id }));
-    let events = world.last_entry();
+    let id = ledger.append(SystemKind::Job, &request).with_prefix(JOB_PREFIX);
+    assert_eq!(ledger.last_entry(), []);
+    ledger.now += 5;
+    ledger.append(SystemKind::Job, &json!({ "step": "FINISHED", "jobId": id }));
+    let events = ledger.last_entry();
     assert_eq!(subjects(&events), [subject::ADJUSTMENT_BATCH]);
     let batch = &events[0].2;
     assert_eq!(
         (&batch["jobId"], &batch["count"], &batch["sumDeltaMinor"]),
         (&json!(id), &json!(0), &json!("0.000000"))
     );
-    assert_eq!((&batch["bucketHourFrom"], &batch["traceId"]), (&json!(world.first_hour()), &json!("trace")));
+    assert_eq!((&batch["bucketHourFrom"], &batch["traceId"]), (&json!(ledger.first_hour()), &json!("trace")));
     assert_ne!(batch["startedAt"], batch["finishedAt"]);
     assert_eq!((&batch["issuedByUserId"], &batch["approverUserId"]), (&json!("a"), &json!("b")));
     // Where nobody had to approve, nobody did; rows of before name the requester there.
     for nobody in [Value::Null, json!(""), json!("a")] {
         let mut alone = request.clone();
         alone["approverUserId"] = nobody.clone();
-        let id = world.append(SystemKind::Job, &alone).with_prefix(JOB_PREFIX);
-        world.append(SystemKind::Job, &json!({ "step": "FINISHED", "jobId": id }));
-        assert_eq!(world.last_entry()[0].2["approverUserId"], "", "{nobody}");
+        let id = ledger.append(SystemKind::Job, &alone).with_prefix(JOB_PREFIX);
+        ledger.append(SystemKind::Job, &json!({ "step": "FINISHED", "jobId": id }));
+        assert_eq!(ledger.last_entry()[0].2["approverUserId"], "", "{nobody}");
     }
-    world.append(SystemKind::Key, &key("key-2", 9));
-    let events = world.last_entry();
+    ledger.append(SystemKind::Key, &key("key-2", 9));
+    let events = ledger.last_entry();
     assert_eq!((events[0].0, &events[0].2["entryType"]), (subject::AUDIT, &json!("KEY_ROTATED")));
     for (kind, body, told) in [
         (SystemKind::Audit, json!({ "entryType": "CHAIN_VERIFY_OK", "details": {} }), Some(subject::AUDIT)),
@@ -408,8 +408,8 @@ fn jobs_keys_settings_and_known_audits_tell_something() {
         (SystemKind::Job, json!({ "note": 1 }), None),
         (SystemKind::Export, json!({}), None),
     ] {
-        world.append(kind, &body);
-        assert_eq!(subjects(&world.last_entry()), Vec::from_iter(told), "{body}");
+        ledger.append(kind, &body);
+        assert_eq!(subjects(&ledger.last_entry()), Vec::from_iter(told), "{body}");
     }
 }
 
@@ -439,35 +439,35 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..20),
         cut in 0..12_u32,
     ) {
-        let mut world = World::begin();
+        let mut ledger = TestLedger::begin();
         for step in steps {
             match step {
-                Step::Ingest(priced) => world.ingest(&priced),
-                Step::Adjust(message, kind, late) if !world.last.is_empty() => {
+                Step::Ingest(priced) => ledger.ingest(&priced),
+                Step::Adjust(message, kind, late) if !ledger.last.is_empty() => {
                     let issuer = if late { PRICE_ISSUER } else { "user" };
-                    world.adjust(message % world.last.len(), kind, issuer);
+                    ledger.adjust(message % ledger.last.len(), kind, issuer);
                 }
                 Step::Adjust(..) => (),
                 Step::Audit => {
-                    world.append(SystemKind::Audit, &json!({ "entryType": "CHAIN_VERIFY_OK" }));
+                    ledger.append(SystemKind::Audit, &json!({ "entryType": "CHAIN_VERIFY_OK" }));
                 }
-                Step::Hour => world.now += 3_600_000,
+                Step::Hour => ledger.now += 3_600_000,
             }
         }
-        world.send(Command::Seal);
+        ledger.send(Command::Seal);
         let (mut appended, mut created, mut sealed, mut ids) = (Vec::new(), 0, 0, Vec::new());
-        for told in &world.entries {
-            let whole = world.all(told);
-            let (rest, passed) = world.tell(told, cut, &|_| true, usize::MAX);
+        for told in &ledger.entries {
+            let whole = ledger.all(told);
+            let (rest, passed) = ledger.tell(told, cut, &|_| true, usize::MAX);
             prop_assert_eq!(passed as usize, whole.len());
             prop_assert_eq!(&rest[..], &whole[whole.len().min(cut as usize)..]);
             let audits = |subject: &str| subject == subject::AUDIT || subject == subject::RECORD_REPRICED;
-            let (some, passed) = world.tell(told, 0, &audits, usize::MAX);
+            let (some, passed) = ledger.tell(told, 0, &audits, usize::MAX);
             prop_assert_eq!(passed as usize, whole.len());
             prop_assert!(some.iter().all(|event| audits(event.0) && whole.contains(event)));
             prop_assert_eq!(some.len(), whole.iter().filter(|event| audits(event.0)).count());
             if cut > 0 && whole.len() >= cut as usize {
-                let (first, passed) = world.tell(told, 0, &|_| true, cut as usize);
+                let (first, passed) = ledger.tell(told, 0, &|_| true, cut as usize);
                 prop_assert_eq!((passed, &first[..]), (cut, &whole[..cut as usize]));
             }
             for (subject, id, event) in whole {
@@ -481,12 +481,12 @@ proptest! {
             }
         }
         let rows: Vec<Value> =
-            world.ledger.rows.iter().map(|(row, _)| serde_json::from_slice(row).unwrap()).collect();
+            ledger.ledger.rows.iter().map(|(row, _)| serde_json::from_slice(row).unwrap()).collect();
         let sms = rows.iter().filter(|row| row["recordType"] == "sms");
         let expected: Vec<String> = sms.clone().map(|row| row["cdrId"].as_str().unwrap().to_owned()).collect();
         prop_assert_eq!(appended, expected);
         prop_assert_eq!(created, sms.filter(|row| row.get("adjustmentType").is_some_and(|kind| !kind.is_null())).count());
-        prop_assert_eq!(sealed, world.ledger.seals.len() * 2);
+        prop_assert_eq!(sealed, ledger.ledger.seals.len() * 2);
         prop_assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
     }
 }

@@ -29,7 +29,7 @@ fn pins(day: u32) -> ExportPins {
     }
 }
 
-impl World {
+impl TestLedger {
     /// A signed file of the day.
     fn file(&mut self, day: u32) -> String {
         let mut opened = json!(pins(day));
@@ -64,13 +64,13 @@ fn attempt(file: &str, outcome: &Value) -> Value {
 
 #[test]
 fn a_file_tells_when_it_is_delivered_and_what_the_receiver_says() {
-    let mut world = World::begin();
-    let file = world.file(0);
+    let mut ledger = TestLedger::begin();
+    let file = ledger.file(0);
     let failed = attempt(&file, &json!({"outcome": "FAILED", "error": "UNREACHABLE", "reason": "no answer"}));
-    assert_eq!(world.told(SystemKind::Delivery, &failed), []);
+    assert_eq!(ledger.told(SystemKind::Delivery, &failed), []);
     let delivered = attempt(&file, &json!({"outcome": "DELIVERED", "atraReceiptId": null}));
-    let events = world.told(SystemKind::Delivery, &delivered);
-    let at = Millis(world.now).to_string();
+    let events = ledger.told(SystemKind::Delivery, &delivered);
+    let at = Millis(ledger.now).to_string();
     let ids = ["eventId", "schemaVersion"];
     let own = |event: &Value| {
         let mut fields = event.as_object().unwrap().clone();
@@ -92,9 +92,9 @@ fn a_file_tells_when_it_is_delivered_and_what_the_receiver_says() {
         "step": "ACKED", "exportId": file, "atraReceiptId": "R-1", "rejectionReason": "SIGNATURE_INVALID",
         "payload": {"subscriber": "+93701234567", "at": 93_701_234_567_u64}, "retryCount": 1,
     });
-    let events = world.told(SystemKind::Delivery, &refused);
+    let events = ledger.told(SystemKind::Delivery, &refused);
     assert_eq!(subjects(&events), [subject::EXPORT_REJECTED]);
-    let at = Millis(world.now).to_string();
+    let at = Millis(ledger.now).to_string();
     let expected = json!({
         "exportId": file, "rejectionReason": "SIGNATURE_INVALID", "atraReceiptId": "R-1",
         "atraErrorPayload": {"subscriber": "+***", "at": "***"}, "retryCount": 1, "rejectedAt": at,
@@ -102,27 +102,27 @@ fn a_file_tells_when_it_is_delivered_and_what_the_receiver_says() {
     });
     assert_eq!(own(&events[0].2), expected);
 
-    assert_eq!(world.told(SystemKind::Delivery, &json!({"step": "REDROPPED", "exportId": file})), []);
-    world.told(SystemKind::Delivery, &delivered);
+    assert_eq!(ledger.told(SystemKind::Delivery, &json!({"step": "REDROPPED", "exportId": file})), []);
+    ledger.told(SystemKind::Delivery, &delivered);
     let accepted = json!({
         "step": "ACKED", "exportId": file, "atraReceiptId": "R-2", "rejectionReason": null, "payload": null,
         "retryCount": 0,
     });
-    let events = world.told(SystemKind::Delivery, &accepted);
+    let events = ledger.told(SystemKind::Delivery, &accepted);
     assert_eq!(subjects(&events), [subject::EXPORT_ACKED]);
     assert_eq!(
         own(&events[0].2),
         json!({
             "exportId": file, "atraReceiptId": "R-2", "atraVerificationStatus": "VERIFIED",
-            "ackedAt": Millis(world.now), "traceId": "t", "occurredAt": Millis(world.now),
+            "ackedAt": Millis(ledger.now), "traceId": "t", "occurredAt": Millis(ledger.now),
         })
     );
 }
 
 #[test]
 fn a_file_that_the_receiver_refuses_at_once_is_told_as_rejected() {
-    let mut world = World::begin();
-    let file = world.file(0);
+    let mut ledger = TestLedger::begin();
+    let file = ledger.file(0);
     let refused = |reason: &Value| {
         attempt(
             &file,
@@ -135,23 +135,23 @@ fn a_file_that_the_receiver_refuses_at_once_is_told_as_rejected() {
             }),
         )
     };
-    let events = world.told(SystemKind::Delivery, &refused(&json!("SIGNATURE_INVALID")));
+    let events = ledger.told(SystemKind::Delivery, &refused(&json!("SIGNATURE_INVALID")));
     assert_eq!(subjects(&events), [subject::EXPORT_REJECTED]);
     let event = &events[0].2;
     assert_eq!(event["rejectionReason"], "SIGNATURE_INVALID");
     assert_eq!((&event["retryCount"], &event["atraReceiptId"]), (&json!(2), &Value::Null));
     assert_eq!(event["atraErrorPayload"], json!("{\"of\": \"+***\"}"));
     // What is refused for another reason than the file's is no refusal of it.
-    assert_eq!(world.told(SystemKind::Delivery, &refused(&Value::Null)), []);
+    assert_eq!(ledger.told(SystemKind::Delivery, &refused(&Value::Null)), []);
 }
 
 #[test]
 fn a_file_that_no_channel_takes_is_told_as_rejected() {
-    let mut world = World::begin();
-    let file = world.file(0);
+    let mut ledger = TestLedger::begin();
+    let file = ledger.file(0);
     let exhausted =
         json!({"step": "EXHAUSTED", "exportId": file, "retryCount": 6, "reason": "call +93701234567"});
-    let events = world.told(SystemKind::Delivery, &exhausted);
+    let events = ledger.told(SystemKind::Delivery, &exhausted);
     assert_eq!(subjects(&events), [subject::EXPORT_REJECTED]);
     let event = &events[0].2;
     assert_eq!(event["rejectionReason"], "DELIVERY_CHANNELS_EXHAUSTED");
@@ -161,19 +161,19 @@ fn a_file_that_no_channel_takes_is_told_as_rejected() {
 
 #[test]
 fn a_record_that_leaves_quarantine_is_told_and_one_that_enters_is_not() {
-    let mut world = World::begin();
-    let file = world.file(0);
+    let mut ledger = TestLedger::begin();
+    let file = ledger.file(0);
     for (step, resolution) in [("RESUBMITTED", "RESUBMITTED"), ("DISCARDED", "DISCARDED")] {
-        world.ingest(&[true]);
-        let record = world.last.last().unwrap().to_string();
+        ledger.ingest(&[true]);
+        let record = ledger.last.last().unwrap().to_string();
         let unfit = json!({
             "step": "QUARANTINED", "cdrId": record, "encoderError": "calledNumber: +93701234567 is too long",
             "exportId": file, "operatorId": "AWCC", "schemaVariant": "atra-tap-v2", "series": "regulator",
         });
-        assert_eq!(world.told(SystemKind::Quarantine, &unfit), []);
-        let entry = CdrId([world.next; 16]).with_prefix(QUARANTINE_PREFIX);
+        assert_eq!(ledger.told(SystemKind::Quarantine, &unfit), []);
+        let entry = CdrId([ledger.next; 16]).with_prefix(QUARANTINE_PREFIX);
         let resolved = json!({"step": step, "quarantineId": entry, "resolvedBy": "user-1"});
-        let events = world.told(SystemKind::Quarantine, &resolved);
+        let events = ledger.told(SystemKind::Quarantine, &resolved);
         assert_eq!(subjects(&events), [subject::QUARANTINE_RESUBMITTED]);
         let event = &events[0].2;
         for (field, value) in [
@@ -182,7 +182,7 @@ fn a_record_that_leaves_quarantine_is_told_and_one_that_enters_is_not() {
             ("resolution", json!(resolution)),
             ("encoderError", json!("calledNumber: +*** is too long")),
             ("resolvedBy", json!("user-1")),
-            ("resolvedAt", json!(Millis(world.now))),
+            ("resolvedAt", json!(Millis(ledger.now))),
         ] {
             assert_eq!(event[field], value, "{field}");
         }
@@ -191,8 +191,8 @@ fn a_record_that_leaves_quarantine_is_told_and_one_that_enters_is_not() {
 
 #[test]
 fn what_is_told_of_a_file_stays_whatever_becomes_of_it() {
-    let mut world = World::begin();
-    let file = world.file(0);
+    let mut ledger = TestLedger::begin();
+    let file = ledger.file(0);
     let delivered = attempt(&file, &json!({"outcome": "DELIVERED", "atraReceiptId": "R-0"}));
     let refused = json!({
         "step": "ACKED", "exportId": file, "atraReceiptId": "R-1", "rejectionReason": "SCHEMA_MISMATCH",
@@ -203,10 +203,10 @@ fn what_is_told_of_a_file_stays_whatever_becomes_of_it() {
     let exhausted = json!({"step": "EXHAUSTED", "exportId": file, "retryCount": 1, "reason": "no answer"});
     let mut first = Vec::new();
     for body in [&delivered, &refused, &redropped, &failed, &exhausted, &delivered] {
-        first.push(world.told(SystemKind::Delivery, body));
+        first.push(ledger.told(SystemKind::Delivery, body));
     }
-    let from = world.entries.len() - first.len();
-    let again: Vec<_> = world.entries[from..].iter().map(|told| world.all(told)).collect();
+    let from = ledger.entries.len() - first.len();
+    let again: Vec<_> = ledger.entries[from..].iter().map(|told| ledger.all(told)).collect();
     assert_eq!(again, first);
     assert_eq!(first.iter().flatten().count(), 4);
 }

@@ -32,7 +32,7 @@ pub struct Outcome {
     pub digest: [u8; 32],
 }
 
-struct World {
+struct Simulation {
     seed: u64,
     rng: SmallRng,
     network: Network,
@@ -47,20 +47,20 @@ struct World {
 pub fn run(seed: u64) -> Outcome {
     let mut runtime = SimRuntime::with_seed(seed);
     runtime.block_on(async move {
-        let mut world = World::begin(seed).await;
+        let mut simulation = Simulation::begin(seed).await;
         for _ in 0..STEPS {
-            world.propose();
-            let pause = world.rng.random_range(1..60);
+            simulation.propose();
+            let pause = simulation.rng.random_range(1..60);
             SimRuntime::sleep(Duration::from_millis(pause)).await;
-            world.disturb().await;
+            simulation.disturb().await;
         }
-        world.end().await
+        simulation.end().await
     })
 }
 
-impl World {
+impl Simulation {
     async fn begin(seed: u64) -> Self {
-        let mut world = Self {
+        let mut simulation = Self {
             seed,
             rng: SmallRng::seed_from_u64(seed ^ 0x000C_0FFE),
             network: Network::new(seed + 1),
@@ -71,15 +71,15 @@ impl World {
             proposals: 0,
         };
         for node in 1..=NODES {
-            world.boot(node, Disks::default()).await;
+            simulation.boot(node, Disks::default()).await;
         }
         let members: BTreeMap<u64, BasicNode> =
             (1..=NODES).map(|node| (node, BasicNode::new("sim"))).collect();
-        let first = world.replicas[&1].raft.clone();
+        let first = simulation.replicas[&1].raft.clone();
         first.initialize(members).await.unwrap();
         // The first membership is durable once it is applied.
         first.wait(Some(Duration::from_secs(60))).applied_index_at_least(Some(1), "begin").await.unwrap();
-        world
+        simulation
     }
 
     async fn boot(&mut self, node: u64, disks: Disks) {
