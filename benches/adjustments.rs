@@ -6,8 +6,7 @@
 //!    and the largest resident size that the leader ever had, before and after.
 #![allow(clippy::unwrap_used)]
 
-use cdr_bus::{JetStream, NatsOptions};
-use cdr_bus::{PublishOptions, publish_file};
+use cdr_bus::{JetStream, NatsOptions, PublishOptions, publish_file};
 use cdr_mediation::generate::{GenerateOptions, generate};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

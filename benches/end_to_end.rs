@@ -7,8 +7,7 @@
 //! 3. the largest resident size of a replica.
 #![allow(clippy::unwrap_used)]
 
-use cdr_bus::{Bus, JetStream, NatsOptions, StreamSpec};
-use cdr_bus::{PublishOptions, publish_file};
+use cdr_bus::{Bus, JetStream, NatsOptions, PublishOptions, StreamSpec, publish_file};
 use cdr_mediation::generate::{GenerateOptions, generate};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use testkit::cluster::{ClockOffset, Cluster};

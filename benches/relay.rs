@@ -12,8 +12,7 @@
 //! Everything shares one machine, the server's disk and both ends' processors included.
 #![allow(clippy::unwrap_used)]
 
-use cdr_bus::{Bus, JetStream, NatsOptions, Outgoing, StreamSpec};
-use cdr_bus::{PublishOptions, publish_file};
+use cdr_bus::{Bus, JetStream, NatsOptions, Outgoing, PublishOptions, StreamSpec, publish_file};
 use cdr_mediation::generate::{GenerateOptions, generate};
 use futures::StreamExt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -7,8 +7,7 @@
 //! Memory is the leader's, or that follower's, above what it had at rest (aim: under 256 MiB).
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use cdr_bus::{JetStream, NatsOptions};
-use cdr_bus::{PublishOptions, publish_file};
+use cdr_bus::{JetStream, NatsOptions, PublishOptions, publish_file};
 use cdr_core::Millis;
 use cdr_mediation::events::signing_key::SigningKey;
 use cdr_mediation::generate::{GenerateOptions, generate};

@@ -2,8 +2,7 @@
 //! forgot it votes, and each replica says what to do.
 
 use crate::receipts::{connect, runtime, yesterday};
-use cdr_bus::{Bus, LocalBackend, LocalOptions};
-use cdr_bus::{PublishOptions, publish_file};
+use cdr_bus::{Bus, LocalBackend, LocalOptions, PublishOptions, publish_file};
 use cdr_mediation::auth::dev::DevIssuer;
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use serde_json::{Value, json};

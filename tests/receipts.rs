@@ -1,7 +1,6 @@
 //! Generated receipts, and their way to the bus.
 
-use cdr_bus::{JetStream, NatsOptions};
-use cdr_bus::{PublishOptions, publish_file};
+use cdr_bus::{JetStream, NatsOptions, PublishOptions, publish_file};
 use cdr_mediation::generate::{GenerateOptions, Generator, LineKind};
 use serde_json::Value;
 use std::collections::BTreeSet;
