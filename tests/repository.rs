@@ -39,7 +39,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("russh", &["src/delivery/sftp/"]),
     ("russh_sftp", &["src/delivery/sftp/"]),
     ("reqwest", &["src/delivery/rest/", "verify/src/remote.rs", "tests/mtls.rs", "tests/replica_tls.rs"]),
-    ("tokio_rustls", &["src/tls.rs", "src/delivery/rest/", "testkit/src/", "raft/src/net/"]),
+    (
+        "tokio_rustls",
+        &["src/tls.rs", "src/delivery/rest/", "testkit/src/", "tests/pricing/", "raft/src/net/"],
+    ),
     ("x509_parser", &["src/tls.rs", "raft/src/net/tls.rs"]),
     ("tikv_jemallocator", &["src/main.rs"]),
     ("hyper", &["testkit/src/"]),
@@ -215,8 +218,8 @@ fn every_file_of_the_tests_is_a_module() {
         }
         let declared = format!("mod {};", path.file_stem().unwrap().to_string_lossy());
         let folder = root().join(path).parent().unwrap().to_path_buf();
-        let parents =
-            ["main.rs", "mod.rs"].map(|name| fs::read_to_string(folder.join(name)).unwrap_or_default());
+        let parents = [folder.join("main.rs"), folder.join("mod.rs"), folder.with_extension("rs")]
+            .map(|parent| fs::read_to_string(parent).unwrap_or_default());
         if !parents.iter().any(|text| text.contains(&declared)) {
             violations.push(format!("{}: nothing says `{declared}`", path.display()));
         }

@@ -283,7 +283,7 @@ fn an_arrow_that_runs_up_or_across_is_found() {
         assert_eq!(found("src/export/plan.rs", allowed), [""; 0], "{allowed}");
     }
     assert_eq!(found("src/export/make/tests.rs", "use crate::api::Ledger;"), [""; 0]);
-    assert_eq!(found("src/test_node.rs", "use crate::workers::seal;"), [""; 0]);
+    assert_eq!(found("src/test_support/node.rs", "use crate::workers::seal;"), [""; 0]);
 }
 
 #[test]
