@@ -24,6 +24,8 @@
 extern crate self as cdr_raft;
 
 pub mod codec;
+#[cfg(test)]
+mod compat;
 pub mod failure;
 mod free_space;
 pub mod identity;

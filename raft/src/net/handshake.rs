@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// First bytes of every connection.
-const MAGIC: &[u8; 8] = b"CDRRAFT\n";
+pub(super) const MAGIC: &[u8; 8] = b"CDRRAFT\n";
 
 /// A hello or its answer is never longer, in bytes.
 const HELLO_BYTES: usize = 4096;
@@ -28,19 +28,19 @@ const RANGE_BYTES: usize = 10;
 
 /// What a side says before it is known in which version it may speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
+pub(super) struct Range {
     lowest: u16,
     highest: u16,
     build: Version,
 }
 
 impl Range {
-    fn of(build: Build) -> Self {
+    pub(super) fn of(build: Build) -> Self {
         let (lowest, highest) = build.protocols();
         Self { lowest, highest, build: build.version }
     }
 
-    fn bytes(self) -> [u8; RANGE_BYTES] {
+    pub(super) fn bytes(self) -> [u8; RANGE_BYTES] {
         let numbers = [self.lowest, self.highest, self.build.major, self.build.minor, self.build.patch];
         let mut bytes = [0; RANGE_BYTES];
         for (place, number) in bytes.chunks_exact_mut(2).zip(numbers) {
@@ -49,14 +49,14 @@ impl Range {
         bytes
     }
 
-    fn read(bytes: &[u8; RANGE_BYTES]) -> Self {
+    pub(super) fn read(bytes: &[u8; RANGE_BYTES]) -> Self {
         let number = |at: usize| u16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]]);
         let build = Version { major: number(2), minor: number(3), patch: number(4) };
         Self { lowest: number(0), highest: number(1), build }
     }
 
     /// The highest version that both speak.
-    fn common(self, other: Self) -> Option<u16> {
+    pub(super) fn common(self, other: Self) -> Option<u16> {
         let highest = self.highest.min(other.highest);
         (highest >= self.lowest.max(other.lowest)).then_some(highest)
     }
@@ -74,10 +74,10 @@ impl Range {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Hello {
-    cluster: String,
-    to: u64,
-    from: Introduction,
+pub(super) struct Hello {
+    pub cluster: String,
+    pub to: u64,
+    pub from: Introduction,
 }
 
 /// What came of an introduction.

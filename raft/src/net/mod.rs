@@ -18,6 +18,8 @@
 
 mod claims;
 mod client;
+#[cfg(test)]
+pub(crate) mod compat;
 mod frame;
 mod handshake;
 mod peers;
