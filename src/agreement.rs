@@ -1,8 +1,8 @@
 //! What a node's configuration may not say otherwise than the ledger: what was fixed when the ledger began, the content of
 //! price lists that it has, and the schema variant in force, which is exchanged by activation only (US-CDR-009).
 //!
-//! It is held against the ledger as the node finds it at its start, again once the node has caught up, and whenever it is
-//! elected: whoever contradicts the ledger neither goes on nor leads.
+//! It is compared with the ledger as the node finds it at its start, again once the node has caught up, and whenever it is
+//! elected: a node that contradicts the ledger neither goes on nor leads.
 
 mod variant;
 
@@ -35,7 +35,7 @@ pub enum Contradiction {
     },
     /// The ledger's days are those of another zone.
     #[error(
-        "settlement.zone is {named}, the ledger's zone is {held}, fixed for its life: put that into the configuration"
+        "settlement.zone is {named}, but the ledger's zone is {held} and can't be changed: set that in the configuration"
     )]
     Zone {
         /// Zone of the ledger.
@@ -45,7 +45,7 @@ pub enum Contradiction {
     },
     /// The ledger remembers messages for another time.
     #[error(
-        "ingest.dedup_horizon_hours is {named}, the ledger's horizon is {held} h, fixed for its life: put that into the \
+        "ingest.dedup_horizon_hours is {named}, but the ledger's horizon is {held} h and can't be changed: set that in the \
          configuration"
     )]
     Horizon {
@@ -57,7 +57,7 @@ pub enum Contradiction {
     /// A price list has another content.
     #[error(
         "pricing.tables: the ledger has price list {version} with another content (SHA-256 {held}, here {named}), and rows \
-         that it priced name it: what stands under a version never changes, give the new list a version of its own"
+         that it priced name it: the content of a version never changes, give the new list a version of its own"
     )]
     PriceList {
         /// The version.
@@ -69,8 +69,8 @@ pub enum Contradiction {
     },
     /// Files are made by another variant.
     #[error(
-        "export.schema_variant is {}, in force is {held}: a variant is exchanged by two people, over POST \
-         /v1/cdr/regulator-schemas/VARIANT:activate, and not by the configuration. Put {held} back into it; after an \
+        "export.schema_variant is {}, but {held} is in force: a variant is activated by two people, over POST \
+         /v1/cdr/regulator-schemas/VARIANT:activate, and not by the configuration. Set {held} in it again; after an \
          activation name the new one",
         named.as_deref().unwrap_or("not set")
     )]
@@ -82,7 +82,7 @@ pub enum Contradiction {
     },
 }
 
-/// What the configuration of a node says of all that must agree with the ledger.
+/// The parts of a node's configuration that must agree with the ledger.
 #[derive(Clone, Debug)]
 pub struct Terms {
     data_dir: PathBuf,
@@ -118,7 +118,7 @@ impl Terms {
         }
     }
 
-    /// Holds what never changes against a ledger, at hand or not yet begun.
+    /// Compares what never changes with a ledger, existing or not yet begun.
     ///
     /// # Errors
     /// [`Contradiction`].
@@ -145,7 +145,7 @@ impl Terms {
         Ok(())
     }
 
-    /// What the configuration says of operators that the ledger knows otherwise: the ledger's word counts.
+    /// The configured operators that differ from the ledger's, which apply.
     pub fn ignored(&self, state: &LedgerState) -> Vec<String> {
         let differing = |(id, named): &(String, String)| {
             let known = state.registry.iter().find(|operator| operator.operator_id == *id)?;
@@ -155,7 +155,7 @@ impl Terms {
         self.operators.iter().filter_map(differing).collect()
     }
 
-    /// Waits until the ledger has begun and `node` has caught up, and holds everything against it. Never returns if
+    /// Waits until the ledger has begun and `node` has caught up, and compares everything with it. Never returns if
     /// nothing contradicts.
     pub async fn contradiction(&self, node: &Node, store: &Store) -> Contradiction {
         loop {
@@ -168,7 +168,11 @@ impl Terms {
         }
         let state = store.state();
         for what in self.ignored(&state) {
-            tracing::warn!(severity = "SEV2", what, "operators.list: the ledger's recording entity counts");
+            tracing::warn!(
+                severity = "SEV2",
+                what,
+                "operators.list: the recording entity differs from the ledger's, which applies"
+            );
         }
         if let Err(contradiction) = self.check(&state).and_then(|()| self.check_variant(&state)) {
             return contradiction;
@@ -265,14 +269,14 @@ mod tests {
         };
         assert_eq!(named(Some("tap-a")), Ok(()), "nobody has named one");
         set(&node, SCHEMA_VARIANT, "tap-a").await;
-        assert!(named(Some("tap-b")).unwrap_err().contains("is tap-b, in force is tap-a"));
+        assert!(named(Some("tap-b")).unwrap_err().contains("is tap-b, but tap-a is in force"));
         assert_eq!(named(Some("tap-a")), Ok(()));
-        assert!(named(None).unwrap_err().contains("is not set, in force is tap-a"));
+        assert!(named(None).unwrap_err().contains("is not set, but tap-a is in force"));
         set(&node, SCHEMA_VARIANT, "tap-b").await;
         assert_eq!(named(Some("tap-a")), Ok(()), "it is as it was before the activation");
-        assert!(named(Some("tap-c")).unwrap_err().contains("in force is tap-b"));
+        assert!(named(Some("tap-c")).unwrap_err().contains("tap-b is in force"));
         assert_eq!(named(Some("tap-b")), Ok(()));
-        assert!(named(Some("tap-a")).unwrap_err().contains("in force is tap-b"), "it was changed back");
+        assert!(named(Some("tap-a")).unwrap_err().contains("tap-b is in force"), "it was changed back");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Errors told with what caused them.
+//! Errors reported with their causes.
 
 /// An error with everything that caused it; the outermost alone often says little ("transport error").
 pub fn chain(error: &dyn std::error::Error) -> String {

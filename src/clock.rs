@@ -32,7 +32,7 @@ impl Clock {
         Self(Arc::new(Source::System { offset_ms: AtomicI64::new(offset_ms) }))
     }
 
-    /// A clock that stands at `start` until events move it.
+    /// A clock that stays at `start` until events move it.
     pub fn replay(start: Millis) -> Self {
         Self(Arc::new(Source::Replay { at_ms: AtomicI64::new(start.0), released: OnceLock::new() }))
     }
@@ -51,7 +51,7 @@ impl Clock {
         }
     }
 
-    /// What the seals say of this clock.
+    /// What seals record of this clock.
     pub fn kind(&self) -> ClockKind {
         match &*self.0 {
             Source::System { .. } => ClockKind::System,

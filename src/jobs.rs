@@ -1,4 +1,4 @@
-//! Bulk jobs that the state holds no more: folded from their rows.
+//! Bulk jobs that are no longer in the state: folded from their rows.
 //!
 //! The state keeps the last [`FINISHED_KEPT`](cdr_core::job::FINISHED_KEPT) jobs that ended. Older ones stand in the
 //! ledger like everything else: the first row has the job's id, and the list of all `job` rows leads from it to the
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 /// Rows that are read at once.
 const PAGE_ROWS: usize = 1_000;
 
-/// A job can't be told from its rows.
+/// A job can't be read from its rows.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
     /// Rows can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A row is not what the log takes in.
+    /// A row is not one that the log accepts.
     #[error("a row of job {job} can't be read: {why}")]
     Row {
         /// The job.
@@ -38,7 +38,7 @@ pub enum JobError {
     },
 }
 
-/// The job `id`, as the state has it or as its rows tell it; none if there is none. Reads rows for as long as `budget`
+/// The job `id`, from the state or from its rows; none if there is none. Reads rows for as long as `budget`
 /// lasts.
 ///
 /// # Errors
@@ -77,7 +77,7 @@ pub fn find(store: &Store, id: CdrId, budget: Duration) -> Result<Option<Job>, J
     Ok(folded.get(id).cloned())
 }
 
-/// Takes a row in as the state did.
+/// Applies a row as the state did.
 fn fold(jobs: &mut Jobs, name: &str, stored: &StoredRow, step: JobStep) -> Result<(), JobError> {
     let at = Place { bucket_hour: stored.hour(), cdr_sequence: stored.sequence() };
     let frame = stored.row()?.frame;

@@ -1,4 +1,4 @@
-//! Keys and certificates in files. Private keys nobody but their owner may read.
+//! Keys and certificates in files. Private keys must be readable by their owner only.
 
 use std::fmt::Display;
 use std::fs::File;

@@ -162,7 +162,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             runtime()?.block_on(commands::node::run(&file, config, &set))
         }
         Command::Dev { data, replay, exit_when_done, api_port, raft_port } => {
-            // Elections of three replicas that start at once are no news.
+            // Elections of three replicas that start at once need not be logged.
             let _ = log_to_stderr("warn,openraft=error", LogFormat::Text)?;
             runtime()?.block_on(commands::dev::run(commands::dev::DevOptions {
                 data,
@@ -203,7 +203,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 fn generate_options(day: &str, records: u64, seed: u64) -> anyhow::Result<GenerateOptions> {
     GenerateOptions::new(day, records, seed)
-        .with_context(|| format!("--day {day} is no date: write YYYY-MM-DD"))
+        .with_context(|| format!("--day {day} is not a date: write YYYY-MM-DD"))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -216,7 +216,7 @@ fn log_to_stderr(level: &str, format: LogFormat) -> anyhow::Result<SetLogFilter>
     let overridden = from_environment.is_some();
     let filter = from_environment
         .map_or_else(|| EnvFilter::try_new(level), Ok)
-        .with_context(|| format!("observability.log_level {level} is no filter"))?;
+        .with_context(|| format!("observability.log_level {level} is not a log filter"))?;
     let (filter, handle) = reload::Layer::new(filter);
     let subscriber = tracing_subscriber::registry().with(filter);
     let is_read_by_eye = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -1,7 +1,7 @@
-//! Subscribers' numbers, hidden from whoever may not see them: in answers of the API and in events.
+//! Subscribers' numbers, hidden from callers who may not see them: in answers of the API and in events.
 //!
-//! A text is a number if it has seven or more digits of any script and no letter, whatever stands between the digits:
-//! `+93771234567`, `0771234567`, `(077) 123 456`, `٠٧٧١٢٣٤٥٦٧`. An address keeps what tells countries apart and its last
+//! A text is a number if it has seven or more digits of any script and no letter, whatever is between the digits:
+//! `+93771234567`, `0771234567`, `(077) 123 456`, `٠٧٧١٢٣٤٥٦٧`. An address keeps its country code and its last
 //! two digits; of every other text that is a number at most its plus is left.
 //!
 //! Texts that people and other systems write may hold numbers beside words. There, nine digits count, or seven behind a
@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
 
-/// What stands for a number in a text.
+/// What replaces a number in a text.
 pub(crate) const HIDDEN: &str = "***";
 const HIDDEN_E164: &str = "+***";
 /// Digits that make a number of a text with nothing else.
@@ -24,7 +24,7 @@ const DIGITS_AMONG_WORDS: usize = 9;
 /// Zeros with which numbers begin here: Latin, Arabic-Indic, Eastern Arabic-Indic, full-width.
 const ZEROS: [char; 4] = ['0', '\u{660}', '\u{6f0}', '\u{ff10}'];
 
-/// Members that hold what somebody outside sent, of whatever form.
+/// Members that hold what an outside party sent, of whatever form.
 const FOREIGN: &[&str] = &["payload", "atraErrorPayload"];
 /// Members that are codes of the system, settings or keys, though they may be all digits.
 const NO_NUMBERS: &[&str] = &[
@@ -49,7 +49,7 @@ pub fn is_number(text: &str) -> bool {
 }
 
 /// An address for the eye. Of an E.164 number country code and last two digits stay, of any other number the last two
-/// digits; a name stays, but for numbers in it.
+/// digits; a name stays, except for numbers in it.
 pub fn address(address: &str) -> Cow<'_, str> {
     match address.strip_prefix('+') {
         Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
@@ -65,19 +65,19 @@ pub fn imsi(imsi: &str) -> String {
     keep_ends(imsi, 3)
 }
 
-/// A text that somebody wrote, without the numbers in it.
+/// A free text, without the numbers in it.
 pub fn text(text: &str) -> Cow<'_, str> {
     if !text.chars().any(char::is_numeric) || is_of_time_or_place(text) {
         return Cow::Borrowed(text);
     }
     if is_number(text) {
-        // The plus is no digit, and tells that it was a number.
+        // The plus is not a digit, and shows that it was a number.
         return Cow::Borrowed(if text.starts_with('+') { HIDDEN_E164 } else { HIDDEN });
     }
     among_words(text)
 }
 
-/// A JSON value of this system, without the numbers in its texts; true if there were any. What somebody outside sent is
+/// A JSON value of this system, without the numbers in its texts; true if there were any. What an outside party sent is
 /// searched as by [`foreign`]; ids, times, amounts and recording entities stay.
 pub fn own(value: &mut Value) -> bool {
     match value {
@@ -98,7 +98,7 @@ pub fn own(value: &mut Value) -> bool {
     }
 }
 
-/// What somebody outside sent, searched by [`foreign`] as the value that it is the text of, if it is kept as a text.
+/// What an outside party sent, searched by [`foreign`] as the value that it is the text of, if it is kept as a text.
 fn sent(value: &mut Value) -> bool {
     let kept = value.as_str().and_then(|text| value_or_texts(text.as_bytes(), MAX_BYTES).ok());
     let Some(mut inside) = kept else { return foreign(value) };
@@ -109,8 +109,8 @@ fn sent(value: &mut Value) -> bool {
     hidden
 }
 
-/// A JSON value that somebody outside sent, without what could be a number: in texts, in the names of members, and
-/// where it stands as a JSON number; true if there was any.
+/// A JSON value that an outside party sent, without what could be a number: in texts, in the names of members, and
+/// where it is a JSON number; true if there was any.
 pub fn foreign(value: &mut Value) -> bool {
     match value {
         Value::String(held) => hide(held),
@@ -153,7 +153,7 @@ fn count_digits(text: &str) -> usize {
     text.chars().filter(|c| c.is_numeric()).count()
 }
 
-/// Every digit but the first `first` and the last two replaced by `*`; what is no digit stays.
+/// Every digit but the first `first` and the last two replaced by `*`; everything else stays.
 fn keep_ends(text: &str, first: usize) -> String {
     let last = count_digits(text).saturating_sub(2).max(first);
     let mut digits = 0;
@@ -178,7 +178,7 @@ fn country_code_digits(digits: &str) -> usize {
     }
 }
 
-/// Replaces every number that stands among words.
+/// Replaces every number among words.
 fn among_words(text: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let mut copied = 0;
@@ -207,7 +207,7 @@ struct Run {
     end: usize,
 }
 
-/// Appends what stands before a run, and what stands for it, if it is a number.
+/// Appends what precedes a run, and its replacement, if it is a number.
 fn replace(text: &str, run: Option<&Run>, copied: &mut usize, out: &mut String) {
     let Some(&Run { start, end }) = run else { return };
     let number = &text[start..end];
@@ -233,7 +233,7 @@ impl Token<'_> {
         self.start + self.text.len()
     }
 
-    /// True for what is no part of a number whatever stands around it: a date, or hyphens alone.
+    /// True for what is not part of a number whatever surrounds it: a date, or hyphens alone.
     fn is_apart(&self) -> bool {
         is_date(self.text) || !self.text.chars().any(char::is_numeric)
     }

@@ -6,9 +6,9 @@ use cdr_core::LedgerState;
 pub const CHAIN_VERIFY_OK: &str = "CHAIN_VERIFY_OK";
 /// Kind of the one that found something.
 pub const CHAIN_BREAK_DETECTED: &str = "CHAIN_BREAK_DETECTED";
-/// Kind of the audit entry that says that a replica takes no commands.
+/// Kind of the audit entry that records that a replica takes no commands.
 pub const NODE_RESTRICTED: &str = "NODE_RESTRICTED";
-/// Kind of the one that says that it takes commands again.
+/// Kind of the one that records that it takes commands again.
 pub const NODE_RESTRICTION_LIFTED: &str = "NODE_RESTRICTION_LIFTED";
 
 /// Who issues prices in the name of the system: late prices as corrections, price lists as settings. Events depend on it.

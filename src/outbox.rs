@@ -14,7 +14,7 @@ use cdr_storage::{OutboxEntry, Store, StoreError, StoredRow};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-/// Entries that are looked at in one read.
+/// Entries that are read at once.
 const ENTRIES_AT_ONCE: usize = 64;
 /// Rows that are held in memory at once.
 const ROWS_AT_ONCE: u64 = 512;
@@ -33,7 +33,7 @@ pub enum OutboxError {
     /// The store can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Events can't be told from what is stored.
+    /// Events can't be derived from what is stored.
     #[error(transparent)]
     Derive(#[from] DeriveError),
 }
@@ -58,8 +58,8 @@ impl Outbox {
         &self.ids
     }
 
-    /// Hands the events from the place `from` on whose subjects are `wanted` to `sink`, of some entries at most, until
-    /// it asks to stop. Returns the place to go on from: `from` itself if there is nothing new.
+    /// Passes the events from the place `from` on whose subjects are `wanted` to `sink`, of some entries at most, until
+    /// it returns that it wants to stop. Returns the place to go on from: `from` itself if there is nothing new.
     ///
     /// # Errors
     /// [`OutboxError`]; events before the failure were handed out.
@@ -132,7 +132,7 @@ impl Sources for Outbox {
     }
 
     fn ended_job(&self, id: CdrId) -> Result<Option<Job>, SourceError> {
-        // Its rows end with the one that is told of, so that there is an end to reading them.
+        // Its rows end with the one that is being reported, so that there is an end to reading them.
         Ok(jobs::find(&self.store, id, Duration::MAX)?)
     }
 

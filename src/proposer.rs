@@ -41,7 +41,7 @@ struct Inner {
     ids: Mutex<IdSource>,
 }
 
-/// A command did not get into the log, or nobody knows whether it did.
+/// A command did not get into the log, or that is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum ProposalError {
     /// Another leader's term has begun.
@@ -63,7 +63,7 @@ pub enum ProposalError {
         why: String,
     },
     /// The log took the command and refused it.
-    #[error("the log refuses it: {0}")]
+    #[error("the log refused the command: {0}")]
     Refused(Rejection),
     /// Raft refused it, or its outcome is unknown.
     #[error(transparent)]
@@ -179,7 +179,7 @@ impl Proposer {
             }
         });
         // The first poll puts the command into Raft's queue; that fixes the order. A task that has used up its share
-        // of time would be told to wait before it gets there, and commands started later would overtake it.
+        // of time would have to wait before it gets there, and commands started later would overtake it.
         let first = std::future::poll_fn(|context| Poll::Ready(proposal.as_mut().poll(context)));
         match tokio::task::unconstrained(first).await {
             Poll::Ready(outcome) => Ok(Box::pin(std::future::ready(outcome))),

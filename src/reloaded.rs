@@ -22,7 +22,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder of the replica `node_id`, and what has its changes taken in by `desk` for as long as it is polled.
+    /// A recorder of the replica `node_id`, and what has its changes recorded through `desk` for as long as it is polled.
     pub fn new(node_id: u64, desk: Desk) -> (Self, impl Future<Output = ()> + Send) {
         let (waiting, changes) = channel(MOST_WAITING);
         (Self { node_id, waiting }, record_all(desk, changes))
@@ -55,7 +55,7 @@ async fn record(desk: &Desk, setting: NodeSetting) {
         wish: Wish::Configure(setting),
         actor: RELOAD.to_owned(),
         approver: None,
-        reason: Some(format!("SIGHUP on node {node_id}: its configuration says so")),
+        reason: Some(format!("SIGHUP on node {node_id}: its configuration was changed")),
         ticket_id: None,
         trace_id: format!("reload-{node_id}-{}", to_hex(&key[..4])),
         key: Act::key_of(RELOAD, &to_hex(&key)),
@@ -66,7 +66,7 @@ async fn record(desk: &Desk, setting: NodeSetting) {
         match desk.perform(&act, PATIENCE).await {
             Ok(_) => return tracing::info!(setting = name, "the ledger has the changed setting"),
             Err(error) if error.may_pass() => {
-                tracing::warn!(%error, setting = name, "nobody has recorded the changed setting yet");
+                tracing::warn!(%error, setting = name, "the changed setting is not recorded yet");
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
             Err(error) => {

@@ -73,11 +73,11 @@ pub struct Replica {
 
 /// Threads of Raft's own runtime.
 const RAFT_THREADS: usize = 2;
-/// The part of `storage.min_free_mb` that is left for what the log holds when it takes no more.
+/// The part of `storage.min_free_mb` that is left for the log's entries when no more are accepted.
 const RESERVE: u64 = 4;
 /// How long a stop waits for another leader.
 const LEAVE_WITHIN: Duration = Duration::from_millis(1_500);
-/// How long a stop waits for the relay to let go of store and bus.
+/// How long a stop waits for the relay to release store and bus.
 const RELAY_ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 impl Replica {
@@ -112,12 +112,12 @@ impl Replica {
             Self::api_ledger(&parts, &store, &node, &metrics, &desk, files.as_ref(), numbers.clone());
         let api = serve(doors(&config.api, mutual_tls.as_ref()).await?, ledger, auth.clone());
         let sources = Sources::new(&parts.config, &parts.clock, &metrics)
-            .context("prices can't be taken from where the configuration says")?;
+            .context("the configured source of prices can't be used")?;
         let Sources { pricing, entities, background } = sources;
         let pricing: Arc<dyn Pricing> = Arc::new(RecordedPricing::new(pricing, store.clone()));
         let relaying = Arc::new(());
         let channels = CurrentChannels::open(&parts.config.delivery, metrics.clone())
-            .context("files can't be delivered as the configuration says")?;
+            .context("the configured delivery can't be used")?;
         let channels = Arc::new(channels);
         let (recorder, recording) = Recorder::new(node.node_id(), desk.clone());
         let restricting =
@@ -213,8 +213,8 @@ impl Replica {
         self.mutual_tls.as_ref().map_or(Ok(()), |server| server.reload())
     }
 
-    /// Reads again what this replica shows the others and whom it believes, where it speaks TLS with them; if that can't
-    /// be used, what is in use stays. Connections are made anew.
+    /// Reads again what this replica presents to the others and whom it trusts, where it speaks TLS with them; if that can't
+    /// be used, what is in use stays. Connections are re-established.
     ///
     /// # Errors
     /// Which file can't be used, and why.
@@ -227,7 +227,7 @@ impl Replica {
     /// in force stay.
     ///
     /// # Errors
-    /// [`DeliveryError`], which says what can't be used.
+    /// [`DeliveryError`], which names what can't be used.
     pub fn exchange_delivery(&self, config: &config::Delivery) -> Result<(), DeliveryError> {
         self.channels.exchange(config)
     }
@@ -353,8 +353,10 @@ async fn form_cluster(node: Node) {
 
 fn node_config(config: &Config, clock: &Clock) -> anyhow::Result<NodeConfig> {
     let cluster = &config.cluster;
-    let listen =
-        cluster.listen.parse().with_context(|| format!("cluster.listen {} is no address", cluster.listen))?;
+    let listen = cluster
+        .listen
+        .parse()
+        .with_context(|| format!("cluster.listen {} is not an address", cluster.listen))?;
     let (data_dir, peers, clock) = (config.storage.data_dir.clone(), cluster.peers.0.clone(), clock.clone());
     let mut node = NodeConfig::new(
         cluster.node_id,
@@ -500,11 +502,11 @@ fn refuse_foreign_ledger(store: &Store, parts: &ReplicaParts, terms: &Terms) -> 
     terms.check(&state)?;
     let dir = parts.config.storage.data_dir.display();
     if cluster.clock == ClockKind::Replay && !parts.allow_replay {
-        bail!("{dir} holds a ledger that ran on a replay clock: it is no production record");
+        bail!("{dir} holds a ledger that ran on a replay clock: it is not a production record");
     }
     if cluster.clock != parts.clock.kind() {
         let (held, given) = (cluster.clock, parts.clock.kind());
-        bail!("{dir} holds a ledger on the {held:?} clock: it can't go on with the {given:?} clock");
+        bail!("{dir} holds a ledger on the {held:?} clock: it can't continue on the {given:?} clock");
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! What a replica does when it takes no commands, because its disk is full or somebody said so: if it leads, it hands
-//! leadership to another that takes them, or goes on leading, for reads, where there is none; and it has the ledger told, when that began and when it was over.
+//! What a replica does when it takes no commands, because its disk is full or an operator ordered it: if it leads, it hands
+//! leadership to another that takes them, or goes on leading, for reads, where there is none; and it has the ledger record when that began and when it was over.
 //!
-//! It can't commit anything itself then. The leader's desk takes what it has to tell like any other act, under a key of
-//! the replica's start, the episode and its state: however often it is told, it is one row. Where the whole cluster
-//! takes no commands, both are told once that is over, each with the time at which it happened. A restart ends an episode:
-//! the next start tells both, under the keys of before.
+//! It can't commit anything itself then. The leader records its reports like any other request, under a key of
+//! the replica's start, the restriction and its state: however often it is reported, it is one row. Where the whole cluster
+//! takes no commands, both are reported once that is over, each with its own time. A restart ends a restriction:
+//! the next start reports both, under the same keys.
 
 mod episode_file;
 
@@ -20,13 +20,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most characters of a reason that are told.
+/// Most characters of a reason that are reported.
 const REASON: usize = 500;
-/// How often is looked whether leadership has to be handed over.
+/// How often to check whether leadership has to be handed over.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Time for another replica to be elected, before it is asked for again.
+/// Time for another replica to be elected, before the next attempt.
 const ELECTION: Duration = Duration::from_secs(5);
-/// Pause before something is told again that no leader took.
+/// Pause before a report that no leader recorded is repeated.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Watches this replica, whose data are in `dir`, for as long as it runs.
@@ -36,7 +36,7 @@ pub async fn watch(node: Node, desk: Desk, clock: Clock, dir: PathBuf) {
         let mut bytes = [0; 8];
         match getrandom::fill(&mut bytes) {
             Ok(()) => break to_hex(&bytes),
-            Err(error) => tracing::error!(%error, "no random bytes: restrictions can't be told yet"),
+            Err(error) => tracing::error!(%error, "no random bytes: restrictions can't be reported yet"),
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     };
@@ -44,7 +44,7 @@ pub async fn watch(node: Node, desk: Desk, clock: Clock, dir: PathBuf) {
     tokio::join!(give_way(&node), teller.tell(started));
 }
 
-/// The file of the episode that is not over, and what it holds. Without it, a restart ends an episode unsaid.
+/// The file of the restriction that is not over. Without it, a restriction that a restart ends is never reported.
 async fn open(dir: PathBuf) -> Option<(Arc<EpisodeFile>, Option<OpenEpisode>)> {
     let opened = tokio::task::spawn_blocking(move || {
         let file = EpisodeFile::open(&dir)?;
@@ -55,7 +55,7 @@ async fn open(dir: PathBuf) -> Option<(Arc<EpisodeFile>, Option<OpenEpisode>)> {
     match opened.await.map_err(std::io::Error::other).flatten() {
         Ok(opened) => Some(opened),
         Err(error) => {
-            tracing::warn!(%error, "restrictions of this replica can't be kept over a restart");
+            tracing::warn!(%error, "restrictions of this replica can't be saved for a restart");
             None
         }
     }
@@ -68,17 +68,17 @@ async fn give_way(node: &Node) {
         let Some(reason) = node.restriction() else { continue };
         if node.leads() {
             match node.hand_over().await {
-                Ok(true) => tracing::warn!(reason, "this leader takes no commands: another one shall lead"),
-                // It is asked again soon: the others may not have told yet.
+                Ok(true) => tracing::warn!(reason, "this leader takes no commands: handing leadership over"),
+                // It is tried again soon: the others may not have reported yet.
                 Ok(false) => continue,
-                Err(error) => tracing::warn!(%error, "nobody can lead instead"),
+                Err(error) => tracing::warn!(%error, "leadership can't be handed over"),
             }
             tokio::time::sleep(ELECTION).await;
         }
     }
 }
 
-/// Tells what happens to a replica.
+/// Reports what happens to a replica.
 struct Teller {
     node: Node,
     desk: Desk,
@@ -88,7 +88,7 @@ struct Teller {
 }
 
 impl Teller {
-    /// Tells of an episode that the start ended, at `started`; then of every change, in order.
+    /// Reports a restriction that the start ended, at `started`; then every change, in order.
     async fn tell(&self, started: Millis) {
         let node_id = self.node.node_id();
         if let Some((_, Some(open))) = &self.file {
@@ -123,28 +123,28 @@ impl Teller {
             match self.desk.perform_anywhere(act, PATIENCE).await {
                 Ok(_) => return,
                 Err(error) if error.may_pass() => {
-                    tracing::warn!(%error, "nobody has taken yet that this replica's restriction changed");
+                    tracing::warn!(%error, "a change of this replica's restriction is not recorded yet");
                 }
                 Err(error) => {
-                    return tracing::error!(%error, ?act, "it can't be told that this replica's restriction changed");
+                    return tracing::error!(%error, ?act, "a change of this replica's restriction can't be recorded");
                 }
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
-    /// Keeps the episode that is not over, or that there is none.
+    /// Saves the restriction that is not over, or that there is none.
     async fn keep(&self, open: Option<OpenEpisode>) {
         let Some((file, _)) = &self.file else { return };
         let file = file.clone();
         let written = tokio::task::spawn_blocking(move || file.write(open.as_ref())).await;
         if let Err(error) = written.map_err(std::io::Error::other).flatten() {
-            tracing::warn!(%error, "a restriction of this replica can't be kept over a restart");
+            tracing::warn!(%error, "a restriction of this replica can't be saved for a restart");
         }
     }
 }
 
-/// What tells of a change of the replica that was started as `start`.
+/// The report of a change of the replica that was started as `start`.
 fn act(node_id: u64, start: &str, change: &RestrictionChange) -> Act {
     let reason: String = change.reason.chars().take(REASON).collect();
     let (entry_type, state) =

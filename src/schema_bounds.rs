@@ -1,8 +1,8 @@
-//! Every closed set, pattern and bound of the event schemas, held against what the code can write and what it reads.
+//! Every closed set, pattern and bound of the event schemas, compared with what the code can write and what it reads.
 //!
 //! Each place of a schema that bounds a value must be known here by subject and property, so that a new one can't be
 //! forgotten. Of what is published, everything that a property can hold has to fit: all codes of its enumeration, the
-//! extremes of its type, every text that a door lets in. Of what is read, whatever the reader takes has to fit the schema,
+//! extremes of its type, every text that an input check accepts. Of what is read, whatever is accepted has to fit the schema,
 //! and each code of the schema has to be taken.
 
 mod inbound;
@@ -38,7 +38,7 @@ enum Holds {
     Codes { written: Vec<Value>, never: &'static [&'static str] },
     /// These values, the extremes of its type among them.
     Values(Vec<Value>),
-    /// Whatever the door lets in; the texts are close to what it should.
+    /// Whatever the input check accepts; the texts are close to what it should.
     Door(fn(&str) -> bool, Vec<String>),
 }
 
@@ -136,7 +136,7 @@ fn whatever_is_read_fits_every_bound_of_its_schema() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// The check itself: a bound that nobody knows, a code that a schema lacks, and one that is never said are each found.
+/// The check itself: an unknown bound, a code that a schema lacks, and one that is never written are each found.
 #[test]
 fn a_schema_that_says_otherwise_is_found() {
     let subject = "cdr.export.rejected.v1";

@@ -35,12 +35,12 @@ pub fn is_id(text: &str) -> bool {
     (1..=MAX_ID_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// True for the id of a ticket: an id that is no subscriber's number, since everybody who sees the row sees it.
+/// True for the id of a ticket: an id that is not a subscriber's number, since every reader of the row sees it.
 pub fn is_ticket(text: &str) -> bool {
     is_id(text) && !masking::is_number(text)
 }
 
-/// An operator's reason for a failure as a code, or else as the text that it is: whoever sees the row sees a code.
+/// An operator's reason for a failure as a code, or else as the text that it is: every reader of the row sees a code.
 pub fn failure(reason: Option<&str>) -> (Option<&str>, Option<&str>) {
     match reason {
         Some(code) if is_code(code) => (Some(code), None),
@@ -54,7 +54,7 @@ pub fn is_code(text: &str) -> bool {
     (1..=MAX_CODE_BYTES).contains(&text.len()) && text.bytes().all(in_code) && !masking::is_number(text)
 }
 
-/// True for a name, such as a receipt's, that somebody else gave.
+/// True for a name, such as a receipt's, that an outside party gave.
 pub fn is_name(text: &str) -> bool {
     text.len() <= MAX_NAME_BYTES && is_shown(text)
 }
@@ -102,7 +102,7 @@ fn fits(text: &str, most: usize) -> bool {
     (text.len() <= most || text.chars().count() <= most) && is_shown(text)
 }
 
-/// A text that tells of a failure, in which words of another party may stand: with what is hidden replaced, and cut
+/// A text about a failure, which may quote another party: with what is hidden replaced, and cut
 /// where a reason ends.
 pub fn clipped(text: &str) -> String {
     let shown = text.chars().map(|c| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c });

@@ -28,7 +28,7 @@ pub struct ServerFiles {
     pub client_ca: PathBuf,
 }
 
-/// What a replica shows the others, and whom it believes, PEM.
+/// What a replica presents to the others, and which authorities it trusts, PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaFiles {
     /// Certificates that every replica's certificate must descend from.
@@ -107,7 +107,7 @@ impl Server {
         Ok(())
     }
 
-    /// Secures a connection, and says what its other end has shown; none if that has no usable name.
+    /// Secures a connection, and returns what its other end has presented; none if that has no usable name.
     ///
     /// # Errors
     /// If the handshake fails.
@@ -163,7 +163,7 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, KeyFileError> 
         .map_err(|_| KeyFileError::new(path, "it holds no private key in PEM"))
 }
 
-/// Whom a client's certificate is for.
+/// Whose a client's certificate is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientCertificate {
     /// The common name.

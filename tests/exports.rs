@@ -179,7 +179,7 @@ fn says_what_a_check_lacks(dev: &DevCluster, name: &str, dir: &Path) {
     let without_keys = || {
         let (code, said) = check(&[]);
         assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("for want of keys") && said.contains("--against"), "{said}");
+        assert!(said.contains("for lack of keys") && said.contains("--against"), "{said}");
         assert!(!said.contains("signed") && !said.contains("verified"), "{said}");
         let (code, said) = check(&["--json"]);
         let answer: Value = serde_json::from_str(&said).unwrap();

@@ -180,9 +180,9 @@ fn replicas_that_are_all_brought_back_from_copies_take_nothing_in_until_a_person
     assert!(said.contains("acknowledged up to") && said.contains("older copies"), "{said}");
     publish(&nats, 13, 10);
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(cluster.sms_rows(leader), Some(30), "nothing is taken in");
+    assert_eq!(cluster.sms_rows(leader), Some(30), "nothing is ingested");
     let log = cluster.log(leader);
-    assert!(log.contains("severity=\"SEV1\"") && log.contains("nothing is taken in until"), "{log}");
+    assert!(log.contains("severity=\"SEV1\"") && log.contains("nothing is ingested until"), "{log}");
 
     std::fs::remove_file(&report).unwrap();
     wait_until("all that the stream still has", 120, || (1..=3).all(|id| cluster.sms_rows(id) == Some(60)));
@@ -226,7 +226,7 @@ async fn a_ledger_brought_back_from_a_copy_is_noticed_by_a_local_bus() {
     wait_until("it says what is lost", 60, || report.exists());
     assert!(std::fs::read_to_string(&report).unwrap().contains("acknowledged up to 50"));
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(replica.figure(position), Some(30.0), "nothing is taken in");
+    assert_eq!(replica.figure(position), Some(30.0), "nothing is ingested");
     std::fs::remove_file(&report).unwrap();
     wait_until("it goes on once a person confirmed", 60, || replica.figure(position) == Some(50.0));
 }

@@ -206,9 +206,13 @@ fn a_node_whose_configuration_contradicts_the_ledger_stops() {
         (
             "\"atra-tap-v2\"",
             "\"atra-tap-v1\"",
-            "export.schema_variant is atra-tap-v1, in force is atra-tap-v2",
+            "export.schema_variant is atra-tap-v1, but atra-tap-v2 is in force",
         ),
-        ("schema_variant = \"atra-tap-v2\"", "", "export.schema_variant is not set, in force is atra-tap-v2"),
+        (
+            "schema_variant = \"atra-tap-v2\"",
+            "",
+            "export.schema_variant is not set, but atra-tap-v2 is in force",
+        ),
         ("\"0.5\"", "\"0.6\"", "the ledger has price list 2026-1 with another content"),
         ("replicas = 1", "replicas = 1\ndedup_horizon_hours = 24", "the ledger's horizon is 168 h"),
     ] {

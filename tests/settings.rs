@@ -121,7 +121,7 @@ impl Fixture {
             let filter = RecordFilter { of_kind, ..RecordFilter::default() };
             let page = replica.store().query(&filter, None, 500).unwrap();
             let bodies = page.rows.iter().map(|stored| {
-                let Record::System(system) = stored.row().unwrap().record else { panic!("no system row") };
+                let Record::System(system) = stored.row().unwrap().record else { panic!("not a system row") };
                 system.read().unwrap()
             });
             let bodies = bodies.collect();

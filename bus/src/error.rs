@@ -26,7 +26,7 @@ pub enum BusError {
     /// The connection or the server behind it is gone for now.
     #[error("the bus did not answer to {operation} on {target}: {reason}")]
     Unavailable {
-        /// What was asked for.
+        /// What was requested.
         operation: &'static str,
         /// Stream or subject.
         target: String,
@@ -45,7 +45,7 @@ pub enum BusError {
         /// The subject.
         subject: String,
     },
-    /// A stream exists but could lose messages, or can't be made as wanted.
+    /// A stream exists but could lose messages, or can't be created as needed.
     #[error("stream {stream} cannot be used: {reason}")]
     IncompatibleStream {
         /// Its name.
@@ -53,7 +53,7 @@ pub enum BusError {
         /// What is wrong with it, and what to change.
         reason: String,
     },
-    /// A consumer of this name is no work queue, or one over other messages.
+    /// A consumer of this name is not a work queue, or one over other messages.
     #[error(
         "consumer {durable} of stream {stream} cannot be used: {reason}; choose another name or remove it"
     )]
@@ -88,7 +88,7 @@ pub enum BusError {
         subject: String,
     },
     /// The consumer was removed or replaced.
-    #[error("consumer {durable} of stream {stream} is gone: {reason}; open it anew")]
+    #[error("consumer {durable} of stream {stream} is gone: {reason}; open it again")]
     ConsumerLost {
         /// The stream.
         stream: String,
@@ -99,7 +99,7 @@ pub enum BusError {
     },
     /// Deliveries vanished between the bus and here, though the stream still holds them.
     #[error(
-        "deliveries of stream {stream} after sequence {sequence} were lost on the way; open the consumer anew"
+        "deliveries of stream {stream} after sequence {sequence} were lost in transit; open the consumer again"
     )]
     DeliveriesLost {
         /// The stream.
@@ -111,7 +111,7 @@ pub enum BusError {
     /// others in their place.
     #[error(
         "stream {stream} was rewound: a new message has sequence {sequence}, but it was read up to {read_upto}; \
-         open the consumer anew"
+         open the consumer again"
     )]
     StreamRewound {
         /// The stream.
@@ -184,8 +184,8 @@ pub enum BusError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// An earlier write failed: nothing more is stored until the process is started anew.
-    #[error("stream {stream} stopped after a failed write; mend the disk and restart: {reason}")]
+    /// An earlier write failed: nothing more is stored until the process is restarted.
+    #[error("stream {stream} stopped after a failed write; repair the disk and restart: {reason}")]
     Stopped {
         /// The stream.
         stream: String,

@@ -6,7 +6,7 @@
 //! Consumers without a position of their own take their work from a [`WorkQueue`], whose acknowledgements count.
 //!
 //! Sequence numbers start at 1, rise by 1 with every stored message, and are never reused within one life of a
-//! stream. A stream's life is told apart from another of the same name by its creation time.
+//! stream. A stream's life is distinguished from another of the same name by its creation time.
 
 mod error;
 mod jetstream;
@@ -68,7 +68,7 @@ pub struct Outgoing {
     /// The bytes.
     pub payload: Bytes,
     /// Identity for the stream's duplicate check: a second message with this id within the dedup window is not
-    /// stored, and its acknowledgement says so.
+    /// stored, and its acknowledgement reports that.
     pub message_id: Option<String>,
     /// Store only directly behind the message with this id ([`BusError::WrongLastId`] otherwise). It chains a
     /// pipelined sequence, so that losing one message cannot reorder the rest.
@@ -152,7 +152,7 @@ pub trait Subscription: Send + Sync {
     ///
     /// A gap in the sequences means that the stream itself holds no message there; deliveries that were lost on the
     /// way are an error ([`BusError::DeliveriesLost`]), and so is a new message at a place that was handed out already
-    /// ([`BusError::StreamRewound`]). After any error the subscription is of no more use: open anew.
+    /// ([`BusError::StreamRewound`]). After any error the subscription can't be used: open another.
     fn next_batch(
         &mut self,
         max_messages: usize,
@@ -166,23 +166,23 @@ pub trait Subscription: Send + Sync {
 /// A durable consumer as a queue of work: every message is delivered until it is acknowledged, in no certain order.
 ///
 /// Several holders may share a queue; each delivery goes to one of them. A message that is neither acknowledged nor put
-/// off within the queue's `ack_wait` is delivered again, to whoever asks: so work must bear being done twice.
+/// off within the queue's `ack_wait` is delivered again, to any reader: so work must be repeatable.
 pub trait WorkQueue: Send + Sync {
     /// Up to `max_messages` deliveries, as soon as there is at least one; empty when `max_wait` passes first.
     ///
-    /// After an error the queue is of no more use: attach anew. Deliveries that were lost on the way come again.
+    /// After an error the queue can't be used: attach again. Deliveries that were lost in transit are redelivered.
     fn next_batch(
         &mut self,
         max_messages: usize,
         max_wait: Duration,
     ) -> BoxFuture<'_, Result<Vec<Delivery>, BusError>>;
 
-    /// The work is done and durable elsewhere: the message is not delivered any more. Returns when the bus has said so;
+    /// The work is done and durable elsewhere: the message is not delivered again. Returns when the bus has confirmed it;
     /// after an error it may come again. Many may be acknowledged at once.
     fn ack<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Result<(), BusError>>;
 
     /// The work can't be done yet: the message is delivered again after `delay` (a year at most), whatever the queue's
-    /// `ack_wait`. A local stream delivers it sooner if its process starts anew.
+    /// `ack_wait`. A local stream delivers it sooner if its process is restarted.
     fn retry_later<'a>(
         &'a self,
         delivery: &'a Delivery,
@@ -218,7 +218,7 @@ pub trait Bus: Send + Sync + 'static {
         durable: &'a str,
     ) -> BoxFuture<'a, Result<Option<u64>, BusError>>;
 
-    /// Opens the consumer `durable` anew at `start_sequence`, unfiltered and without a delivery limit. A consumer of
+    /// Creates the consumer `durable` again at `start_sequence`, unfiltered and without a delivery limit. A consumer of
     /// that name that exists already is removed, and its subscription fails with [`BusError::ConsumerLost`]; what lies
     /// before `start_sequence` counts as acknowledged.
     fn open<'a>(
@@ -229,7 +229,7 @@ pub trait Bus: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Box<dyn Subscription>, BusError>>;
 
     /// Attaches to the work queue `durable`, over the messages of the subjects that `filter_subject` covers or over all.
-    /// It is made, at the stream's beginning, if it is missing, and never made anew: it goes on where its acknowledgements
+    /// It is created, at the stream's beginning, if it is missing, and never recreated: it resumes where its acknowledgements
     /// left off. [`BusError::IncompatibleConsumer`] if there is a consumer of that name that is something else.
     fn attach<'a>(
         &'a self,
@@ -254,7 +254,7 @@ pub trait Bus: Send + Sync + 'static {
     fn max_payload_bytes(&self) -> usize;
 
     /// Creates the stream if it is missing. An existing one is never shrunk: missing subjects are added, and
-    /// [`BusError::IncompatibleStream`] says what about it could lose messages before `max_age`.
+    /// [`BusError::IncompatibleStream`] names what about it could lose messages before `max_age`.
     fn ensure_stream<'a>(&'a self, spec: &'a StreamSpec) -> BoxFuture<'a, Result<(), BusError>>;
 }
 

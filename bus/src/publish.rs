@@ -1,6 +1,6 @@
 //! Sends receipts, one JSON per line, to the inbound subject: in order, pipelined, none lost.
 //!
-//! Lines go out in windows. Every line has an id of its own, and each names the id before it as the one that it must
+//! Lines are sent in windows. Every line has an id of its own, and each names the id before it as the one that it must
 //! directly follow. If a line is lost on the way, the stream therefore refuses those behind it, and the window is sent
 //! again from that line on; a line that was stored, though its acknowledgement was lost, is recognised by its id.
 //! Other publishers on the same stream cost a repetition whenever they come in between; windows shrink while they do.
@@ -23,7 +23,7 @@ pub struct PublishOptions {
     pub in_flight: usize,
     /// How long to try without any progress before giving up.
     pub patience: Duration,
-    /// Longest line, in bytes. One line more than this ends the publishing: it is no receipt.
+    /// Longest line, in bytes. One line more than this ends the publishing: it is not a DLR.
     pub max_line_bytes: usize,
 }
 
@@ -76,7 +76,7 @@ pub enum PublishError {
         max_bytes: usize,
     },
     /// The bus refused a line, or was away for longer than [`PublishOptions::patience`].
-    #[error("line {line} was not published: {source}; published {published}, {unpublished} lines left over")]
+    #[error("line {line} was not published: {source}; published {published}, {unpublished} lines remaining")]
     Bus {
         /// Number of the line, from 1.
         line: u64,
@@ -120,7 +120,7 @@ where
     publisher.run(progress)
 }
 
-/// Tells the ids of one run from those of another.
+/// Distinguishes the ids of one run from those of another.
 fn run_id() -> String {
     let mut bytes = [0; 8];
     if getrandom::fill(&mut bytes).is_err() {

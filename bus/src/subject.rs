@@ -65,7 +65,7 @@ pub(super) fn check_name(name: &str) -> Result<(), BusError> {
     Err(BusError::InvalidName { name: name.to_owned() })
 }
 
-/// Whether every subject that `subject` stands for is taken by `pattern`; both may hold wildcards.
+/// Whether every subject that `subject` matches is matched by `pattern`; both may hold wildcards.
 pub(super) fn covers(pattern: &str, subject: &str) -> bool {
     let mut wanted = subject.split('.');
     for token in pattern.split('.') {

@@ -4,7 +4,7 @@ use crate::lost_commits::{Report, ReportFile};
 use crate::runtime::blocking;
 use std::sync::{Arc, OnceLock};
 
-/// Set once, by whoever fails first.
+/// Set once, by the first failure.
 #[derive(Clone, Debug, Default)]
 pub struct Failure(Arc<Inner>);
 
@@ -32,7 +32,7 @@ impl Failure {
         self.set(reason.into(), false);
     }
 
-    /// The same if the leader would have committed entries forgotten. It is on disk before anybody hears of it, so that
+    /// The same if the leader would make this replica discard committed entries. It is on disk before it is known elsewhere, so that
     /// the next start says the same.
     pub fn record_lost_commits(&self, reason: impl Into<String>) {
         let reason = reason.into();
@@ -41,7 +41,7 @@ impl Failure {
         {
             let report = Report { witness: *node, reason: reason.clone() };
             if let Err(error) = blocking(|| file.write(&report)) {
-                tracing::error!(severity = "SEV1", %error, path = %file, "a report of lost commits can't be kept");
+                tracing::error!(severity = "SEV1", %error, path = %file, "a report of lost commits can't be written");
             }
         }
         self.set(reason, true);
@@ -62,7 +62,7 @@ impl Failure {
         self.0.reason.get().map(|reason| reason.text.as_str())
     }
 
-    /// The reason, if it is that the leader would have committed entries forgotten.
+    /// The reason, if it is that the leader tried to make this replica discard committed entries.
     pub fn lost_commits(&self) -> Option<&str> {
         self.0.reason.get().filter(|reason| reason.lost_commits).map(|reason| reason.text.as_str())
     }

@@ -51,7 +51,7 @@ pub struct Member {
 /// What the state's directory says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Kept {
-    /// The directories are being made: nothing was said to another replica yet.
+    /// The directories are being created: nothing has been sent to another replica yet.
     Making(Incarnation),
     /// Both are made.
     Made(Incarnation),
@@ -65,13 +65,13 @@ enum Found {
     Whole(Incarnation),
 }
 
-/// `Err` says what was lost.
+/// `Err` has what was lost.
 fn compare(log: Option<Incarnation>, state: Option<Kept>) -> Result<Found, &'static str> {
     match (log, state) {
         (None, None) => Ok(Found::Nothing),
         (None, Some(Kept::Making(of_state))) => Ok(Found::Unfinished(of_state)),
-        (None, Some(Kept::Made(_))) => Err("the state is there, but the log was removed"),
-        (Some(_), None) => Err("the log is there, but the state was removed"),
+        (None, Some(Kept::Made(_))) => Err("the state exists, but the log was removed"),
+        (Some(_), None) => Err("the log exists, but the state was removed"),
         (Some(of_log), Some(Kept::Making(of_state) | Kept::Made(of_state))) if of_log == of_state => {
             Ok(Found::Whole(of_log))
         }
@@ -111,7 +111,7 @@ pub(crate) fn establish(
     }
 }
 
-/// Says that log and state have the incarnation. Only then may other replicas hear of it.
+/// Records that log and state have the incarnation. Only then may other replicas learn of it.
 pub(crate) fn confirm(machine: &dyn Machine, incarnation: Incarnation) -> Result<(), MachineError> {
     let made = codec::encode(&Kept::Made(incarnation)).map_err(MachineError::new)?;
     if machine.identity()?.as_deref() == Some(made.as_slice()) {

@@ -1,10 +1,10 @@
 //! Committed entries that were lost: what stops commands, whichever replica leads, until a person decides.
 //!
-//! A replica whose leader would have it forget committed entries refuses and stops: the quorum that elected this leader
-//! had lost them. Its report is in a file of its data directory before anybody hears of it, and every later start of it
-//! stops with the same words. Whoever is refused by it, or meets a replica that was, keeps the report in a file of its
+//! A replica whose leader would make it discard committed entries refuses and stops: the quorum that elected this leader
+//! had lost them. Its report is in a file of its data directory before any replica learns of it, and every later start of it
+//! stops with the same reason. Every replica that it refuses, or that meets a refused one, keeps the report in a file of its
 //! own, takes no commands, and shows it in every handshake; a connection on which it was not shown yet ends before
-//! anything else is answered on it. So nobody is elected by a replica that knows of it without knowing, too.
+//! anything else is answered on it. So no replica that knows of it elects one that does not.
 //!
 //! Who has found out which history is right stops the replica that reported, and removes the files of the others.
 
@@ -28,19 +28,19 @@ const FILE: &str = "LOST-COMMITS";
 /// A report is never longer: it has to fit into a handshake.
 const REASON_CHARS: usize = 700;
 
-/// How often is looked whether a person has removed the file.
+/// How often to check whether a person has removed the file.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Why a replica refuses to forget its entries from `from` on.
 pub(crate) fn would_forget(from: u64, committed: &LogId) -> String {
     format!(
-        "SEV1 fork: the leader would have this replica forget entries from {from} on, but those up to {committed} are \
-         committed here. Which of the two lost entries has to be found out before anything else: keep the data \
+        "SEV1 fork: the leader would have this replica discard entries from {from} on, but those up to {committed} are \
+         committed here. Find out first which of the two lost entries, and keep the data \
          directories of all replicas"
     )
 }
 
-/// What a replica says that refused to forget committed entries.
+/// The report of a replica that refused to discard committed entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// The replica that refused; 0 if that can't be read.
@@ -80,11 +80,11 @@ impl ReportFile {
         Self(data_dir.join(FILE))
     }
 
-    /// What it holds. What can't be read is a report all the same.
+    /// What it holds. A file that can't be read counts as a report.
     pub(crate) fn read(&self) -> Option<Report> {
         let unreadable = |why: &dyn fmt::Display| Report { witness: 0, reason: format!("{self}: {why}") };
         match std::fs::read_to_string(&self.0) {
-            Ok(text) => Some(Report::read(&text).unwrap_or_else(|| unreadable(&"it is no report"))),
+            Ok(text) => Some(Report::read(&text).unwrap_or_else(|| unreadable(&"it is not a report"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => Some(unreadable(&error)),
         }
@@ -106,7 +106,7 @@ impl ReportFile {
     }
 }
 
-/// Whether this replica stands still.
+/// Whether this replica refuses all commands because of lost commits.
 pub(crate) struct Standstill {
     node: u64,
     file: ReportFile,
@@ -121,7 +121,7 @@ pub(crate) struct Standstill {
 struct State {
     holds: Option<Report>,
     is_written: bool,
-    /// What a person has decided since the start. It is no news any more unless its witness says it again.
+    /// What a person has decided since the start. The report counts again only if its witness repeats it.
     decided: Option<Report>,
 }
 
@@ -150,7 +150,7 @@ impl Standstill {
         }
     }
 
-    /// The report of another replica because of which this one stands still.
+    /// The report of another replica because of which this one refuses commands.
     pub(crate) fn held(&self) -> Option<Report> {
         self.state().holds.clone()
     }
@@ -185,10 +185,10 @@ impl Standstill {
         tracing::error!(severity = "SEV1", %reason, "ingest and sealing stop");
     }
 
-    /// What stands, and what to do.
+    /// The report, and what to do.
     pub(crate) fn what_to_do(&self, report: &Report) -> String {
         format!(
-            "{report}. No commands are taken, whichever replica leads, until a person has decided. To go on without those \
+            "{report}. No replica takes commands, whichever one leads, until a person has decided. To continue without those \
              entries, stop node {} for good and remove the file {FILE} from the data directory of every other replica \
              (here: {})",
             report.witness, self.file
@@ -201,7 +201,7 @@ impl Standstill {
         match blocking(|| self.file.write(&report)) {
             Ok(()) => self.state().is_written = true,
             Err(error) => {
-                tracing::error!(%error, path = %self.file, "a report of lost commits can't be kept yet");
+                tracing::error!(%error, path = %self.file, "a report of lost commits can't be written yet");
             }
         }
     }
@@ -226,7 +226,7 @@ impl Standstill {
             state.is_written = false;
         }
         self.restrictions.end(Cause::LostCommits);
-        tracing::warn!("the report of lost commits was removed: commands are taken again");
+        tracing::warn!("the report of lost commits was removed: this replica takes commands again");
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -300,7 +300,7 @@ pub(crate) mod tests {
         again.resume();
         assert_eq!(again.failure.lost_commits(), Some(reason.as_str()));
         assert_eq!(again.shown(), Some(report(&reason)));
-        assert_eq!(again.held(), None, "it has stopped: nobody could have it take commands");
+        assert_eq!(again.held(), None, "it has stopped: nothing can make it take commands");
     }
 
     #[test]
@@ -310,7 +310,7 @@ pub(crate) mod tests {
         let one = standstill(2, dir.path());
         one.resume();
         one.look();
-        assert!(one.restrictions.reason().unwrap().contains("it is no report"));
+        assert!(one.restrictions.reason().unwrap().contains("it is not a report"));
         let long = standstill(3, tempfile::tempdir().unwrap().path());
         long.hear(1, &report(&"x".repeat(5_000)));
         assert_eq!(long.shown().unwrap().reason.len(), REASON_CHARS);

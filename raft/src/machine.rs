@@ -31,7 +31,7 @@ pub struct MachineError {
 }
 
 impl MachineError {
-    /// A failure after which nobody knows the state: it stops the node from serving.
+    /// A failure after which the state is unknown: it stops the node from serving.
     pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { source: error.into(), full: false }
     }
@@ -97,7 +97,7 @@ pub trait Machine: Send + Sync + 'static {
     fn check(&self, dir: &Path, files: &[PathBuf]) -> Result<(), MachineError>;
 
     /// Replaces the whole state by the checkpoint in the directory `from`: after a crash in the middle
-    /// either the old or the new state is there. What is damaged is refused, and the old state stays. Never runs while
+    /// either the old or the new state is on disk. What is damaged is refused, and the old state stays. Never runs while
     /// commands are applied.
     fn install(&self, from: &Path) -> Result<(), MachineError>;
 }

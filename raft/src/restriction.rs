@@ -1,7 +1,7 @@
-//! When and why this replica takes no commands: what holds now, and each episode of it until somebody was told.
+//! When and why this replica takes no commands: the present causes, and each restriction until it is reported.
 //!
 //! An episode begins with the first cause and ends when none is left. A replica that is restricted may not be able to
-//! commit that it is, so its changes wait here, in order, until their owner has told them; a restart ends the episode
+//! commit that it is, so its changes wait here, in order, until their owner has reported them; a restart ends the restriction
 //! and forgets them.
 
 use crate::net::Condition;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 /// Writes refused in a row after which a replica is restricted.
 const RESTRICTED_AFTER: u32 = 3;
 
-/// Changes that wait to be told; of later episodes nothing is kept.
+/// Changes that may wait to be reported; later restrictions are not kept.
 const MOST_UNTOLD: usize = 1_000;
 
 /// What can restrict a replica.
@@ -27,7 +27,7 @@ pub(crate) enum Cause {
     Space,
     /// There is on the disks of too many others.
     Quorum,
-    /// Somebody said so.
+    /// An operator ordered it.
     Order,
     /// Another replica reports that committed entries were lost.
     LostCommits,
@@ -42,7 +42,7 @@ pub struct RestrictionChange {
     pub restricted: bool,
     /// What began it.
     pub reason: String,
-    /// The longest row of refused writes in it so far; 0 if somebody said so.
+    /// The longest run of refused writes in it so far; 0 if an operator ordered it.
     pub failures: u32,
     /// When that was by this replica's clock, in milliseconds since the Unix epoch.
     pub at_ms: i64,
@@ -95,12 +95,12 @@ impl Restrictions {
         self.state().causes.keys().any(|cause| *cause != Cause::Quorum)
     }
 
-    /// The oldest change that nobody was told of.
+    /// The oldest change that is not reported yet.
     pub fn first_untold(&self) -> Option<RestrictionChange> {
         self.state().untold.front().cloned()
     }
 
-    /// Somebody was told of this change.
+    /// This change is reported.
     pub fn told(&self, change: &RestrictionChange) {
         let untold = &mut self.state().untold;
         if untold.front() == Some(change) {
@@ -116,8 +116,8 @@ impl Restrictions {
     /// A write was refused for lack of space, `in_a_row` by now.
     pub(crate) fn refused(&self, cause: Cause, in_a_row: u32) {
         let reason = match cause {
-            Cause::Log => "there is no space for the Raft log; this lifts by itself",
-            _ => "there is no space for the state; this lifts by itself",
+            Cause::Log => "no space for the Raft log; free some space, the restriction then lifts by itself",
+            _ => "no space for the state; free some space, the restriction then lifts by itself",
         };
         if in_a_row >= RESTRICTED_AFTER {
             self.begin(cause, reason, in_a_row);
@@ -159,7 +159,11 @@ impl Restrictions {
         if state.is_kept {
             state.untold.push_back(change);
         } else {
-            tracing::warn!(episode, restricted, "too many changes wait to be told: this one never is");
+            tracing::warn!(
+                episode,
+                restricted,
+                "too many restriction changes wait to be reported: this one is not recorded"
+            );
         }
         drop(state);
         self.0.changes.send_modify(|count| *count += 1);

@@ -1,10 +1,10 @@
-//! Who may take part: what replicas say of themselves when they meet, and what each makes of it.
+//! Which replicas may take part: what they report about themselves when they connect, and what each makes of it.
 //!
 //! Both sides of a connection introduce themselves. A replica is refused if its id is spent, if its data directory is
 //! not the one that the membership names, if its log ends before what it had acknowledged, or if its history is another.
 //! Refused means: no vote, no entries, no answer, in either direction. What is refused, and why, is an alarm on both
 //! sides. A membership may change while a connection is open, and so may what is known of a replica, so ids, incarnations
-//! and the ends of logs are looked at again with what is said on it; a connection that does not stand up to that ends,
+//! and the ends of logs are checked again with every message on it; a connection that fails the check is closed,
 //! and the next introduction says why.
 
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What a replica says of itself.
+/// What a replica reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Introduction {
     /// Its id.
@@ -57,7 +57,7 @@ pub enum Grounds {
     OlderCopy,
     /// Its history is another one.
     Fork,
-    /// Its leader would have had it forget committed entries.
+    /// Its leader would have made it discard committed entries.
     LostCommits,
     /// It is of another cluster, or looks for somebody else.
     Misdirected,
@@ -80,7 +80,7 @@ impl Grounds {
     }
 }
 
-/// A refusal, as it is sent to whom it concerns.
+/// A refusal, as it is sent to the replica that it concerns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refusal {
     /// The replica that can't take part.
@@ -107,7 +107,7 @@ pub struct Alarm {
     pub reason: String,
 }
 
-/// An alarm that was not renewed for so long is over: replicas meet again and again.
+/// An alarm that was not renewed for this long is cleared: replicas connect again and again.
 const ALARM_STANDS: Duration = Duration::from_secs(300);
 
 /// What an alarm is about, and which replica found it.
@@ -158,7 +158,7 @@ impl Roster {
         let _ = self.raft.set(raft);
     }
 
-    /// Says that this replica wants to begin the cluster.
+    /// Records that this replica is to begin the cluster.
     pub(crate) fn set_initializes(&self) {
         self.initializes.store(true, Ordering::Release);
     }
@@ -189,7 +189,7 @@ impl Roster {
         self.with_membership(|membership| membership.get_node(&node).map(|member| member.incarnation))
     }
 
-    /// What this replica says of itself to node `to`.
+    /// What this replica reports about itself to node `to`.
     pub(crate) fn introduction(&self, to: u64) -> Introduction {
         Introduction {
             node: self.node,
@@ -225,7 +225,7 @@ impl Roster {
         Acknowledged::by(&self.acknowledged(), node)
     }
 
-    /// Why this replica has nothing to do with one that introduces itself so, if so; `acknowledged` is from before it did.
+    /// Why this replica refuses one with this introduction, if it does; `acknowledged` is from before the introduction.
     pub(crate) fn objection(&self, other: &Introduction, acknowledged: &[Acknowledged]) -> Option<Refusal> {
         if let Some(refusal) = self.unwell() {
             return Some(refusal);
@@ -247,7 +247,7 @@ impl Roster {
     pub(crate) fn no_member(&self, node: u64, incarnation: Incarnation) -> Option<Refusal> {
         if self.state_machine.with_meta(|meta| meta.retired.contains(&node)) {
             let reason = format!(
-                "node {node} was removed from the cluster, and ids are spent once: remove its data directory, and add \
+                "node {node} was removed from the cluster, and ids are never reused: remove its data directory, and add \
                  it under an id that was never used"
             );
             return Some(Refusal { node, grounds: Grounds::Retired, reason });
@@ -294,8 +294,8 @@ impl Roster {
     pub(crate) fn fork_from(&self, node: u64, mark: &Mark) -> Option<String> {
         let Comparison::Differs(difference) = self.state_machine.compare(mark) else { return None };
         let reason = format!(
-            "SEV1 fork: node {node} and node {} have different histories: {difference}. Which of them lost or changed \
-             entries has to be found out before anything else: keep the data directories of all replicas",
+            "SEV1 fork: node {node} and node {} have different histories: {difference}. Find out first which of them lost or changed \
+             entries, and keep the data directories of all replicas",
             self.node
         );
         if self.is_led_by(node) {
@@ -309,8 +309,8 @@ impl Roster {
         self.raft.get().is_some_and(|raft| raft.metrics().borrow_watched().current_leader == Some(node))
     }
 
-    /// Node `node` would have this replica forget committed entries. If it leads, this replica stops, and whoever meets
-    /// it hears of that; from anybody else it is noise.
+    /// Node `node` would make this replica discard committed entries. If it leads, this replica stops, and every replica that
+    /// meets it learns of that; from any other node it is ignored.
     pub(crate) fn refuse_to_forget(&self, node: u64, reason: &str) {
         if self.is_led_by(node) {
             self.failure.record_lost_commits(reason);
@@ -329,7 +329,7 @@ impl Roster {
         self.standstill.taken_up()
     }
 
-    /// Node `by` refused this one, or says what keeps it from answering. It is believed about itself and about this
+    /// Node `by` refused this one, or reports what keeps it from answering. It is trusted about itself and about this
     /// replica, of lost commits about itself alone.
     pub(crate) fn refused(&self, by: u64, refusal: &Refusal) {
         let about_itself = refusal.node == by;

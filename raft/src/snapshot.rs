@@ -1,6 +1,6 @@
 //! Checkpoints on disk, for replicas that fell behind the purged log.
 //!
-//! A snapshot is a directory that the [`Machine`] wrote, beside it a file `<name>.meta` that says what
+//! A snapshot is a directory that the [`Machine`] wrote, beside it a file `<name>.meta` that describes what
 //! it contains. The meta file is written last: a directory without one is the remainder of a crash and is
 //! removed at the next start. Only the newest snapshot is kept; an older one goes when its last reader
 //! is done with it.
@@ -33,7 +33,7 @@ struct MetaFile {
     sums: Sums,
 }
 
-/// A snapshot directory in use. It stays until nobody uses it any more.
+/// A snapshot directory in use. It stays until the last user is done with it.
 #[derive(Clone, Debug)]
 pub struct SnapshotDir(Arc<Lease>);
 
@@ -80,7 +80,7 @@ impl SnapshotDir {
         }
         let path = self.path().join(&file.path);
         let reason = format!(
-            "{} is damaged on disk: its bytes are not those that were written; replace this replica's disk, and bring it back empty under a new node id",
+            "{} is damaged on disk: its bytes are not those that were written; replace this replica's disk: it can only come back empty, under a new node id",
             path.display()
         );
         self.0.failure.record(&reason);

@@ -174,7 +174,7 @@ impl StateMachine {
         let replies = blocking(|| self.apply_with_space(&batch.entries, &encoded))
             .map_err(|error| self.stop("the state machine cannot apply", &error))?;
         if replies.len() != expected {
-            let error = MachineError::new(format!("{} replies to {expected} entries", replies.len()));
+            let error = MachineError::new(format!("{} replies for {expected} entries", replies.len()));
             return Err(self.stop("the state machine cannot apply", &error));
         }
         self.set_meta(meta.clone());
@@ -188,7 +188,7 @@ impl StateMachine {
 }
 
 impl StateMachine {
-    /// Applies, and tries again as long as there is no space for it.
+    /// Applies, and retries as long as there is no space for it.
     fn apply_with_space(
         &self,
         entries: &[Option<MachineCommand>],
@@ -202,7 +202,7 @@ impl StateMachine {
                         restrictions.refused(Cause::State, refusals);
                     }
                     if refusals <= 3 || refusals.is_multiple_of(50) {
-                        tracing::warn!(%error, refusals, "no space for the state, trying again: free some space");
+                        tracing::warn!(%error, refusals, "no space for the state, retrying: free some space");
                     }
                     std::thread::sleep(FULL_DISK_PAUSE);
                 }
@@ -218,12 +218,12 @@ impl StateMachine {
         }
     }
 
-    /// Says who has to know of refusals for lack of space; the first call counts.
+    /// Sets who is notified of refusals; only the first call counts.
     pub(crate) fn tell(&self, restrictions: Restrictions) {
         let _ = self.0.told.set(restrictions);
     }
 
-    /// Nothing is tried again any more.
+    /// Nothing is retried any more.
     pub(crate) fn close(&self) {
         self.0.closing.store(true, Ordering::Relaxed);
     }
@@ -236,7 +236,7 @@ fn read_meta(machine: &dyn Machine) -> Result<RaftMeta, MachineError> {
     }
 }
 
-/// Adds an entry to the batch and notes it in `meta`.
+/// Adds an entry to the batch and records it in `meta`.
 fn take(entry: Entry, meta: &mut RaftMeta, batch: &mut Batch, gaps: Gaps) -> io::Result<()> {
     let index = entry.index();
     let follows = meta.last_applied.is_none() || index == meta.applied_index() + 1;
@@ -310,7 +310,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 "it ends at {:?}, not at {:?}",
                 installed.last_applied, meta.last_log_id
             ));
-            return Err(self.stop("a received snapshot is not what was announced", &error));
+            return Err(self.stop("a received snapshot is not the one that was announced", &error));
         }
         self.set_meta(installed);
         Ok(())

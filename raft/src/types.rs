@@ -42,7 +42,7 @@ openraft::declare_raft_types!(
 pub type Entry = openraft::alias::EntryOf<TypeConfig>;
 /// Term and index of an entry.
 pub type LogId = openraft::alias::LogIdOf<TypeConfig>;
-/// For whom a node voted, and whether a quorum did.
+/// For which node a node voted, and whether a quorum did.
 pub type Vote = openraft::alias::VoteOf<TypeConfig>;
 /// Voters and learners.
 pub type Membership = openraft::Membership<u64, Member>;
@@ -60,12 +60,12 @@ pub struct RaftMeta {
     pub last_applied: Option<LogId>,
     /// The membership in force at that entry.
     pub membership: StoredMembership,
-    /// Node ids that were members once and are no more. They are spent: whoever comes under one of them gets nothing.
+    /// Ids of nodes that were members once and no longer are. They are never reused: a node under one of them is refused.
     pub retired: BTreeSet<u64>,
 }
 
 impl RaftMeta {
-    /// Takes in a membership that was committed at `log_id`.
+    /// Applies a membership that was committed at `log_id`.
     pub(crate) fn take_membership(&mut self, log_id: LogId, membership: Membership) {
         let before = self.membership.membership().nodes().map(|(id, _)| *id);
         let gone = before.filter(|id| membership.get_node(id).is_none());
@@ -79,7 +79,7 @@ impl RaftMeta {
     }
 }
 
-/// Memory that an entry takes in caches and messages, in bytes.
+/// Memory that an entry uses in caches and messages, in bytes.
 pub(crate) fn entry_bytes(entry: &Entry) -> usize {
     const OVERHEAD: usize = 96;
     match &entry.payload {

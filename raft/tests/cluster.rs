@@ -378,7 +378,10 @@ async fn without_space_commands_are_refused_before_the_log_and_reads_go_on() {
     let restricted = |id: u64| cluster.node(id).restriction();
     for id in 1..=3 {
         let reason = eventually("the restriction", || restricted(id)).await;
-        assert!(reason.contains("no space for more commands") && reason.contains("node-"), "{reason}");
+        assert!(
+            reason.contains("too little space for more commands") && reason.contains("node-"),
+            "{reason}"
+        );
     }
     let last = cluster.node(1).metrics().last_log_index;
     let refused = cluster.node(1).propose("no".into()).await;

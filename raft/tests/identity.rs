@@ -312,7 +312,7 @@ async fn committed_entries_are_not_truncated_and_no_leader_goes_on() {
     }
     for id in [leader, third] {
         let lifted = || cluster.node(id).restriction().is_none().then_some(());
-        eventually("commands are taken again", lifted).await;
+        eventually("takes commands again", lifted).await;
     }
     cluster.converge(cluster.propose("goes on").await.index).await;
     assert_eq!(cluster.replicas[&third].machine.len(), before + 1);

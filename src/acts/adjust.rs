@@ -57,7 +57,9 @@ pub(super) fn draft<'a>(
             Sms { charge_amount: Some(Money::ZERO), ..before.clone() }
         }
         _ => {
-            return Err(ActError::Unconfirmed { reason: "this is no adjustment of one record".to_owned() });
+            return Err(ActError::Unconfirmed {
+                reason: "this is not an adjustment of one record".to_owned(),
+            });
         }
     };
     sms.adjustment = Some(adjustment);
@@ -69,7 +71,7 @@ fn offset_minutes(state: &LedgerState, at: Millis) -> i16 {
     crate::zone::offset_minutes(state.cluster.as_ref().map_or("UTC", |cluster| &cluster.zone), at)
 }
 
-/// What is told of an adjustment.
+/// What is published about an adjustment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adjusted {
     /// The adjustment's row.
@@ -82,7 +84,7 @@ pub struct Adjusted {
     pub recorded_at: Millis,
 }
 
-/// What is told of the adjustment `cdr_id`.
+/// What is published about the adjustment `cdr_id`.
 ///
 /// # Errors
 /// [`ActError::NotFound`], or [`ActError::Unconfirmed`] if the rows can't be read.

@@ -28,7 +28,7 @@ impl FieldError {
 /// The row with `fields` changed, those that a correction may name in a row of this version ([`Field::correctable`]).
 /// `localTimeStamp` follows `eventTimeStamp`; a new `chargeAmount` without a `tariffVersion` is one that no price list
 /// gave. A new `eventTimeStamp` must be among `event_times`, those with which a receipt could
-/// have been recorded when the original was; `offset_minutes` tells the settlement zone's offset at an instant.
+/// have been recorded when the original was; `offset_minutes` gives the settlement zone's offset at an instant.
 ///
 /// # Errors
 /// [`FieldError`] naming the first field that is unknown, can't be corrected, or has no legal value; or
@@ -47,7 +47,7 @@ pub fn corrected<'a>(
     if sms.event_at != before.event_at && !event_times.contains(&sms.event_at) {
         let (first, last) = (event_times.start(), event_times.end());
         let message =
-            format!("an instant from {first} to {last} is expected, as of a receipt that was recorded then");
+            format!("an instant from {first} to {last} is expected, as a DLR recorded then could have had");
         return Err(FieldError::new("eventTimeStamp", message));
     }
     if fields.contains_key("chargeAmount") && !fields.contains_key("tariffVersion") {
@@ -76,7 +76,7 @@ fn check_charge(sms: &Sms<'_>) -> Result<(), FieldError> {
         if is_there && !has_charge {
             return Err(FieldError::new(field, "a record without a chargeAmount has none"));
         }
-        // A charge that somebody gave by hand comes from no list.
+        // A charge that was set by hand comes from no list.
         if has_charge && !is_there && field != "tariffVersion" {
             return Err(FieldError::new(field, "a record with a chargeAmount needs it"));
         }

@@ -1,4 +1,4 @@
-//! Where acts are taken in: performed here while this replica leads, handed to the leader's desk otherwise.
+//! Where requests are accepted: performed here while this replica leads, forwarded to the leader otherwise.
 
 use super::adjust::{draft, line};
 use super::appended::{Appended, object};
@@ -20,14 +20,14 @@ use serde_json::json;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-/// How long a leader is looked for, and may take, for what somebody waits for.
+/// How long to look for a leader, and how long it may take, for a request that somebody waits for.
 pub const PATIENCE: Duration = Duration::from_secs(8);
-/// Pause before the leader is asked again.
+/// Pause before the leader is called again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// How often an adjustment is built anew because another one came in between.
+/// How often an adjustment is built again because another one came in between.
 const ATTEMPTS: usize = 16;
 
-/// Takes acts in. Clones share it.
+/// Accepts requests. Clones share it.
 #[derive(Clone)]
 pub struct Desk(Arc<Inner>);
 
@@ -41,10 +41,10 @@ struct Inner {
     signer: OnceLock<AskSigner>,
 }
 
-/// Says how the signer is.
+/// Reports the state of the signer.
 type AskSigner = Box<dyn Fn() -> SignerState + Send + Sync>;
 
-/// As long as this is there, acts are performed here.
+/// As long as this exists, requests are performed here.
 pub struct OpenDesk(Desk);
 
 impl Drop for OpenDesk {
@@ -54,7 +54,7 @@ impl Drop for OpenDesk {
 }
 
 impl Desk {
-    /// A desk that answers the other replicas' desks, too; who asks proves themselves to `auth`.
+    /// A desk that also serves the other replicas' desks; callers prove their identity to `auth`.
     pub fn new(node: Node, store: Store, auth: Arc<Authenticator>) -> Self {
         let leading = RwLock::default();
         let desk = Self(Arc::new(Inner { node, store, auth, leading, signer: OnceLock::new() }));
@@ -73,7 +73,7 @@ impl Desk {
         desk
     }
 
-    /// Acts that need a signature are refused while `ask` says that the signer is away. Only the first one is asked.
+    /// Requests that need a signature are refused while `ask` reports the signer unavailable. Only the first one set is used.
     #[must_use]
     pub fn asking_signer(self, ask: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
         let _ = self.0.signer.set(Box::new(ask));
@@ -87,8 +87,8 @@ impl Desk {
         OpenDesk(self.clone())
     }
 
-    /// Performs an act, here or at the leader's desk; the id of the row that answers it. An act that was taken in
-    /// before under its key gives that act's answer. What stands in the way for a moment, such as an election, is
+    /// Performs a request, here or at the leader; the id of the row that answers it. A request that was accepted
+    /// before under its key gets that request's answer. What is only temporarily in the way, such as an election, is
     /// waited for as long as `patience` lasts; usually [`PATIENCE`].
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl Desk {
         Err(obstacle)
     }
 
-    /// As [`Desk::perform`], by a replica that may not hear who leads: whoever leads takes the act, once it has reached
+    /// As [`Desk::perform`], by a replica that may not learn who leads: the leader performs the request, once it has reached
     /// them in some way.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl Desk {
         CdrId::parse(&answer?).ok_or_else(|| unavailable("the leader's answer can't be read".to_owned()))
     }
 
-    /// This replica, as it asks itself.
+    /// This replica, as the sender of its own requests.
     fn own(&self) -> Asker {
         Asker { node: self.0.node.node_id(), proved: true }
     }
@@ -191,11 +191,11 @@ impl Desk {
                 other => return Err(unconfirmed(format!("{other:?}"))),
             }
         }
-        Err(unconfirmed("what it is about is being changed by many at once"))
+        Err(unconfirmed("too many concurrent changes of the same record"))
     }
 
-    /// The rows of an act, and the id of the one that answers it. `vouching` is the replica that believes the caller's
-    /// certificate, if the act stands on that.
+    /// The rows of a request, and the id of the one that answers it. `vouching` is the replica that vouches for the caller's
+    /// certificate, if the request relies on that.
     fn drafts(
         &self,
         proposer: &Proposer,
@@ -248,7 +248,7 @@ impl Desk {
                 let signer = self.0.signer.get().map_or(Ok(()), |ask| ask());
                 let row = appended(&self.0.store, &state, act, &signer)?;
                 let Appended { kind, body, audit } =
-                    row.ok_or_else(|| unconfirmed("nothing is known of this wish"))?;
+                    row.ok_or_else(|| unconfirmed("unknown kind of request"))?;
                 let content = SystemContent::of_text(kind, &body).map_err(unconfirmed)?;
                 drafts.push(0, &content.draft(drawn, &act.trace_id)).map_err(unconfirmed)?;
                 audit
@@ -299,16 +299,16 @@ fn adjustment_issued(draft: &Draft<'_>) -> AuditRecord {
     }
 }
 
-/// True if what the log could refuse was looked at when the rows were made: then it has changed since.
+/// True if what the log could refuse was checked when the rows were made: then it has changed since.
 fn is_looked_at_before(wish: &Wish) -> bool {
     matches!(wish, Wish::Resolve { .. } | Wish::Activate(_) | Wish::Configure(_))
 }
 
-/// Why the log did not take an act; none if something came in between, and its rows have to be made anew.
+/// Why the log refused a request; none if something came in between, and its rows have to be built again.
 fn refusal(rejection: Rejection, wish: &Wish) -> Option<ActError> {
     Some(match rejection {
         Rejection::Superseded { .. } | Rejection::ExportMoved { .. } => return None,
-        // Whether an entry is resolved, or a setting has its value, is looked at before.
+        // Whether an entry is resolved, or a setting has its value, is checked before.
         Rejection::Illegal { .. } if is_looked_at_before(wish) => return None,
         Rejection::IdempotencyConflict => ActError::IdempotencyConflict,
         Rejection::AlreadyVoided { cdr_id } => ActError::AlreadyVoided { cdr_id },

@@ -1,5 +1,5 @@
 //! Acts on settlement files, quarantine and schema variants (US-CDR-009, 011, 015): the row that each appends, and what
-//! the audit log says of it.
+//! the audit log records of it.
 
 use super::appended::{Appended, jcs, object};
 use super::setting::recorded;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 /// How an attempt ended that met another file of the same name at the receiver.
 const DUPLICATE_FILE: &str = "DUPLICATE_FILE";
 
-/// The row of an act on files or settings; none for every other wish.
+/// The row of a request on files or settings; none for every other kind.
 ///
 /// # Errors
 /// [`ActError`] if it can't be done as things are.
@@ -67,7 +67,7 @@ fn redrop(export: &Export, signer: &SignerState) -> Result<Appended, ActError> {
     signer_is_there(export, signer)?;
     let export_id = export.name();
     if export.signature.is_none() {
-        let why = "it is not signed yet, and is delivered once it is".to_owned();
+        let why = "it is not signed yet, and is delivered once it is signed".to_owned();
         return Err(ActError::ExportNotReady { export_id, why });
     }
     if export.verification.as_ref().is_some_and(|said| said.rejection_reason.is_none()) {
@@ -93,7 +93,7 @@ fn of_export(entry_type: &str, export: &Export) -> AuditRecord {
     }
 }
 
-/// The file of a day: delivered again if it is there, asked for otherwise.
+/// The file of a day: delivered again if it exists, requested otherwise.
 fn settle(
     store: &Store,
     state: &LedgerState,
@@ -110,12 +110,12 @@ fn settle(
                 ),
             })
         }
-        // Whoever has looked into it redrops the file by its id.
+        // After the cause is known, the file is redropped by its id.
         Some(export) if is_there_already(&export) => {
             Err(ActError::DuplicateFile { export_id: export.name(), file_name: export.pins.file_name })
         }
         Some(export) if export.signature.is_some() => redrop(&export, signer),
-        // It is being made; what is asked for comes anyway.
+        // It is being made; what is requested comes anyway.
         Some(export) => signer_is_there(&export, signer).and_then(|()| request(file)),
         None => {
             let reached = state.exports.reached(&file.key());
@@ -174,11 +174,11 @@ pub fn file_of_day(store: &Store, file: &FileOfDay) -> Result<Option<Export>, Ac
 
 fn acknowledge(export: &Export, wish: &Wish) -> Result<Appended, ActError> {
     let Wish::Acknowledge { receipt_id, rejection_reason, payload, .. } = wish else {
-        return Err(unconfirmed("this acknowledges no file"));
+        return Err(unconfirmed("this request does not acknowledge a file"));
     };
     let export_id = export.name();
     if export.signature.is_none() || export.delivery == Delivery::Pending {
-        let why = "it is not known to be delivered yet: repeat this once it is".to_owned();
+        let why = "it is not recorded as delivered yet: repeat this once it is".to_owned();
         return Err(ActError::ExportNotReady { export_id, why });
     }
     if export.verification.is_some() {

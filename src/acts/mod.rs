@@ -1,6 +1,6 @@
-//! What people ask for: adjustments, bulk jobs, notes for the audit log (US-CDR-016 to 018), acts on settlement files.
+//! What callers request: adjustments, bulk jobs, notes for the audit log (US-CDR-016 to 018), and work on settlement files.
 //!
-//! Any replica takes an [`Act`]; the [`Desk`] of the leader performs it. Every act has a key under which it may be
+//! Any replica accepts an [`Act`]; the [`Desk`] of the leader performs it. Every act has a key under which it may be
 //! repeated: the client's `Idempotency-Key`, or one that the replica draws, so that a question that arrived twice on
 //! its way to the leader still happens once.
 
@@ -30,32 +30,32 @@ use cdr_core::{CdrId, Hash};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Something that somebody asks for.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Act {
-    /// What is asked.
+    /// What is requested.
     pub wish: Wish,
-    /// Who asks.
+    /// Who requests it.
     pub actor: String,
-    /// Who approved, where somebody had to.
+    /// Who approved, where that was needed.
     pub approver: Option<String>,
     /// Why, in words.
     pub reason: Option<String>,
-    /// Ticket that asks for it.
+    /// Ticket that requests it.
     pub ticket_id: Option<String>,
     /// Trace of the request.
     pub trace_id: String,
-    /// Hash of who asks and the key that they chose.
+    /// Hash of the caller and the key that they chose.
     #[serde(with = "hex_string")]
     pub key: Hash,
-    /// Hash of what was asked.
+    /// Hash of the request.
     #[serde(with = "hex_string")]
     pub body: Hash,
-    /// Who asks, and by what they prove it: the leader looks at it again.
+    /// Who requests it, and by what they prove it: the leader checks that again.
     pub origin: Origin,
 }
 
-/// What is asked.
+/// What is requested.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Wish {
     /// New values for fields of a record.
@@ -66,7 +66,7 @@ pub enum Wish {
         /// The fields, by their names in the row.
         fields: Map<String, Value>,
     },
-    /// A record shall count no more.
+    /// Void a record.
     Void {
         /// The record or one of its adjustments.
         #[serde(with = "cdr_id")]
@@ -74,7 +74,7 @@ pub enum Wish {
         /// Code of the reason.
         void_reason: String,
     },
-    /// Many records shall be rated anew.
+    /// Re-rate many records.
     ReRate(JobRequest),
     /// Something happened that the audit log has to know.
     Note {
@@ -87,13 +87,13 @@ pub enum Wish {
         /// What it was about.
         details: Map<String, Value>,
     },
-    /// A settlement file shall be delivered again, as it is.
+    /// Deliver a settlement file again, as it is.
     Redrop {
         /// The file.
         #[serde(with = "cdr_id")]
         export_id: CdrId,
     },
-    /// The settlement file of a day shall be delivered again, or made before it is due if there is none.
+    /// Deliver the settlement file of a day again, or make it before it is due if there is none.
     Settle(FileOfDay),
     /// The receiver has checked a settlement file.
     Acknowledge {
@@ -107,15 +107,15 @@ pub enum Wish {
         /// What it sent with its answer: the text of that JSON, as it was sent.
         payload: Option<String>,
     },
-    /// A record shall leave quarantine.
+    /// Take a record out of quarantine.
     Resolve {
         /// The entry.
         #[serde(with = "cdr_id")]
         quarantine_id: CdrId,
-        /// True if it goes into the next file, false if it is never listed.
+        /// True if it is listed in the next file, false if it is never listed.
         resubmit: bool,
     },
-    /// A schema variant shall be that of the files to come.
+    /// Activate a schema variant for the files to come.
     Activate(SchemaChoice),
     /// A replica put a setting in force while it runs.
     Configure(NodeSetting),
@@ -156,7 +156,7 @@ pub struct NodeSetting {
     pub name: String,
     /// What was in force on the replica before.
     pub before: String,
-    /// What is in force now: a value that is no secret, or a hash.
+    /// What is in force now: a value that is not a secret, or a hash.
     pub value: String,
 }
 
@@ -169,7 +169,7 @@ pub enum ActError {
         /// The record.
         cdr_id: String,
     },
-    /// The record counts no more.
+    /// The record no longer counts.
     #[error("record {cdr_id} is voided already")]
     AlreadyVoided {
         /// The record.
@@ -189,7 +189,7 @@ pub enum ActError {
     /// There is no such settlement file.
     #[error("{what} does not exist")]
     UnknownExport {
-        /// What was asked for.
+        /// What was requested.
         what: String,
     },
     /// The receiver has answered for the file.
@@ -208,7 +208,7 @@ pub enum ActError {
     },
     /// The file waits for its signature, and the signer is away.
     #[error(
-        "export {export_id} is not signed: the signer is away ({why}). It is signed and delivered once it is back"
+        "export {export_id} is not signed: the signer is unavailable ({why}). The file is signed and delivered once the signer is back"
     )]
     SignerAway {
         /// The file.
@@ -253,10 +253,10 @@ pub enum ActError {
         /// The variant.
         variant: String,
     },
-    /// The leader does not believe who asks.
+    /// The leader does not accept the caller's identity.
     #[error("{0}")]
     Unauthenticated(AuthError),
-    /// Who asks may not.
+    /// The caller may not do that.
     #[error("this needs the scope {required}")]
     InsufficientScope {
         /// The scope that is missing.
@@ -310,7 +310,7 @@ fn unconfirmed(error: impl ToString) -> ActError {
 }
 
 impl Act {
-    /// The hash of who asks and the key that they chose.
+    /// The hash of the caller and the key that they chose.
     pub fn key_of(actor: &str, key: &str) -> Hash {
         sha256(format!("{}:{actor}:{key}", actor.len()).as_bytes())
     }

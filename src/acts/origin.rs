@@ -1,6 +1,6 @@
-//! Where an act comes from, and whether the leader believes it.
+//! Where a request comes from, and whether the leader accepts that.
 //!
-//! Nobody's word counts for what somebody else asked: the leader looks at the caller's tokens itself, also at those that
+//! No replica is trusted about what a caller requested: the leader checks the caller's tokens itself, also those that
 //! another replica was sent. Only a client certificate can't be shown again; then the replica that saw it vouches for
 //! it, which it can where it has shown its own, and the audit row names it.
 
@@ -18,17 +18,17 @@ pub const FOUR_EYES_ABOVE: u64 = 100_000;
 /// Kinds of audit entries that a caller may have written by verifying.
 const VERIFICATIONS: &[&str] = &[CHAIN_VERIFY_OK, CHAIN_BREAK_DETECTED];
 
-/// Who asks, and by what they prove it.
+/// Who requests it, and by what they prove it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
-    /// A replica itself, of its own.
+    /// A replica itself, on its own behalf.
     Replica,
-    /// Somebody who proves themselves.
+    /// A caller with credentials.
     Caller(Proof),
 }
 
 /// Refuses an act that `asker` hands over and that does not prove its origin. The replica that vouches for a client's
-/// certificate, if the act stands on that.
+/// certificate, if the request relies on that.
 ///
 /// # Errors
 /// [`ActError::Unauthenticated`], [`ActError::InsufficientScope`] or [`ActError::Unapproved`].
@@ -55,7 +55,7 @@ pub(super) fn believed(
     }
 }
 
-/// Who a proof is of; true if a certificate had to be believed for that.
+/// Whose credentials they are; true if a certificate had to be vouched for.
 fn identify(
     act: &Act,
     proof: &Proof,
@@ -88,7 +88,7 @@ fn scope(wish: &Wish) -> Option<&'static str> {
     }
 }
 
-/// True if node `node` may ask for it of its own: a part of the system tells of that node.
+/// True if node `node` may request it on its own behalf: it concerns that node alone.
 fn is_of(act: &Act, node: u64) -> bool {
     let Some(part) = act.actor.strip_prefix("system:") else { return false };
     if part.strip_prefix("node-").is_some_and(|named| named != node.to_string()) {
@@ -96,7 +96,7 @@ fn is_of(act: &Act, node: u64) -> bool {
     }
     match &act.wish {
         Wish::Configure(setting) => setting.node_id == node,
-        // Of itself alone: what the leader's workers find is not another replica's to tell.
+        // About itself alone: what the leader's workers find is not another replica's to report.
         Wish::Note { details, entry_type, .. } => {
             part == format!("node-{node}")
                 && entry_type.starts_with("NODE_")
@@ -121,12 +121,12 @@ fn forged(act: &Act, asker: Asker) -> ActError {
         severity = "SEV1",
         node,
         actor,
-        "a replica hands over a request in another's name: refused"
+        "a replica forwarded a request in another caller's name: refused"
     );
     AuthError::NotTheirs.into()
 }
 
-/// Whoever is named as the approver has approved, and somebody has where that is needed.
+/// The named approver has approved, and there is an approver where one is needed.
 fn approved(act: &Act, proof: &Proof, scope: &str, auth: &Authenticator) -> Result<(), ActError> {
     let unapproved = |why: String| ActError::Unapproved { why };
     let Some(named) = &act.approver else {
@@ -145,7 +145,9 @@ fn approved(act: &Act, proof: &Proof, scope: &str, auth: &Authenticator) -> Resu
         return Err(unapproved(format!("the approver lacks the scope {scope}")));
     }
     if approver.subject != *named || approver.subject == act.actor {
-        return Err(unapproved("nobody approves their own request, or in another's name".to_owned()));
+        return Err(unapproved(
+            "a request can't be approved by its own requester or in another's name".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -205,7 +207,7 @@ mod tests {
             self.issuer.token(subject, &[scope], 600).unwrap()
         }
 
-        /// As handed over by `asker`: what stands in the way, or who vouches.
+        /// As forwarded by `asker`: what stands in the way, or who vouches.
         fn ask(&self, act: &Act, asker: Asker) -> Result<Option<u64>, ActError> {
             believed(act, asker, OWN, &self.auth)
         }
@@ -277,7 +279,7 @@ mod tests {
         let other = act("ministry", acknowledge(), Origin::Caller(by_certificate("atra")));
         assert_eq!(fixture.ask(&other, PROVED), Err(AuthError::NotTheirs.into()));
 
-        // A token that suffices needs no voucher; one that gets its scope from the certificate does.
+        // A token that suffices needs nobody to vouch; one that gets its scope from the certificate does.
         let with = |scope| {
             let token = fixture.token("anna", scope);
             act("anna", void(), Origin::Caller(by_certificate("portal"))).with(by_token(&token).authorization)

@@ -12,7 +12,7 @@ use serde_json::json;
 /// another value than the one that was recorded last.
 ///
 /// # Errors
-/// [`ActError::Refused`] if the ledger says so already.
+/// [`ActError::Refused`] if the ledger has that value already.
 pub(super) fn recorded(state: &LedgerState, setting: &NodeSetting, act: &Act) -> Result<Appended, ActError> {
     let config_key = format!("node.{}.{}", setting.node_id, setting.name);
     let previous = state.settings.get(&config_key);

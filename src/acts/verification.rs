@@ -1,4 +1,4 @@
-//! What the audit log is told of a verification: `CHAIN_VERIFY_OK` or `CHAIN_BREAK_DETECTED`, with what was looked at.
+//! What the audit log records of a verification: `CHAIN_VERIFY_OK` or `CHAIN_BREAK_DETECTED`, with what was verified.
 
 use super::Wish;
 use crate::names::{CHAIN_BREAK_DETECTED, CHAIN_VERIFY_OK};
@@ -6,7 +6,7 @@ use cdr_core::Hour;
 use cdr_storage::{Depth, Fault};
 use serde_json::{Map, Value, json};
 
-/// Faults that an audit row names; whoever asked is told all.
+/// Faults that an audit row names; the caller gets all of them.
 pub const FAULTS_NOTED: usize = 10;
 
 /// What of an answer is kept.
@@ -42,7 +42,7 @@ pub fn verification(answer: &Value) -> Wish {
         details.insert("faults".to_owned(), faults[..faults.len().min(FAULTS_NOTED)].into());
     }
     details.insert("verified".to_owned(), verified.into());
-    // The hour that was asked for; of a range, the first one that does not hold.
+    // The requested hour; of a range, the first one that does not verify.
     let hour = answer.get("bucketHour").or_else(|| faults.first().map(|fault| &fault["bucketHour"]));
     Wish::Note {
         entry_type: if verified { CHAIN_VERIFY_OK } else { CHAIN_BREAK_DETECTED }.to_owned(),
@@ -52,7 +52,7 @@ pub fn verification(answer: &Value) -> Wish {
     }
 }
 
-/// A fault as it is told.
+/// A fault as it is reported.
 pub fn fault(fault: &Fault) -> Value {
     json!({
         "bucketHour": fault.bucket_hour,
@@ -64,7 +64,7 @@ pub fn fault(fault: &Fault) -> Value {
     })
 }
 
-/// A depth as it is told.
+/// A depth as it is reported.
 pub fn depth_text(depth: Depth) -> &'static str {
     match depth {
         Depth::Roots => "roots",

@@ -1,8 +1,8 @@
 //! The schema variant that a configuration names, and the one in force.
 //!
 //! Once a ledger has a variant, it is exchanged by activation. A configuration that names another one either is older than
-//! an activation, and then it is what it was, or somebody has changed it, and believes that this changes something. Which
-//! of both, a file in the data directory tells: it holds the variant with which the node was last let in.
+//! an activation, and then it is what it was, or somebody has changed it and expects that to have an effect. Which
+//! of the two it is, a file in the data directory shows: it holds the variant with which the node last started.
 
 use super::{Contradiction, Terms};
 use crate::names::variant_in_force;
@@ -12,7 +12,7 @@ use cdr_core::LedgerState;
 const LET_IN_WITH: &str = "schema-variant";
 
 impl Terms {
-    /// Holds the schema variant against a ledger, as the latest state has it.
+    /// Compares the schema variant with a ledger, as the latest state has it.
     ///
     /// # Errors
     /// [`Contradiction::Variant`] if the configuration names another one than before and than is in force.
@@ -22,7 +22,7 @@ impl Terms {
         if named == Some(held) {
             if let Err(error) = std::fs::write(&file, held) {
                 let file = file.display();
-                tracing::error!(%file, %error, "it can't be kept with which schema variant this node was started");
+                tracing::error!(%file, %error, "the schema variant with which this node was started can't be saved");
             }
             return Ok(());
         }
@@ -32,7 +32,7 @@ impl Terms {
                 severity = "SEV2",
                 named,
                 held,
-                "export.schema_variant is older than an activation: put the variant in force into the configuration"
+                "export.schema_variant is older than an activation: set the variant in force in the configuration"
             );
             return Ok(());
         }

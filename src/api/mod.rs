@@ -1,6 +1,6 @@
 //! The HTTP API: queries and proofs, answered by any replica (API contract; no other module names axum).
 //!
-//! A read is linearizable: before the store is looked at, [`cdr_raft::Node::read_barrier`] sees to it that this
+//! Reads are linearizable: before the store is read, [`cdr_raft::Node::read_barrier`] sees to it that this
 //! replica has everything that was acknowledged before. `?consistency=stale` skips that. Every answer says in
 //! `Cdr-Node` which replica gave it and in `Cdr-Applied-Index` at least how far that replica was.
 //!
@@ -39,7 +39,7 @@ use tokio::net::TcpListener;
 
 /// Where the API is served.
 pub struct Doors {
-    /// To who sends a bearer token.
+    /// For callers with a bearer token.
     pub plain: TcpListener,
     /// To services that show a client certificate.
     pub mutual_tls: Option<MutualTls>,
@@ -58,7 +58,7 @@ pub async fn serve(doors: Doors, ledger: Ledger, auth: Arc<Authenticator>) -> st
     tokio::try_join!(plain, mutual_tls).map(|_| ())
 }
 
-/// Every path. What is added here belongs into `docs/openapi.json`, too.
+/// Every path. What is added here must also be added to `docs/openapi.json`.
 fn paths() -> Paths {
     Paths::default()
         .route("/v1/cdr/records", get(query::list))

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often the file's modification time is looked at, at most.
+/// How often the file's modification time is checked, at most.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Moduli of 2048 (RFC 7518, 3.3) to 8192 bits.
@@ -30,7 +30,7 @@ pub enum KeySetError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is no key set.
+    /// The file is not a key set.
     #[error("key set {path} is no JSON Web Key Set: {why}")]
     Syntax {
         /// The file.
@@ -38,7 +38,7 @@ pub enum KeySetError {
         /// Why.
         why: String,
     },
-    /// Two keys have the same name, so that it can't be told which one a token means.
+    /// Two keys have the same name, so that it is ambiguous which one a token means.
     #[error("key set {path} has two keys with the kid {kid:?}: give each its own")]
     RepeatedKid {
         /// The file.
@@ -135,7 +135,7 @@ struct Jwk {
     e: Option<String>,
 }
 
-/// The keys in `path` that can check RS256, by `kid`. Any other is passed over: a set may hold keys of kinds that nobody
+/// The keys in `path` that can check RS256, by `kid`. Any other is ignored: a set may hold keys of kinds that nobody
 /// here knows, and one that can't be used must not take the others with it (RFC 7517, 5).
 fn read(path: &Path) -> Result<HashMap<String, DecodingKey>, KeySetError> {
     let name = path.display().to_string();
@@ -156,7 +156,7 @@ fn read(path: &Path) -> Result<HashMap<String, DecodingKey>, KeySetError> {
                     return Err(KeySetError::RepeatedKid { path: name, kid });
                 }
             }
-            Err(why) => tracing::info!(path = name, number, why, "a key of the key set is passed over"),
+            Err(why) => tracing::info!(path = name, number, why, "a key of the key set is ignored"),
         }
     }
     if keys.is_empty() { Err(KeySetError::Empty { path: name }) } else { Ok(keys) }
@@ -188,7 +188,7 @@ fn usable(element: Raw<'_>) -> Result<(String, DecodingKey), String> {
         || exponent.last().is_some_and(|byte| byte % 2 == 0)
         || exponent == [1]
     {
-        return Err("its exponent is no odd number from 3 on".to_owned());
+        return Err("its exponent is not an odd number from 3 on".to_owned());
     }
     let key = DecodingKey::from_rsa_components(n, e).map_err(|e| e.to_string())?;
     Ok((kid.clone(), key))

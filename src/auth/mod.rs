@@ -1,7 +1,7 @@
-//! Who asks: bearer tokens (JWT, RS256) checked against a JSON Web Key Set, client certificates by their common name, and
+//! Who calls: bearer tokens (JWT, RS256) checked against a JSON Web Key Set, client certificates by their common name, and
 //! the scopes that they carry.
 //!
-//! An [`Identity`] says who and by what means; handlers ask it for scopes only. Scopes are explicit: none implies
+//! An [`Identity`] holds who and by what means; handlers check its scopes only. Scopes are explicit: none implies
 //! another.
 
 mod clients;
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Who asks.
+/// Who requests it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// User or service, as its issuer names it.
@@ -52,7 +52,7 @@ pub enum Via {
 }
 
 impl Identity {
-    /// True if what it proved itself by has expired. The machine's clock says so, as it does when a token is checked,
+    /// True if its credentials have expired. The machine's clock decides, as it does when a token is checked,
     /// also where the ledger runs on another one.
     pub fn has_expired(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -95,28 +95,28 @@ pub enum AuthError {
     /// `iss` or `aud` is not the required one.
     #[error("the bearer token is of another issuer or for another audience")]
     Foreign,
-    /// A certificate of nobody that the configuration names.
+    /// A certificate that the configuration does not name.
     #[error("the client certificate's common name is not known here: it must be that of one of api.clients")]
     UnknownClient,
-    /// A certificate that another replica was shown, and this one can't believe that.
+    /// A certificate that was presented to another replica, which this one can't verify.
     #[error(
-        "the leader takes no client certificate from a replica that has not shown its own: send a bearer token"
+        "the leader accepts no client certificate from a replica that has not presented its own: send a bearer token"
     )]
     Unvouched,
-    /// What was sent proves somebody else.
-    #[error("the request is made in another's name than its proof")]
+    /// The credentials are another caller's.
+    #[error("the request is made in another name than its credentials")]
     NotTheirs,
     /// `exp` or `sub` is absent, or a claim has the wrong form.
     #[error("the bearer token lacks exp or sub, or a claim has the wrong form")]
     Claims,
 }
 
-/// Finds out who asks.
+/// Authenticates callers.
 #[derive(Debug)]
 pub struct Authenticator {
     keys: KeySetFile,
     rules: token::Rules,
-    /// None where nobody can show a certificate.
+    /// None where client certificates are not accepted.
     clients: Option<Clients>,
 }
 

@@ -11,7 +11,7 @@ pub struct Proof {
     pub authorization: Option<String>,
     /// The token of a second person, who approves.
     pub approver: Option<String>,
-    /// The certificate that its connection showed; only the replica that was shown it can say so.
+    /// The certificate that its connection presented; only the replica that received it can know.
     pub certificate: Option<ClientCertificate>,
 }
 

@@ -91,7 +91,7 @@ pub(super) fn verify(token: &str, keys: &KeySetFile, rules: &Rules) -> Result<Id
     Ok(Identity { subject: claims.sub, scopes: scopes.collect(), via: Via::BearerToken, expires_at })
 }
 
-/// Refuses a header or claims that two readers could take differently, such as with a claim that is there twice (RFC
+/// Refuses a header or claims that two readers could understand differently, such as a claim that occurs twice (RFC
 /// 7515, 4; RFC 7519, 4).
 fn read_once(token: &str) -> Result<(), AuthError> {
     let mut parts = token.split('.');

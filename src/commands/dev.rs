@@ -32,7 +32,7 @@ pub const API_PORT: u16 = 3018;
 /// Raft port of the first replica; the others follow.
 pub const RAFT_PORT: u16 = 7018;
 
-/// What `dev` was asked to do.
+/// The options of `dev`.
 #[derive(Clone, Debug)]
 pub struct DevOptions {
     /// Directory of everything.
@@ -47,14 +47,14 @@ pub struct DevOptions {
     pub raft_port: u16,
 }
 
-/// Runs three replicas, feeds them, and serves until told to stop.
+/// Runs three replicas, feeds them, and serves until a signal stops it.
 ///
 /// # Errors
 /// What can't be opened or started, or what the replay found wrong.
 pub async fn run(options: DevOptions) -> anyhow::Result<()> {
     let dir = &options.data;
     if options.api_port.max(options.raft_port) > u16::MAX - REPLICAS {
-        bail!("ports go up to {}: {REPLICAS} replicas have no room there", u16::MAX);
+        bail!("ports end at {}: there is no room for {REPLICAS} replicas", u16::MAX);
     }
     std::fs::create_dir_all(dir).with_context(|| format!("{} can't be made", dir.display()))?;
     let bus: Arc<dyn Bus> = Arc::new(LocalBackend::open(&dir.join("bus"), LocalOptions::default())?);
@@ -147,7 +147,7 @@ impl Cluster {
         self.close_day().await?;
         self.wait_for_exports().await?;
         println!(
-            "{} receipts published and taken in in {:.1} s ({:.0}/s)",
+            "{} DLRs published and ingested in {:.1} s ({:.0}/s)",
             report.published,
             ingested.as_secs_f64(),
             report.published as f64 / ingested.as_secs_f64()
@@ -155,7 +155,7 @@ impl Cluster {
         self.report()
     }
 
-    /// Without a replay, a replay clock ticks on from where the ledger stands.
+    /// Without a replay, a replay clock continues from where the ledger is.
     async fn resume(&self) -> anyhow::Result<()> {
         self.wait_for(|state| state.cluster.is_some()).await?;
         self.clock.observe(self.replicas[0].store().state().head.last_recorded_at);
@@ -187,7 +187,7 @@ impl Cluster {
         .await
     }
 
-    /// Says which files there are.
+    /// Prints which files there are.
     fn report_exports(&self) -> anyhow::Result<()> {
         let mut files = Vec::new();
         self.replicas[0].store().exports(None, |export| {
@@ -231,7 +231,7 @@ impl Cluster {
         let deadline = Instant::now() + Duration::from_secs(120);
         while !self.replicas.iter().all(|replica| condition(&replica.store().state())) {
             if Instant::now() > deadline {
-                bail!("the replicas did not get there within two minutes: the log says why");
+                bail!("the replicas did not finish within two minutes: the log says why");
             }
             tokio::time::sleep(PROGRESS_PERIOD).await;
         }
@@ -267,7 +267,7 @@ impl Cluster {
             "received {received} = appended {appended} + duplicate {duplicate} + ignored {ignored} + dead letters {dead}; \
              missing {missing}"
         );
-        println!("{} rows, the system's own among them", state.head.row_count);
+        println!("{} rows, including system rows", state.head.row_count);
         println!("{} hours sealed and signed, {first} to {last}", last.0 - first.0 + 1);
         self.report_exports()?;
         let started = Instant::now();
@@ -323,7 +323,7 @@ fn first_event(file: &Path) -> anyhow::Result<Millis> {
             return Ok(dlr.final_at);
         }
     }
-    bail!("{} holds no final receipt", file.display())
+    bail!("{} holds no final DLR", file.display())
 }
 
 fn dev_signer(dir: &Path) -> anyhow::Result<(Arc<dyn Signer>, Arc<Voucher>)> {
@@ -358,7 +358,7 @@ fn prices() -> anyhow::Result<Pricing> {
             tenant_id: None,
             charge_type: None,
             direction: None,
-            per_segment: Money::parse(price).context("a price of the sample list is no amount")?,
+            per_segment: Money::parse(price).context("a price of the sample list is not an amount")?,
             currency: currency.to_owned(),
             tap_tariff_class: class.to_owned(),
             billing_indicator: BillingIndicator::Chargeable,

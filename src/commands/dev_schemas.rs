@@ -1,4 +1,4 @@
-//! The schema variants that `dev` brings along: those of `tap-schemas`, for where that directory is not at hand.
+//! The schema variants that are built into `dev`: those of `tap-schemas`, for where that directory is missing.
 
 use anyhow::Context;
 use std::path::{Path, PathBuf};

@@ -23,5 +23,5 @@ async fn stop_signal() -> std::io::Result<()> {
     Ok(())
 }
 
-/// How often progress is looked at.
+/// How often progress is shown.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(100);

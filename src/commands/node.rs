@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs a replica until it is told to stop. `config` is what `file` said; at SIGHUP it is read again.
+/// Runs a replica until a signal stops it. `config` is what was read from `file`; at SIGHUP it is read again.
 ///
 /// # Errors
 /// What can't be opened or started.

@@ -146,7 +146,7 @@ fn report(later: &[&str]) {
     }
 }
 
-/// SHA-256 of a section: it says that something changed, and not which hosts and files are named.
+/// SHA-256 of a section: it shows that something changed, and not which hosts and files are named.
 fn digest(section: &config::Delivery) -> String {
     to_hex(&sha256(&to_jcs(section).unwrap_or_default()))
 }

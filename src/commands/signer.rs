@@ -31,7 +31,7 @@ pub async fn open(config: &Config) -> anyhow::Result<(Arc<dyn Signer>, Arc<Vouch
     Ok((signer, Arc::new(voucher)))
 }
 
-/// Asks the signer for its key, and holds it against the record.
+/// Asks the signer for its key, and compares it with the record.
 async fn check_key(signer: &Arc<dyn Signer>, voucher: &Voucher, cluster_id: &str) -> anyhow::Result<()> {
     let asked = signer.clone();
     let key_id = signer.active_key_id();
@@ -43,7 +43,7 @@ async fn check_key(signer: &Arc<dyn Signer>, voucher: &Voucher, cluster_id: &str
             voucher.record(key_id, &public_key, cluster_id, Hour(0))?;
         }
         Err(error) if error.is_temporary() => {
-            tracing::warn!(key_id, %error, "the signer is away; seals wait for it");
+            tracing::warn!(key_id, %error, "the signer is unavailable; seals wait for it");
         }
         Err(error) => return Err(error).context("the signer can't be used"),
     }
@@ -53,7 +53,7 @@ async fn check_key(signer: &Arc<dyn Signer>, voucher: &Voucher, cluster_id: &str
 fn open_dev(settings: &config::Signer, cluster_id: &str) -> anyhow::Result<(Arc<dyn Signer>, Voucher)> {
     if !settings.allow_dev {
         bail!(
-            "signer.kind dev-key-file signs with a key that lies in a file: set signer.allow_dev to accept that, or \
+            "signer.kind dev-key-file signs with a key in a file: set signer.allow_dev to accept that, or \
              signer.kind to pkcs11"
         );
     }
@@ -102,7 +102,7 @@ pub struct RecordOptions {
 /// What is wrong, and what to do.
 pub fn record(config: &Config, options: &RecordOptions) -> anyhow::Result<()> {
     let hour = |text: &str| {
-        Hour::parse(text).with_context(|| format!("{text} is no hour: write 2026-05-01T00:00:00Z"))
+        Hour::parse(text).with_context(|| format!("{text} is not an hour: write 2026-05-01T00:00:00Z"))
     };
     let signer: Arc<dyn Signer> = match config.signer.kind {
         SignerKind::Pkcs11 => Arc::new(open_hsm(&config.signer)?),

@@ -26,7 +26,7 @@ impl Check {
         from: T,
         upto: T,
     ) {
-        let why = format!("{value} is out of range, {from} to {upto} can be used");
+        let why = format!("{value} is out of range: {from} to {upto} is allowed");
         self.that(value >= from && value <= upto, key, &why);
     }
 

@@ -31,7 +31,7 @@ fn sftp(delivery: &Delivery, check: &mut Check) {
     let host = &delivery.sftp_host;
     check.that(!host.is_empty(), "delivery.sftp_host", required);
     let plain = !host.contains(['/', '@', ' ']);
-    check.that(plain, "delivery.sftp_host", &format!("{host:?} is no name or address of a host"));
+    check.that(plain, "delivery.sftp_host", &format!("{host:?} is not a host name or address"));
     check.that(delivery.sftp_port > 0, "delivery.sftp_port", "a port is 1 to 65535");
     check.that(!delivery.sftp_user.is_empty(), "delivery.sftp_user", required);
     let prints = &delivery.sftp_host_fingerprints;
@@ -46,7 +46,7 @@ fn sftp(delivery: &Delivery, check: &mut Check) {
     check.that(
         (1..=2).contains(&keys.len()),
         "delivery.sftp_key_files",
-        "one private key, or two while they are exchanged",
+        "one private key, or two while one replaces the other",
     );
 }
 
@@ -71,7 +71,7 @@ fn rest(delivery: &Delivery, check: &mut Check) {
         let host = rest.split('/').next().unwrap_or_default();
         !host.is_empty() && !rest.contains(['@', ' ', '#'])
     });
-    let why = format!("{url:?} is not https://HOST/PATH; both sides show certificates");
+    let why = format!("{url:?} is not https://HOST/PATH; both sides present certificates");
     check.that(usable, "delivery.rest_url", &why);
     for (name, file) in files {
         check.that(file.is_some(), &format!("delivery.{name}"), "it is required with rest_url");

@@ -68,7 +68,7 @@ pub struct Config {
     pub storage: Storage,
     /// The bus.
     pub ingest: Ingest,
-    /// What is told to others.
+    /// What is published.
     pub events: Events,
     /// Price lists, or the services that have them.
     pub pricing: Pricing,
@@ -112,7 +112,7 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is no TOML.
+    /// The file is not TOML.
     #[error("configuration is not valid TOML: {why}")]
     Syntax {
         /// Place and reason.

@@ -36,15 +36,15 @@ pub struct Pricing {
     pub key_file: Option<PathBuf>,
     /// Longest time of one attempt of a call, milliseconds.
     pub deadline_ms: u64,
-    /// How often the services are asked anew, milliseconds.
+    /// How often the services are polled, milliseconds.
     pub refresh_ms: u64,
-    /// How often records without a price are held against the price lists, milliseconds.
+    /// How often records without a price are compared with the price lists, milliseconds.
     pub reprice_ms: u64,
     /// Attempts of a call after the first that failed.
     pub retries: u32,
-    /// Failures in a row after which a service is left alone.
+    /// Failures in a row after which a service is not called for a while.
     pub breaker_failures: u32,
-    /// How long it is left alone before it is tried again, milliseconds.
+    /// How long it is not called before the next attempt, milliseconds.
     pub breaker_open_ms: u64,
     /// Versions of the price list; of those that hold at the event, the one that began last decides.
     #[serde(serialize_with = "write_tables")]
@@ -114,7 +114,7 @@ fn services(pricing: &Pricing, check: &mut Check) {
     let endpoints = [("endpoint", &pricing.endpoint), ("registry_endpoint", &pricing.registry_endpoint)];
     for (name, endpoint) in endpoints {
         let Some(endpoint) = endpoint else { continue };
-        let why = format!("{endpoint:?} is not https://HOST:PORT; both sides show certificates");
+        let why = format!("{endpoint:?} is not https://HOST:PORT; both sides present certificates");
         check.that(is_https(endpoint), &format!("pricing.{name}"), &why);
     }
     for (name, file) in

@@ -20,7 +20,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of `table`, which stands at `path`; `overrides` are texts from the environment.
+    /// A reader of `table`, which is at `path`; `overrides` are texts from the environment.
     pub(super) fn new(
         path: &str,
         table: Table,
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
         Some(items)
     }
 
-    /// Refuses every key that was not asked for, naming the nearest one that was.
+    /// Refuses every key that was not read, naming the nearest one that was.
     pub(super) fn refuse_the_rest(self) {
         for key in self.keys.keys() {
             let why = unknown(&self.path, key, &self.known);
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Says that `key` means nothing and which of `known` was probably meant.
+/// Reports that `key` is unknown and which of `known` was probably meant.
 pub(super) fn unknown(path: &str, key: &str, known: &[&str]) -> String {
     let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
     match nearest(key, known) {

@@ -40,7 +40,7 @@ section! {
         node_id: u64 = 0,
         /// Every node's address for the other nodes, by node id.
         peers: Peers = Peers::default(),
-        /// Address on which this node hears the others.
+        /// Address on which this node listens for the others.
         listen: String = "0.0.0.0:7018".to_owned(),
         /// Certificates that every node's certificate must descend from, PEM; without it, nodes talk in plain text, and
         /// on loopback addresses only.
@@ -125,7 +125,7 @@ section! {
         tls_cert_file: Option<PathBuf> = None,
         /// Private key of `tls_cert_file`, PEM.
         tls_key_file: Option<PathBuf> = None,
-        /// Subject of the receipts; dead letters go to `<subject>.deadletter`.
+        /// Subject of the DLRs; dead letters go to `<subject>.deadletter`.
         subject: String = "sms.dlr.inbound".to_owned(),
         /// Stream that holds the subject.
         stream: String = "SMS_DLR_INBOUND".to_owned(),
@@ -146,9 +146,9 @@ section! {
 }
 
 section! {
-    /// `[events]`: what is told to others over the bus.
+    /// `[events]`: what is published over the bus.
     Events {
-        /// False to publish no events; what happens meanwhile is passed over.
+        /// False to publish no events; what happens meanwhile is never published.
         enabled: bool = true,
         /// RSA private key that signs events, PEM (PKCS#8 or PKCS#1), the same on every replica.
         signing_key_file: Option<PathBuf> = None,
@@ -233,7 +233,7 @@ section! {
         sftp_host: String = String::new(),
         /// Its port.
         sftp_port: u16 = 2222,
-        /// Who this side is there.
+        /// User name there.
         sftp_user: String = String::new(),
         /// Directory of the drop there, relative to where the server lets the user in.
         sftp_directory: String = String::new(),
@@ -261,7 +261,7 @@ section! {
 section! {
     /// `[api]`: the HTTP interface.
     Api {
-        /// Address on which the API is served, to who sends a bearer token.
+        /// Address on which the API is served to callers with a bearer token.
         listen: String = "0.0.0.0:3018".to_owned(),
         /// Address on which it is served over TLS to services that show a client certificate; nowhere if absent.
         mtls_listen: Option<String> = None,
@@ -364,7 +364,7 @@ pub enum BusKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MsisdnHash {
-    /// By their SHA-256, as the event schemas have it: whoever tries all numbers reverses it.
+    /// By their SHA-256, as the event schemas have it: it can be reversed by trying all numbers.
     Plain,
     /// By their HMAC-SHA-256 under a key.
     Keyed,

@@ -11,7 +11,7 @@ use std::fmt;
 pub struct TimeOfDay(pub Time);
 
 impl TimeOfDay {
-    /// So many minutes after an hour.
+    /// This many minutes after an hour.
     pub const fn at(hour: i8, minute: i8) -> Self {
         Self(Time::constant(hour, minute, 0, 0))
     }

@@ -136,14 +136,14 @@ fn cluster_tls(cluster: &Cluster, check: &mut Check) {
     let peers = cluster.peers.0.iter().map(|(id, address)| (format!("cluster.peers.{id}"), address));
     for (key, address) in addresses.chain(peers) {
         let why = format!(
-            "{address:?} is no loopback address, and replicas talk in plain text on those only: set tls_ca_file, \
+            "{address:?} is not a loopback address, and replicas talk in plain text on those only: set tls_ca_file, \
              tls_cert_file and tls_key_file"
         );
         check.that(is_loopback(address), &key, &why);
     }
 }
 
-/// True if only this machine reaches `HOST:PORT`. What is no address at all is told elsewhere.
+/// True if only this machine reaches `HOST:PORT`. An invalid address is reported elsewhere.
 fn is_loopback(address: &str) -> bool {
     let Some((host, _)) = address.rsplit_once(':') else { return true };
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -194,7 +194,7 @@ fn ingest(config: &Config, check: &mut Check) {
     check.range("ingest.batch_max", ingest.batch_max, 1, 10_000);
     check.range("ingest.in_flight", ingest.in_flight, 1, 64);
     check.range("ingest.dedup_horizon_hours", ingest.dedup_horizon_hours, 1, 24 * 90);
-    // What expired before the horizon can't be recorded any more.
+    // What expired before the horizon can no longer be recorded.
     let longest = Wait::hours(u64::from(ingest.dedup_horizon_hours.saturating_sub(1)).max(1));
     check.range("ingest.expired_wait", ingest.expired_wait, Wait(Duration::from_secs(1)), longest);
 }
@@ -244,7 +244,7 @@ fn operators(config: &Config, check: &mut Check) {
         let legal = is_name(&operator.id) && !operator.id.starts_with('_') && operator.id != SYSTEM_OPERATOR;
         check.that(legal, &key("id"), "1 to 16 of A-Z a-z 0-9 _ -, not beginning with _");
         check.that(seen.insert(&operator.id), &key("id"), "another operator has the same id");
-        // It stands in the names of files, too.
+        // It is part of file names, too.
         let entity = &operator.recording_entity;
         let plain = entity.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         check.that(

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Wait(pub Duration);
 
 impl Wait {
-    /// So many hours.
+    /// This many hours.
     pub const fn hours(hours: u64) -> Self {
         Self(Duration::from_secs(hours * 3600))
     }
@@ -34,7 +34,8 @@ impl<'de> Deserialize<'de> for Wait {
         let text = String::deserialize(deserializer)?;
         let span = text.parse::<jiff::SignedDuration>().ok();
         let span = span.and_then(|span| Duration::try_from(span).ok());
-        span.map(Self).ok_or_else(|| D::Error::custom(format!("{text:?} is no time span, such as 1h or 90s")))
+        span.map(Self)
+            .ok_or_else(|| D::Error::custom(format!("{text:?} is not a time span, such as 1h or 90s")))
     }
 }
 

@@ -11,7 +11,7 @@ pub struct CurrentChannels {
     metrics: Arc<Metrics>,
 }
 
-/// The channels, and what the configuration says of them.
+/// The channels, and their configuration.
 struct InForce {
     config: config::Delivery,
     channels: Option<Arc<Channels>>,
@@ -38,13 +38,13 @@ impl CurrentChannels {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner).channels.clone()
     }
 
-    /// What the configuration says of those in force.
+    /// The configuration of those in force.
     pub fn config(&self) -> config::Delivery {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner).config.clone()
     }
 
     /// Puts the channels of another configuration in force; if they can't be used, those in force stay. How the
-    /// receivers of before are is told no more.
+    /// state of the previous receivers is no longer reported.
     ///
     /// # Errors
     /// As [`Channels::open`].

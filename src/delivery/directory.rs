@@ -102,7 +102,7 @@ impl Store for Directory {
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<Renamed, DeliveryError> {
-        // A link, unlike a renaming, is never made over a file that is there.
+        // A link, unlike a rename, never replaces an existing file.
         match fs::hard_link(self.path.join(from), self.path.join(to)).await {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(Renamed::Exists),

@@ -26,8 +26,8 @@ pub(super) trait Store: Sync {
     /// SHA-256 of the file's bytes, read back.
     fn sha256(&self, name: &str) -> impl Future<Output = Result<Hash, DeliveryError>> + Send;
 
-    /// Writes a file anew, over whatever has that name, and returns when it is on the receiver's disk as far as the
-    /// receiver can say so.
+    /// Writes a file, over whatever has that name, and returns when it is on the receiver's disk as far as the
+    /// receiver can confirm that.
     fn write(
         &self,
         name: &str,
@@ -35,10 +35,10 @@ pub(super) trait Store: Sync {
         reading: Reading,
     ) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// Gives a file another name, but never that of a file which is there.
+    /// Renames a file, but never over an existing one.
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = Result<Renamed, DeliveryError>> + Send;
 
-    /// Removes a file, if it is there.
+    /// Removes a file, if it exists.
     fn remove(&self, name: &str) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 }
 
@@ -67,10 +67,10 @@ async fn put(store: &impl Store, item: &Item) -> Result<bool, DeliveryError> {
     match store.rename(&temporary, item.name()).await? {
         Renamed::Done => still_whole(store, item).await.map(|()| false),
         Renamed::Exists => {
-            // Somebody was faster: it is the same file, or there is trouble.
+            // Another writer was faster: it is the same file, or there is trouble.
             let same = is_there(store, item).await;
             tidy(store, &temporary).await;
-            let what = || format!("{} was there and is gone again", item.name());
+            let what = || format!("{} was there and has disappeared", item.name());
             if same? { Ok(true) } else { Err(store.place().error(ErrorClass::Unreachable, what())) }
         }
     }
@@ -83,8 +83,8 @@ async fn tidy(store: &impl Store, temporary: &str) {
     }
 }
 
-/// A deposed leader that still writes could have begun the temporary file anew just before the renaming. That the file
-/// is gone already is no fault: it may have been fetched.
+/// A deposed leader that still writes could have started the temporary file again just before the rename. That the file
+/// is gone already is not a fault: it may have been fetched.
 async fn still_whole(store: &impl Store, item: &Item) -> Result<(), DeliveryError> {
     match store.size(item.name()).await? {
         None => Ok(()),
@@ -167,7 +167,7 @@ mod tests {
         Changed,
         /// The end is lost.
         Cut,
-        /// Another writer begins the temporary file anew just before it is renamed.
+        /// Another writer starts the temporary file again just before it is renamed.
         BegunAnew,
         /// It is fetched as soon as it has its name.
         Fetched,

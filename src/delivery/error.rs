@@ -18,7 +18,7 @@ impl ChannelKind {
     /// Every channel.
     pub const ALL: [Self; 3] = [Self::Sftp, Self::Api, Self::Directory];
 
-    /// The name that stands in rows, events and answers; never changed.
+    /// The name used in rows, events and responses; never changed.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sftp => "SFTP",
@@ -42,7 +42,7 @@ impl fmt::Display for ChannelKind {
 /// What kind of failure an attempt ended with. [`super::policy`] decides by it alone what happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorClass {
-    /// The receiver can't be reached, breaks off, is too slow or says that it can't at the moment.
+    /// The receiver can't be reached, breaks off, is too slow or reports that it can't at the moment.
     Unreachable,
     /// The receiver has no space; what was written of the file is removed again.
     Full,
@@ -52,7 +52,7 @@ pub enum ErrorClass {
     Setup,
     /// One side does not accept the other's certificate.
     Certificate,
-    /// The server's key is none of the pinned ones: perhaps it is not the receiver.
+    /// The server's key is not one of the pinned ones: perhaps it is not the receiver.
     HostKeyChanged,
     /// The receiver does not let this side in, or not write.
     PermissionDenied,
@@ -79,7 +79,7 @@ impl ErrorClass {
         Self::Rejected,
     ];
 
-    /// The name that stands in rows and answers; never changed.
+    /// The name used in rows and responses; never changed.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "UNREACHABLE",
@@ -117,37 +117,35 @@ impl ErrorClass {
         matches!(self, Self::Unreachable | Self::Full | Self::Setup | Self::Certificate)
     }
 
-    /// True if somebody must be told at once: it does not come right by itself (SEV1).
+    /// True if it needs a person: it does not come right by itself (SEV1).
     pub fn needs_person(self) -> bool {
         self.stops() || matches!(self, Self::Setup | Self::Certificate)
     }
 
-    /// What somebody should do about it.
+    /// What an operator should do about it.
     fn to_do(self) -> &'static str {
         match self {
-            Self::Unreachable => "it is tried again",
+            Self::Unreachable => "it is retried",
             Self::Full => "ask the receiver to free space; it is tried again",
-            Self::Source => "see why this replica can't read it; it is tried again",
-            Self::Setup => "mend it; files are read anew at the next attempt",
+            Self::Source => "see why this replica can't read it; it is retried",
+            Self::Setup => "correct it; files are read again at the next attempt",
             Self::Certificate => {
-                "exchange the certificate that is meant, here or there; files are read anew at the next attempt"
+                "replace the certificate in question, here or at the receiver; files are read again at the next attempt"
             }
             Self::HostKeyChanged => {
                 "nothing was sent. Ask the receiver by telephone: if the key was changed there, put its fingerprint \
-                 into delivery.sftp_host_fingerprints, then drop the file again"
+                 into delivery.sftp_host_fingerprints, then redrop the file"
             }
-            Self::PermissionDenied => {
-                "it is not tried again. Have the receiver grant it, then drop the file again"
-            }
+            Self::PermissionDenied => "it is not retried. Have the receiver grant it, then redrop the file",
             Self::DuplicateFile => {
-                "nothing was overwritten. Find out with the receiver which of the two is right, then drop the file again"
+                "nothing was overwritten. Find out with the receiver which of the two is right, then redrop the file"
             }
             Self::IntegrityMismatch => {
-                "it is not tried again. Compare the file with its recorded SHA-256 on every replica and at the \
-                 receiver, then drop it again"
+                "it is not retried. Compare the file with its recorded SHA-256 on every replica and at the \
+                 receiver, then redrop it"
             }
             Self::Rejected => {
-                "it is not tried again. The answer says why; drop the file again once that is mended"
+                "it is not retried. The response says why; redrop the file once that is corrected"
             }
         }
     }

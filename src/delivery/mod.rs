@@ -1,10 +1,10 @@
 //! Files on their way to the regulator: SFTP first (US-CDR-013), its REST interface as the fallback (US-CDR-014), or a
 //! directory of this machine for development.
 //!
-//! A [`Channel`] makes one attempt to deliver one [`Parcel`] and says how it went; it keeps nothing and may be asked
-//! again at any time, on any replica: a file that is there already, with the same hash, is a finished delivery.
+//! A [`Channel`] makes one attempt to deliver one [`Parcel`] and reports the outcome; it keeps nothing and may be used
+//! again at any time, on any replica: a file that exists already, with the same hash, is a finished delivery.
 //! [`policy`] says from the attempts so far when the next one is due and by which channel. Who keeps the attempts, and
-//! what is told to others, is none of this module's business.
+//! what is published, is not this module's business.
 
 mod current;
 mod directory;
@@ -55,7 +55,7 @@ pub trait Channel: Send + Sync {
     /// it left behind is overwritten by the next attempt.
     ///
     /// # Errors
-    /// [`DeliveryError`]; its class says what follows.
+    /// [`DeliveryError`]; its class decides what follows.
     fn deliver<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Receipt, DeliveryError>>;
 }
 
@@ -92,7 +92,7 @@ impl Channels {
         Ok(Self::new(channels, metrics))
     }
 
-    /// Channels in the order of preference; `None` if there are none. More than two are never asked.
+    /// Channels in the order of preference; `None` if there are none. More than two are never used.
     pub fn new(channels: Vec<Arc<dyn Channel>>, metrics: Arc<Metrics>) -> Option<Self> {
         let kinds: Vec<ChannelKind> = channels.iter().map(|channel| channel.kind()).collect();
         let route = Route { primary: *kinds.first()?, fallback: kinds.get(1).copied() };
@@ -109,7 +109,7 @@ impl Channels {
         self.route
     }
 
-    /// Others have taken their place: how their receivers are is told no more, also by attempts that are under way.
+    /// Other channels replace these: their receivers' state is no longer reported, also by attempts that are under way.
     fn retire(&self) {
         self.is_retired.store(true, Ordering::Release);
         self.by_kind.keys().for_each(|kind| self.metrics.forget_dependency(dependency(*kind)));

@@ -16,7 +16,7 @@ pub const TEMPORARY: &str = ".tmp";
 /// Longest name; with [`TEMPORARY`] every file system can hold it.
 const MAX_NAME: usize = 200;
 
-/// Bytes that can be read again and again.
+/// Bytes that can be read repeatedly.
 pub trait Source: Send + Sync {
     /// How many bytes there are.
     fn len(&self) -> u64;
@@ -41,7 +41,7 @@ impl FileSource {
     /// The file at `path`, of the size that it has now.
     ///
     /// # Errors
-    /// If it is not there or is no file.
+    /// If it does not exist or is not a file.
     pub async fn new(path: PathBuf) -> io::Result<Self> {
         let metadata = tokio::fs::metadata(&path).await?;
         if !metadata.is_file() {
@@ -184,7 +184,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// The next piece, of `size` bytes but for the last one; `None` at the end.
+    /// The next piece, of `size` bytes except the last one; `None` at the end.
     pub(super) async fn next(&mut self, size: usize) -> Result<Option<Bytes>, ReadError> {
         let wanted = (self.len - self.read).min(size as u64);
         let mut piece = BytesMut::with_capacity(wanted as usize);

@@ -12,7 +12,7 @@
 use super::error::{ChannelKind, ErrorClass};
 use cdr_core::Millis;
 
-/// So many of the newest attempts lead to the same decisions as all of them.
+/// This many of the newest attempts lead to the same decisions as all of them.
 pub const HISTORY: usize = 64;
 
 const MINUTE_MS: i64 = 60_000;
@@ -20,7 +20,7 @@ const MINUTE_MS: i64 = 60_000;
 const FALLBACK_FAILURES: usize = 3;
 /// ... if they lie within this time,
 const FALLBACK_WINDOW_MS: i64 = 15 * MINUTE_MS;
-/// or failures that go on for so long.
+/// or failures that go on for this long.
 const FALLBACK_AFTER_MS: i64 = 60 * MINUTE_MS;
 /// Pause after the primary channel's first failure; it doubles, up to
 const FIRST_PAUSE_MS: i64 = MINUTE_MS;
@@ -33,7 +33,7 @@ const FALLBACK_RETRIES_MS: i64 = 60 * MINUTE_MS;
 const FALLBACK_PAUSE_MS: i64 = 30 * MINUTE_MS;
 /// Longer than this all channels may not fail (US-CDR-014).
 const EXHAUSTED_AFTER_MS: i64 = 120 * MINUTE_MS;
-/// Attempts in a row for which this side could not read the file before somebody is told.
+/// Attempts in a row for which this side could not read the file before it is reported.
 const SOURCE_FAILURES: usize = 3;
 
 /// The channels of a drop, in the order of preference.
@@ -91,7 +91,7 @@ pub enum Next {
     Stopped(ErrorClass),
 }
 
-/// What somebody must be told at once (SEV1). An alarm is among every decision for as long as its cause lasts.
+/// What must be reported at once (SEV1). An alarm is among every decision for as long as its cause lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Alarm {
     /// A channel's newest attempt failed in a way that needs a person.
@@ -105,7 +105,7 @@ pub enum Alarm {
 pub struct Decision {
     /// What is to be done.
     pub next: Next,
-    /// What somebody must be told.
+    /// What must be reported.
     pub alarms: Vec<Alarm>,
     /// After this instant [`Alarm::Exhausted`] holds, if nothing succeeds before; decide again then, too.
     pub exhausted_after: Option<Millis>,
@@ -206,7 +206,7 @@ fn opens_fallback(primary: &[(Millis, ErrorClass)]) -> bool {
 
 /// Pause after the fallback's `failures`-th failure, before jitter.
 fn fallback_pause(failures: u32, class: ErrorClass) -> i64 {
-    // What only a person can mend is not knocked at quickly.
+    // What only a person can correct is not retried quickly.
     let by_itself = matches!(class, ErrorClass::Unreachable | ErrorClass::Full);
     if failures > FALLBACK_RETRIES || !by_itself {
         return FALLBACK_PAUSE_MS;

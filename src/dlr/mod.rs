@@ -70,7 +70,7 @@ pub enum Parsed<'a> {
     Final(Box<Dlr<'a>>),
     /// A receipt of this known state, which is not final: counted, not recorded.
     Ignored(&'static str),
-    /// Not a receipt that can be recorded: to the dead letter with its reason.
+    /// Not a DLR that can be recorded: it is dead-lettered with its reason.
     Malformed {
         /// Why; its text is stable.
         reason: Reason,
@@ -88,9 +88,9 @@ pub enum Reason {
     NotAnObject,
     /// Nested deeper than [`cdr_core::json::MAX_DEPTH`].
     TooDeep,
-    /// A known field is there twice.
+    /// A known field occurs twice.
     RepeatedField(&'static str),
-    /// Some other key is there twice in one object.
+    /// Some other key occurs twice in one object.
     RepeatedKey,
     /// A required field is absent or null.
     Missing(&'static str),
@@ -130,7 +130,7 @@ impl fmt::Display for Reason {
 
 /// Reads one inbound message.
 ///
-/// States that are not final are reported before the other fields are looked at, since such receipts need not have
+/// States that are not final are reported before the other fields are checked, since such DLRs need not have
 /// them.
 pub fn parse(payload: &[u8]) -> Parsed<'_> {
     reader::read(payload).and_then(rules::check).unwrap_or_else(|reason| Parsed::Malformed { reason })

@@ -86,7 +86,7 @@ fn raw(value: Json<'_>) -> Result<Raw<'_>, JsonError> {
     })
 }
 
-/// The reason for the dead letter; it repeats nothing of the message.
+/// The reason for dead-lettering; it repeats nothing of the message.
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
 pub(crate) fn refused(error: JsonError) -> Reason {
     match error {

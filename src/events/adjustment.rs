@@ -8,15 +8,15 @@ use crate::masking;
 use cdr_core::row::{AdjustmentType, Row};
 use cdr_core::{CdrId, Hour, Millis, Uuid};
 
-/// What a reason is called that is no code: a sentence could name a subscriber.
+/// What a reason is called that is not a code: a sentence could name a subscriber.
 const OTHER_REASON: &str = "OTHER";
 
 /// `cdr.adjustment.created.v1`: `row` adjusts the record `original`, directly or through earlier adjustments.
 ///
 /// `correctedFields` are the fields in which a CORRECTION differs from `predecessor`, the row that it adjusts directly,
-/// with their new values; null for the other kinds, and if the predecessor is not at hand. `reasonCode` is the code of
+/// with their new values; null for the other kinds, and if the predecessor is unknown. `reasonCode` is the code of
 /// a VOID, `TARIFF_CHANGE` for a RE_RATE, and for a CORRECTION follows from what it changed. The reason in words is
-/// left out. A void reason that is no code (capital letters, digits, underscores) is given as `OTHER`.
+/// left out. A void reason that is not a code (capital letters, digits, underscores) is given as `OTHER`.
 ///
 /// # Errors
 /// [`EventError`] unless `row` is an adjustment.
@@ -69,7 +69,7 @@ pub fn adjustment_created<'a>(
 fn code_or_other(reason: &str) -> &str {
     let is_code = reason.starts_with(|c: char| c.is_ascii_uppercase())
         && reason.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-        // So many digits in a row could be a number.
+        // This many digits in a row could be a number.
         && !reason.as_bytes().windows(masking::DIGITS_ALONE).any(|part| part.iter().all(u8::is_ascii_digit));
     if is_code { reason } else { OTHER_REASON }
 }
@@ -93,11 +93,11 @@ pub struct AdjustmentBatch<'a> {
     pub bucket_hour_from: Hour,
     /// Last hour of the adjusted rows.
     pub bucket_hour_to: Hour,
-    /// Who asked for it.
+    /// Who requested it.
     pub issued_by: &'a str,
-    /// Who approved it; empty where nobody had to.
+    /// Who approved it; empty where no approval was needed.
     pub approver: &'a str,
-    /// Ticket that asked for it.
+    /// Ticket that requested it.
     pub ticket_id: &'a str,
     /// When it began.
     pub started_at: Millis,

@@ -1,4 +1,4 @@
-//! What an adjustment changed, as an event may say it: new values, with addresses and identities hashed.
+//! What an adjustment changed, as an event may hold it: new values, with addresses and identities hashed.
 
 use super::NumberHash;
 use crate::masking;

@@ -1,4 +1,4 @@
-//! The events of one log entry, in order: what the hours that it closed and the rows that it appended have to tell.
+//! The events of one log entry, in order: those of the hours that it closed and of the rows that it appended.
 //!
 //! | cause | events, in this order |
 //! |---|---|
@@ -12,8 +12,8 @@
 //! | `delivery` row: an attempt that delivered, the receiver's answer, all channels exhausted | `cdr.exported.v1`; `cdr.export.acked.v1` or `cdr.export.rejected.v1`; `cdr.export.rejected.v1` |
 //! | `quarantine` row that resubmits or discards | `cdr.quarantine.resubmitted.v1` |
 //!
-//! An event's number within its entry is part of its id, so that what an entry tells may never change: new causes come
-//! with rows that no entry had before. CDRs need nothing but themselves; what else needs is asked of [`Sources`].
+//! An event's number within its entry is part of its id, so that the events of an entry may never change: new causes come
+//! with rows that no entry had before. CDRs need nothing but themselves; everything else is looked up in [`Sources`].
 
 use super::derive_notice::{config_change, key_rotation};
 use super::{
@@ -50,7 +50,7 @@ pub trait HeldRow {
     fn row(&self) -> Result<Row<'_>, SourceError>;
 }
 
-/// Committed data beyond the rows that are told of.
+/// Committed data beyond the rows from which events are derived.
 pub trait Sources {
     /// A row in memory.
     type Held: HeldRow;
@@ -89,7 +89,7 @@ pub trait Sources {
     fn first_hour(&self) -> Hour;
 }
 
-/// Events can't be told from their causes.
+/// Events can't be derived from their causes.
 #[derive(Debug, thiserror::Error)]
 pub enum DeriveError {
     /// An event can't be made of its cause.
@@ -117,7 +117,7 @@ pub enum DeriveError {
 /// Takes events with the time of their cause; it may ask to stop behind the one it is given.
 pub type Sink<'s> = dyn FnMut(Event<'_>, Millis) -> ControlFlow<()> + 's;
 
-/// A log entry that has something to tell.
+/// A log entry from which events are derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its index.
@@ -128,7 +128,7 @@ pub struct Entry {
     pub begins: bool,
 }
 
-/// Tells the events of one log entry: first [`closed`](Self::closed) for its closed hours, then [`row`](Self::row)
+/// Derives the events of one log entry: first [`closed`](Self::closed) for its closed hours, then [`row`](Self::row)
 /// for its rows, each in order.
 pub struct Derivation<'s, S> {
     sources: &'s S,
@@ -141,7 +141,7 @@ pub struct Derivation<'s, S> {
 }
 
 impl<'s, S: Sources> Derivation<'s, S> {
-    /// The events of `entry` from number `from` on whose subjects are `wanted`.
+    /// The events of `entry` from number `from` on whose subjects are requested in `wanted`.
     pub fn new(
         sources: &'s S,
         (ids, numbers): (&'s EventIds, &'s NumberHash),
@@ -152,12 +152,12 @@ impl<'s, S: Sources> Derivation<'s, S> {
         Self { sources, ids, numbers, wanted, entry, from, next: 0 }
     }
 
-    /// Number of events that were passed so far, told or not.
+    /// Number of events that were passed so far, published or not.
     pub fn passed(&self) -> u32 {
         self.next
     }
 
-    /// Numbers an event, and tells it unless nobody wants it.
+    /// Numbers an event, and emits it unless nobody wants it.
     pub(super) fn tell<'e>(
         &mut self,
         subject: &'static str,
@@ -176,7 +176,7 @@ impl<'s, S: Sources> Derivation<'s, S> {
         Ok(sink(build(&EventHead { event_id, trace_id, occurred_at, numbers })?, occurred_at))
     }
 
-    /// Where committed data is asked for.
+    /// Where committed data is looked up.
     pub(super) fn sources(&self) -> &'s S {
         self.sources
     }

@@ -1,7 +1,7 @@
-//! What `delivery` and `quarantine` rows tell.
+//! Events of `delivery` and `quarantine` rows.
 //!
-//! A row tells what it says itself, and of the file or entry that it names only what never changes afterwards: so the
-//! answer is the same whenever it is asked.
+//! An event holds what its row holds, and of the file or entry that the row names only what never changes afterwards: so the
+//! answer is the same at any time.
 
 use super::derive::{Derivation, DeriveError, Sink, Sources};
 use super::derive_notice::text_of;

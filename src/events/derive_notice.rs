@@ -1,6 +1,6 @@
-//! What system rows tell: their bodies, read as far as an event needs them.
+//! Events of system rows: their bodies, read as far as an event needs them.
 //!
-//! A body that does not hold what its event needs tells nothing: a row can't be taken back, and must not hold up those
+//! A body that does not hold what its event needs gives no event: a row can't be taken back, and must not hold up those
 //! behind it.
 
 use super::{Audit, AuditEntry, ConfigChange, Event, EventHead, audit, config_changed};

@@ -1,4 +1,4 @@
-//! What `audit` rows tell: an entry of the audit log, and of a replica's restriction also that.
+//! Events of `audit` rows: an entry of the audit log, and of a replica's restriction also that.
 
 use super::derive::{Derivation, DeriveError, Sink, Sources};
 use super::derive_notice::audit_entry;
@@ -31,7 +31,7 @@ impl<S: Sources> Derivation<'_, S> {
     }
 }
 
-/// A change of a replica's restriction, as the replica told it.
+/// A change of a replica's restriction, as the replica reported it.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Change {

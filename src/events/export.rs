@@ -9,7 +9,7 @@ use cdr_core::{CdrId, Millis};
 /// Why a file counts as refused once no channel took it for too long.
 pub const CHANNELS_EXHAUSTED: &str = "DELIVERY_CHANNELS_EXHAUSTED";
 
-/// A file that the receiver has. Of the file only what never changes once it is signed is told.
+/// A file that the receiver has. Of the file, the event holds only what never changes once it is signed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exported<'a> {
     /// The file.
@@ -59,7 +59,7 @@ pub struct ExportAcked<'a> {
     pub operator_id: &'a str,
     /// The receiver's receipt.
     pub receipt_id: &'a str,
-    /// When it said so.
+    /// When it reported that.
     pub acked_at: Millis,
 }
 
@@ -104,14 +104,14 @@ pub fn export_rejected<'a>(rejected: &ExportRejected<'a>, head: &EventHead<'_>) 
     of_operator(subject::EXPORT_REJECTED, rejected.operator_id, body, head)
 }
 
-/// A record that left quarantine. Of the entry only how it began is told.
+/// A record that left quarantine. Of the entry, the event holds only how it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuarantineResolved<'a> {
     /// The entry.
     pub entry: &'a Quarantined,
-    /// What the encoder said, without subscribers' numbers.
+    /// The encoder's error, without subscribers' numbers.
     pub encoder_error: &'a str,
-    /// True if the record goes into the next file, false if it is never listed.
+    /// True if the record is listed in the next file, false if it is never listed.
     pub resubmitted: bool,
     /// Who decided it.
     pub resolved_by: &'a str,

@@ -1,4 +1,4 @@
-//! Ids of events: UUIDv8 (RFC 9562), derived from where in the log their cause stands.
+//! Ids of events: UUIDv8 (RFC 9562), derived from the place of their cause in the log.
 //!
 //! | bits | hold |
 //! |---|---|
@@ -72,7 +72,7 @@ impl EventId {
         (index, high | low)
     }
 
-    /// Parses the text of an id; `None` for anything that is no UUIDv8.
+    /// Parses the text of an id; `None` for anything that is not a UUIDv8.
     pub fn parse(text: &str) -> Option<Self> {
         let uuid = Uuid::parse_any_case(text)?;
         (uuid.0[6] >> 4 == 8 && uuid.0[8] >> 6 == 2).then_some(Self(uuid))

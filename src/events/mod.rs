@@ -1,7 +1,7 @@
-//! Events: what the product tells others about what it has committed.
+//! Events: what the product publishes about what it has committed.
 //!
 //! Everything here is a pure function of committed data: the same row gives the same bytes and the same id on every
-//! replica, whoever publishes it. Nothing here knows the bus beyond the [streams] that it asks for, nor the store.
+//! replica, whoever publishes it. Nothing here knows the bus beyond the [streams] that it needs, nor the store.
 //! The bytes follow the JSON Schemas in `config/event-schemas`; no event holds a subscriber's number, only hashes.
 //!
 //! | module | builds |
@@ -117,15 +117,15 @@ pub enum EventError {
     NotSms {
         /// The row.
         cdr_id: String,
-        /// Event that was asked for.
+        /// The requested event.
         subject: &'static str,
     },
     /// An original where an adjustment is needed.
-    #[error("row {cdr_id} is no adjustment: {subject} announces adjustments only")]
+    #[error("row {cdr_id} is not an adjustment: {subject} announces adjustments only")]
     NotAnAdjustment {
         /// The row.
         cdr_id: String,
-        /// Event that was asked for.
+        /// The requested event.
         subject: &'static str,
     },
     /// A row without a complete price.
@@ -133,7 +133,7 @@ pub enum EventError {
     Unpriced {
         /// The row.
         cdr_id: String,
-        /// Event that was asked for.
+        /// The requested event.
         subject: &'static str,
     },
     /// A kind of adjustment that no bulk job issues.

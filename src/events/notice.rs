@@ -112,7 +112,7 @@ pub struct ConfigChange<'a> {
     pub approver: Option<&'a str>,
     /// Why.
     pub reason: &'a str,
-    /// Ticket that asked for it.
+    /// Ticket that requested it.
     pub ticket_id: Option<&'a str>,
 }
 

@@ -1,6 +1,6 @@
 //! The hash by which events name a subscriber's number.
 //!
-//! A plain hash of a number can be reversed by trying all numbers; a keyed one only by whoever has the key. All replicas
+//! A plain hash of a number can be reversed by trying all numbers; a keyed one only with the key. All replicas
 //! need the same key: an event is derived again by the next leader, and must be the same.
 
 use crate::key_files::{KeyFileError, read_secret};

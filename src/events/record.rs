@@ -37,7 +37,7 @@ pub fn record_appended<'a>(
     body.integer("segmentCount", u64::from(sms.segment_count));
     body.code("encoding", sms.encoding.as_str());
     body.hash("msisdnHashTo", &head.numbers.of(sms.called_party));
-    // An alphanumeric sender is no subscriber.
+    // An alphanumeric sender is not a subscriber.
     let from = sms.calling_party.starts_with('+').then(|| head.numbers.of(sms.calling_party));
     body.hash_or_null("msisdnHashFrom", from.as_ref());
     body.hash("rowHash", row_hash);

@@ -10,7 +10,7 @@
 //! | `Cdr-Batch-Proof` | the siblings from the leaf upwards, base64url without padding, joined by commas; absent in a batch of one |
 //!
 //! The tree is the ledger's ([`cdr_core::merkle`]): leaves are the SHA-256 of the payloads, padded to a power of two
-//! with 32 zero bytes each. A proof must have exactly as many siblings as the signed count asks for.
+//! with 32 zero bytes each. A proof must have exactly as many siblings as the signed count requires.
 
 use super::signing_key::SigningKey;
 use base64::Engine;
@@ -148,7 +148,7 @@ fn proof_text(proof: &InclusionProof) -> String {
     text
 }
 
-/// Whose batches are believed: a cluster and its public key.
+/// Whose batches are trusted: a cluster and its public key.
 #[derive(Clone, Debug)]
 pub struct TrustedKey {
     cluster_id: String,
@@ -156,14 +156,14 @@ pub struct TrustedKey {
 }
 
 impl TrustedKey {
-    /// The RSA public key `pem` of the cluster `cluster_id`; `None` if it is none.
+    /// The RSA public key `pem` of the cluster `cluster_id`; `None` if it is not one.
     pub fn from_pem(cluster_id: &str, pem: &str) -> Option<Self> {
         let key = DecodingKey::from_rsa_pem(pem.as_bytes()).ok()?;
         Some(Self { cluster_id: cluster_id.to_owned(), key })
     }
 }
 
-/// Why an event is not to be believed.
+/// Why an event is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// A header is absent, there twice, or not what it should be.
@@ -173,7 +173,7 @@ pub enum VerifyError {
         name: &'static str,
     },
     /// The signature is not by the trusted key, or not of a batch of events.
-    #[error("the batch's signature does not hold: {why}")]
+    #[error("the batch's signature is not valid: {why}")]
     Signature {
         /// Why.
         why: String,
@@ -211,7 +211,7 @@ pub fn verify_event(
         only(headers, PROOF_HEADER)?.map_or(Some(Vec::new()), siblings).ok_or(missing(PROOF_HEADER))?;
     let claims = signed_claims(jws, key)?;
     let root: Hash = from_hex(&claims.root)
-        .ok_or_else(|| VerifyError::Signature { why: "its root is no SHA-256".to_owned() })?;
+        .ok_or_else(|| VerifyError::Signature { why: "its root is not a SHA-256".to_owned() })?;
     let proof = InclusionProof { leaf_index: index, siblings };
     if proof.verify(&sha256(payload), claims.count, &root) {
         Ok(claims)
@@ -238,7 +238,7 @@ fn signed_claims(jws: &str, key: &TrustedKey) -> Result<BatchClaims, VerifyError
     Ok(decoded.claims)
 }
 
-/// The value of the header `name`, if it is there once.
+/// The value of the header `name`, if it occurs once.
 fn only<'h>(headers: &'h [(String, String)], name: &'static str) -> Result<Option<&'h str>, VerifyError> {
     let mut values = headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
     match (values.next(), values.next()) {

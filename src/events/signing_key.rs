@@ -34,7 +34,7 @@ pub enum SigningKeyError {
     },
     /// The file holds no key that can sign.
     #[error(
-        "event signing key {path} is no RSA private key of 2048 to 8192 bits in PEM (PKCS#8 or PKCS#1): restore it, or remove it to make a new one for development"
+        "event signing key {path} is not an RSA private key of 2048 to 8192 bits in PEM (PKCS#8 or PKCS#1): restore it, or remove it to make a new one for development"
     )]
     NotAKey {
         /// The file.
@@ -79,7 +79,7 @@ impl SigningKey {
         Some(Self { key, kid, public_pem: pem("PUBLIC KEY", public.as_ref()) })
     }
 
-    /// Name of the key, as it stands in signatures.
+    /// Name of the key, as it is written in signatures.
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -97,7 +97,7 @@ impl SigningKey {
         }))
     }
 
-    /// The public key in PEM (SPKI), for whoever verifies events.
+    /// The public key in PEM (SPKI), for readers who verify events.
     pub fn public_pem(&self) -> &str {
         &self.public_pem
     }
@@ -117,7 +117,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-/// Writes a file so that a reader sees it whole or not at all, for its owner's eyes only.
+/// Writes a file atomically, readable by its owner only.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), SigningKeyError> {
     let beside = path.with_extension("tmp");
     let write = || {

@@ -1,7 +1,7 @@
-//! The bytes of settlement files: at hand on this node's disk, and made again where they are not.
+//! The bytes of settlement files: kept on this node's disk, and made again where they are missing.
 //!
-//! Only their SHA-256 is in the ledger. A file that was lost with a node's disk, or is asked for on another replica, is
-//! made again from rows and pins, and must have that hash. Whoever gives bytes away that nothing else checks takes
+//! Only their SHA-256 is in the ledger. A file that was lost with a node's disk, or is requested from another replica, is
+//! made again from rows and pins, and must have that hash. Callers that pass on bytes which nothing else checks use
 //! [`ExportFiles::ensure`], which reads all of them; a delivery, which hashes what it sends, takes
 //! [`ExportFiles::ensure_for_sending`] and comes back with [`ExportFiles::ensure`] if the bytes were not right.
 
@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-/// Files that are kept at hand.
+/// Files that are kept on disk.
 const KEPT: usize = 64;
 
-/// Keeps files at hand. Clones share it.
+/// Keeps files on disk. Clones share it.
 #[derive(Clone)]
 pub struct ExportFiles(Arc<Inner>);
 
@@ -36,7 +36,7 @@ struct Inner {
     found_right: Mutex<HashMap<PathBuf, (Hash, Stamp)>>,
 }
 
-/// What tells a file that was written since from one that was not; damage of the disk it does not tell.
+/// What distinguishes a file that was written since from one that was not; damage of the disk it does not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -51,7 +51,7 @@ impl Stamp {
     }
 }
 
-/// A file that is at hand.
+/// A file on this node's disk.
 #[derive(Clone, Debug)]
 pub struct AtHand {
     /// Where it is.
@@ -62,7 +62,7 @@ pub struct AtHand {
     pub made_now: bool,
 }
 
-/// A file can't be had.
+/// A file is unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// It is not encoded yet.
@@ -76,7 +76,7 @@ pub enum FilesError {
     Make(#[from] MakeError),
     /// What was made is not what was signed.
     #[error(
-        "export {export_id}: made again it has SHA-256 {found}, the ledger says {expected}: it is not used; compare \
+        "export {export_id}: regenerated it has SHA-256 {found}, the ledger has {expected}: it is not used; compare \
          schema variant and version with those that the export is pinned to"
     )]
     Differs {
@@ -127,7 +127,7 @@ impl ExportFiles {
         self.ensure_if(export, |path, expected| sha256_of(path).is_ok_and(|found| found == expected))
     }
 
-    /// The same for whoever hashes what it reads: a file that was found right, and not written since, is not read again.
+    /// The same for callers that hash what they read: a file that was found right, and not written since, is not read again.
     /// Blocks.
     ///
     /// # Errors
@@ -170,7 +170,7 @@ impl ExportFiles {
         known.is_some_and(|(hash, then)| hash == expected && Stamp::of(path).is_ok_and(|now| now == then))
     }
 
-    /// Notes that a file was found right.
+    /// Records that a file was found right.
     fn note(&self, path: &Path, hash: Hash) {
         if let Ok(stamp) = Stamp::of(path) {
             self.known().insert(path.to_owned(), (hash, stamp));

@@ -32,7 +32,7 @@ pub struct Made {
     pub unfit: Vec<Unfit>,
 }
 
-/// Makes a file and its trace in `dir`, in place of what is there.
+/// Makes a file and its trace in `dir`, in place of what exists there.
 ///
 /// # Errors
 /// [`MakeError`].
@@ -183,7 +183,7 @@ impl Work<'_> {
     }
 }
 
-/// Writes a file under a name of its own first, so that nobody meets half of it.
+/// Writes a file under a temporary name first, so that nobody reads half of it.
 fn written<T, E>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,

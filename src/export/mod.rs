@@ -7,7 +7,7 @@
 //! | `pinned` | what a file is pinned to, and what keeps it from being made so |
 //! | [`returns`] | finds out whether a RAP file would hold anything, before it is opened |
 //! | `schemas`, `trial` | which variants there are and who gets files made by which; records encoded without a file |
-//! | [`files`] | keeps the bytes at hand; makes them again where they are not |
+//! | [`files`] | keeps the bytes on disk; makes them again where they are missing |
 //! | [`names`] | sees to it that no two files have one name |
 //! | [`opening`] | refuses what no files can be made by, before a replica starts |
 
@@ -34,7 +34,7 @@ pub use cdr_verify::export::REGULATOR;
 use rust_decimal::Decimal;
 use std::collections::BTreeMap;
 
-/// Which files the configuration asks for; none if it names no schema variant.
+/// Which files the configuration requests; none if it names no schema variant.
 pub fn settings(config: &Config) -> Option<ExportSettings> {
     let export = &config.export;
     let first = SeriesSettings {

@@ -1,4 +1,4 @@
-//! Whether the names of settlement files tell the series apart: two files of one name would meet at the receiver, which
+//! Whether the names of settlement files distinguish the series: two files of one name would collide at the receiver, which
 //! keeps the first and refuses the second for good.
 
 use cdr_core::export::{Export, ExportType};
@@ -26,7 +26,7 @@ pub struct SameName {
     name: String,
 }
 
-/// The names are not told apart, or nobody can say.
+/// The names are not distinct, or that can't be decided.
 #[derive(Debug, thiserror::Error)]
 pub enum NamesError {
     /// They are not.
@@ -129,7 +129,7 @@ fn streams<'a>(series: &[MadeBy<'a>], recording_entities: &[&str]) -> Vec<(Count
     streams
 }
 
-/// The file to come that would have the name of `export`, which is there.
+/// The file to come that would have the name of the existing `export`.
 fn to_come(state: &LedgerState, streams: &[(Counted, &Format, &str)], export: &Export) -> Option<SameName> {
     let (pins, own) = (&export.pins, Counted::of(export));
     let number = pins.file_sequence_number;

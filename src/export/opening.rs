@@ -31,7 +31,7 @@ pub enum OpenError {
         dir: PathBuf,
     },
     /// Two files would have one name.
-    #[error("the series of export.additional_variants can't be told apart")]
+    #[error("files of two series of export.additional_variants could have the same name")]
     Names(#[from] NamesError),
 }
 

@@ -10,7 +10,7 @@ use cdr_tap::{EncodeError, FileError, Variant, Variants};
 use std::io;
 use std::sync::Arc;
 
-/// Records of one file that may turn out unfit: more say that the variant is wrong, not the records.
+/// Records of one file that may turn out unfit: more mean that the variant is wrong, not the records.
 const MOST_UNFIT: usize = 10_000;
 
 /// A file can't be made.
@@ -44,7 +44,7 @@ pub enum MakeError {
     Unfit {
         /// The variant.
         variant: String,
-        /// What the encoder says of the last one.
+        /// The encoder's error for the last one.
         why: String,
     },
     /// The TAP file of a returned record is not there.
@@ -66,7 +66,7 @@ pub enum MakeError {
     Store(#[from] StoreError),
 }
 
-/// Notes a record that a file of these pins can't hold.
+/// Records an entry that a file of these pins can't hold.
 pub(super) fn set_aside(
     unfit: &mut Vec<Unfit>,
     pins: &ExportPins,

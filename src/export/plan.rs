@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How much earlier than a day's local midnight an event of that day can be in the log: receipts up to an hour ahead
-/// of the clock are taken in.
+/// of the clock are accepted.
 const AHEAD_MS: i64 = 2 * HOUR_MS;
 
 /// What a receiver gets.
@@ -24,7 +24,7 @@ const AHEAD_MS: i64 = 2 * HOUR_MS;
 pub struct SeriesSettings {
     /// Its name.
     pub name: String,
-    /// Schema variant; of the first series only until somebody activates another.
+    /// Schema variant; of the first series only until another one is activated.
     pub variant: String,
     /// True for the series whose variant may be exchanged by activation.
     pub follows_activation: bool,
@@ -81,7 +81,7 @@ pub enum PinError {
         variant: String,
     },
     /// The settlement zone is unknown to this machine, or the day out of its range.
-    #[error("local times can't be told: {0}")]
+    #[error("local times can't be computed: {0}")]
     Zone(#[from] jiff::Error),
     /// The store can't be read.
     #[error(transparent)]
@@ -126,7 +126,7 @@ pub fn due(state: &LedgerState, settings: &ExportSettings, now: Millis) -> Resul
 
 /// The local day at the end of the hour in which the operator came in.
 fn first_day(state: &LedgerState, operator: &Operator, zone: &str) -> Day {
-    // An hour that goes over midnight belongs to the day that begins in it: what is earlier goes into its file, too.
+    // An hour that spans midnight belongs to the day that begins in it: what is earlier goes into its file, too.
     let at = Millis(operator.effective_from.max(state.head.first_hour).end().0 - 1);
     Day::local(at, zone::offset_minutes(zone, at))
 }
@@ -147,7 +147,7 @@ fn is_due(
         let is_requested = state.exports.requested(key).is_some_and(|requested| day <= requested);
         return Ok(is_requested || now >= zone::local_time(zone, day.next(), settings.tap_start)?);
     }
-    // Nobody's request brings it forward: what is adjusted until the cut-off would wait for the file of the next day.
+    // No request makes it earlier: what is adjusted until the cut-off would wait for the file of the next day.
     if !zone::is_cut_off(state, day, settings.rap_cut_off, now)? {
         return Ok(false);
     }

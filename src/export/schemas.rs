@@ -40,7 +40,7 @@ pub trait Trial: Send + Sync {
     /// What the encoder says.
     fn encode_return(&self, variant: &str, returned: &TrialReturn<'_>) -> Result<(), String>;
 
-    /// Sees whether every file to come has a name of its own, if the files of these series are made by these variants.
+    /// Checks that every file to come has a name of its own, if the files of these series are made by these variants.
     /// Blocks.
     ///
     /// # Errors

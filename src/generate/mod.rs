@@ -31,7 +31,7 @@ impl Shares {
     pub const LATE: u64 = 500;
     /// Lines with a state that is not final.
     pub const NON_FINAL: u64 = 2_000;
-    /// Lines that nobody can make a record of, in the kinds of [`Malformation`] by turns.
+    /// Lines that can't become a record, alternating among the kinds of [`Malformation`].
     pub const MALFORMED: u64 = 100;
     /// What the others are parts of.
     pub const WHOLE: u64 = 100_000;
@@ -57,7 +57,7 @@ pub struct GenerateOptions {
 }
 
 impl GenerateOptions {
-    /// Options for `records` lines of settlement day `day` (`YYYY-MM-DD`); `None` if that is no date since 1970.
+    /// Options for `records` lines of settlement day `day` (`YYYY-MM-DD`); `None` if that is not a date since 1970.
     pub fn new(day: &str, records: u64, seed: u64) -> Option<Self> {
         let start = Millis::parse(&format!("{day}T00:00:00{ZONE}")).filter(|_| day.len() == 10)?;
         Some(Self { day_start_ms: start.0, records, seed })
@@ -87,7 +87,7 @@ pub enum Malformation {
 }
 
 impl Malformation {
-    /// Every kind, in the order in which they take turns.
+    /// Every kind, in the order in which they alternate.
     pub const ALL: [Self; 6] = [
         Self::BrokenJson,
         Self::MissingField,
@@ -324,7 +324,7 @@ impl Generator {
         Base { index, arrival_ms: at_ms, final_ms, kind, repeat_at_ms }
     }
 
-    /// Places the kinds so that exactly as many as wanted are used up at the end.
+    /// Places the kinds so that exactly as many as configured are used up at the end.
     fn draw_kind(&mut self, bases_left: u64) -> (LineKind, bool) {
         let room = self.pending.len() < MAX_PENDING;
         let mut ticket = self.random.below(bases_left);

@@ -35,7 +35,7 @@ pub struct Batch {
     drafts: DraftsBuffer,
     /// Messages of the drafts that may correct a record.
     messages: Vec<Uuid>,
-    /// The time at which its oldest message was read and held against the duplicate horizon.
+    /// The time at which its oldest message was read and compared with the duplicate horizon.
     read_at: Option<Millis>,
     /// Latest event time, by which a replay clock moves; none without records.
     pub latest_event: Option<Millis>,
@@ -102,7 +102,7 @@ impl Batch {
         self.missing
     }
 
-    /// Messages that are no final states.
+    /// Messages of states that are not final.
     pub fn ignored(&self) -> u64 {
         self.ignored
     }
@@ -146,7 +146,7 @@ impl Batcher {
         }
     }
 
-    /// Takes a delivery in; returns the batch before it if that one has to be closed first.
+    /// Adds a delivery; returns the batch before it if that one has to be closed first.
     ///
     /// # Errors
     /// What could not be encoded or drawn.
@@ -261,7 +261,7 @@ impl Batcher {
         self.clock.follows_events() && !self.batch.is_empty() && dlr.final_at.hour() > hour
     }
 
-    /// The time that events are held against: never before what the ledger has recorded, whatever this clock shows.
+    /// The time that events are compared with: never before what the ledger has recorded, whatever this clock shows.
     fn now(&mut self, parsed: &Parsed<'_>, state: &LedgerState) -> Millis {
         let now = self.clock.now().max(state.head.last_recorded_at);
         if !self.clock.follows_events() {

@@ -12,7 +12,7 @@ pub fn dead_letter_names(subject: &str, stream: &str) -> (String, String) {
 const STREAM: &str = "Cdr-Stream";
 const SEQUENCE: &str = "Cdr-Sequence";
 
-/// The dead letter of a delivery. Its id names the message's place, so that a repetition is stored once.
+/// The dead letter of a delivery. Its id names the message's place, so that a repeated one is stored once.
 pub fn dead_letter(delivery: &Delivery, epoch: &str, reason: &str) -> Outgoing {
     Outgoing {
         subject: format!("{}.deadletter", delivery.subject),
@@ -30,7 +30,7 @@ pub fn dead_letter(delivery: &Delivery, epoch: &str, reason: &str) -> Outgoing {
 /// Room for the headers of a dead letter, in bytes; they need less than 1 KiB.
 const HEADERS_BYTES: usize = 4 << 10;
 
-/// The smallest piece into which a payload is cut: what takes less can't take a dead letter at all.
+/// The smallest chunk into which a payload is cut: a stream that does not accept this much can't store a dead letter at all.
 const SMALLEST_PIECE_BYTES: usize = 1 << 10;
 
 /// Largest message for an inbound stream, headers included, on a bus that takes `max_payload_bytes`: whatever the stream
@@ -44,12 +44,12 @@ pub fn inbound_limit_bytes(max_payload_bytes: usize) -> u32 {
 ///
 /// A stream that was made elsewhere, or before the server's limit was lowered, can hold messages that leave no room for
 /// headers. Nothing may stall ingest or be lost, and the payload stays as it is: it is published alone first, without
-/// any header, and then a letter with the headers and no payload, which names the payload's place and digest
+/// any header, and then a dead letter with the headers and no payload, which names the payload's place and digest
 /// (`Cdr-Payload-Sequence`, `Cdr-Payload-Sha256`). Only a payload that does not even fit alone is cut; its pieces are
 /// named in order, and joined they are the payload. A repeated attempt stores the bare payload twice, which is harmless:
-/// without a header it has no id, and the one letter that names it is recognised.
+/// without a header it has no id, and the one dead letter that names it is recognised.
 ///
-/// Until a letter is stored, nothing behind its message is read: a stream that takes no more letters is reported as SEV1.
+/// Until a dead letter is stored, nothing behind its message is read: a full dead-letter stream is reported as SEV1.
 ///
 /// # Errors
 /// [`BusError`]; what was published before may be published again.
@@ -65,14 +65,14 @@ pub async fn put_away(bus: &dyn Bus, letter: &Outgoing) -> Result<(), BusError> 
             sequence,
             subject = letter.subject,
             %error,
-            "the dead letter can't be stored: nothing is read from the stream behind this sequence until it is; look at \
+            "the dead letter can't be stored: nothing after this sequence is read from the stream until it is; check \
              the dead letters, remove those that were dealt with, or raise the limits of their stream"
         );
     }
     stored
 }
 
-/// Stream and sequence of the message that a letter is of.
+/// Stream and sequence of the message of a dead letter.
 pub fn place(letter: &Outgoing) -> (&str, &str) {
     let header = |wanted: &str| {
         letter.headers.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value.as_str())
@@ -90,7 +90,7 @@ async fn store(bus: &dyn Bus, letter: &Outgoing) -> Result<(), BusError> {
         %error,
         subject = letter.subject,
         payload_sequences = sequences,
-        "a dead letter has no room for its headers: its payload was put away alone, a second letter names it; \
+        "a dead letter has no room for its headers: its payload was dead-lettered alone, a second dead letter names it; \
          lower the inbound stream's largest message by {HEADERS_BYTES} bytes"
     );
     let mut headers = letter.headers.clone();
@@ -132,7 +132,7 @@ mod tests {
     use cdr_bus::{LocalBackend, LocalOptions, StreamSpec};
     use std::time::Duration;
 
-    /// What lies in the dead letters of a bus that takes messages of up to `limit_bytes` there.
+    /// The dead letters of a bus that accepts messages of up to `limit_bytes` there.
     async fn put_away_at(limit_bytes: u32, letter: &Outgoing) -> Vec<(Bytes, Vec<(String, String)>)> {
         let folder = tempfile::tempdir().unwrap();
         let bus = LocalBackend::open(folder.path(), LocalOptions::default()).unwrap();

@@ -62,7 +62,7 @@ pub enum Connection {
 /// nothing was acknowledged that the ledger does not have but what a person has `accepted`.
 ///
 /// # Errors
-/// [`BusError`] if the bus can't be asked.
+/// [`BusError`] if the bus does not answer.
 pub async fn connect(
     bus: &dyn Bus,
     stream: &str,
@@ -94,7 +94,7 @@ pub async fn connect(
     })
 }
 
-/// True for a later epoch of which nothing was read yet: a consumer that is there is of the epoch before.
+/// True for a later epoch of which nothing was read yet: an existing consumer is of the epoch before.
 fn is_unread(epoch: Option<&Stream>) -> bool {
     epoch.is_some_and(|known| {
         known.digest == [0; 32] && stream_epoch(&known.name).is_some_and(|(_, number)| number > 1)
@@ -104,7 +104,7 @@ fn is_unread(epoch: Option<&Stream>) -> bool {
 /// Compares the stream with the ledger.
 ///
 /// # Errors
-/// [`BusError`] if the bus can't be asked.
+/// [`BusError`] if the bus does not answer.
 pub async fn plan(bus: &dyn Bus, stream: &str, state: &LedgerState) -> Result<Plan, BusError> {
     let info = bus.stream_info(stream).await?;
     let Some(known) = state.latest_epoch(stream) else {
@@ -114,7 +114,7 @@ pub async fn plan(bus: &dyn Bus, stream: &str, state: &LedgerState) -> Result<Pl
         rewind(bus, stream, &info, known).await?
     } else {
         Some(format!(
-            "the stream was created anew at {}, it was created at {}",
+            "the stream was created again at {}, it was created at {}",
             created(&info),
             known.created
         ))
@@ -130,7 +130,7 @@ pub async fn plan(bus: &dyn Bus, stream: &str, state: &LedgerState) -> Result<Pl
     })
 }
 
-/// Why the stream is no longer what was read of it, if it is not.
+/// Why the stream is no longer what was read of it, if that is so.
 async fn rewind(
     bus: &dyn Bus,
     stream: &str,

@@ -1,8 +1,8 @@
-//! What stops ingest until a person decides: the bus says that more was acknowledged than the ledger has.
+//! What stops ingest until a person decides: the bus reports more acknowledgements than the ledger has rows for.
 //!
 //! Messages are acknowledged after a quorum has them, so a ledger whose position lies behind the bus's acknowledgement floor
-//! has lost records: all replicas were brought back from older copies, or a new ledger was begun where another one had
-//! read. Reading on would take in again what is still in the stream and hide that the rest is gone. After a restore that
+//! has lost records: all replicas were restored from older copies, or a new ledger was begun where another one had
+//! read. Reading on would ingest again what is still in the stream and hide that the rest is gone. After a restore that
 //! is what has to happen, once; so a person confirms it, by removing a file.
 
 use crate::proposer::{ProposalError, Proposer};
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The file in a replica's data directory that says why ingest is halted.
 const FILE: &str = "INGEST-HALTED";
 
-/// Kind of the audit entry that says that a person confirmed it.
+/// Kind of the audit entry that records that a person confirmed it.
 const CONFIRMED: &str = "INGEST_POSITION_CONFIRMED";
 
 /// Acknowledged messages that the ledger does not have.
@@ -38,7 +38,7 @@ pub struct Halt(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    /// What the file asks for.
+    /// What the file asks a person to confirm.
     asked: Mutex<Option<Beyond>>,
 }
 
@@ -53,8 +53,8 @@ impl Halt {
         &self.0.path
     }
 
-    /// True if a person has confirmed that ingest shall go on although just this is lost; otherwise asks for it. A start
-    /// of the process asks again.
+    /// True if a person has confirmed that ingest may continue in spite of exactly this loss; otherwise asks for it. A start
+    /// of the process asks for it again.
     pub(super) fn is_confirmed(&self, beyond: &Beyond) -> io::Result<bool> {
         let mut asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.as_ref() == Some(beyond) {
@@ -67,7 +67,7 @@ impl Halt {
         tracing::error!(
             severity = "SEV1",
             reason = text(beyond),
-            "nothing is taken in until a person confirms it: remove the file {path} then, while this replica leads"
+            "nothing is ingested until a person confirms it: then remove the file {path}, while this replica leads"
         );
         *asked = Some(beyond.clone());
         Ok(false)

@@ -1,6 +1,6 @@
 //! Receipts of messages that were recorded as EXPIRED because none had come: they correct that record.
 //!
-//! The batcher drafts every receipt as an original. Before a batch is proposed, its messages are looked up at once, and
+//! The batcher drafts every DLR as an original. Before a batch is proposed, its messages are looked up at once, and
 //! the drafts whose message waits for a receipt are exchanged for a CORRECTION of the row in effect: the final state,
 //! its time, and what follows from them; everything else, the price among it, stays with the record. Whether the
 //! correction is still right is for the log to say ([`cdr_core::receipt`]).
@@ -32,8 +32,7 @@ pub fn corrected(
     let mut waiting: HashMap<Uuid, StoredRow> = HashMap::new();
     for (id, known) in messages.iter().zip(store.known_messages(messages)?) {
         let Known::Expired { last } = known else { continue };
-        let row =
-            store.row_by_id(last)?.ok_or_else(|| LateError(format!("row {last} is not to be found")))?;
+        let row = store.row_by_id(last)?.ok_or_else(|| LateError(format!("row {last} can't be found")))?;
         waiting.insert(*id, row);
     }
     if waiting.is_empty() {
@@ -49,7 +48,7 @@ pub fn corrected(
             Some((said, stored)) => {
                 let ticket = format!("receipt:{epoch}:{}", first + u64::from(item.offset));
                 let effective = stored.row()?;
-                let before = effective.sms().ok_or_else(|| LateError("it is no CDR".to_owned()))?;
+                let before = effective.sms().ok_or_else(|| LateError("it is not a CDR".to_owned()))?;
                 out.push(item.offset, &correction(&effective, before, &item.draft, said, &ticket))?;
             }
             None => out.push(item.offset, &item.draft)?,
@@ -91,9 +90,9 @@ fn correction<'a>(
 #[cfg(test)]
 mod tests;
 
-/// Late receipts can't be told from others, or not be written.
+/// Late DLRs can't be distinguished from others, or not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("late receipts can't be made into corrections: {0}")]
+#[error("late DLRs can't be turned into corrections: {0}")]
 pub struct LateError(String);
 
 impl From<StoreError> for LateError {

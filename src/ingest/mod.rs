@@ -1,6 +1,6 @@
 //! Ingest: receipts from the bus become canonical CDRs in the log (US-CDR-001).
 //!
-//! The replicated position of each stream epoch is the truth. Every term opens the consumer anew behind it,
+//! The replicated position of each stream epoch is the truth. Every term creates the consumer again behind it,
 //! reads in stream order, and proposes batches that continue it exactly; messages are acknowledged to the bus
 //! only after a quorum has their rows on disk. Stages: [`epoch`] compares the stream with the position, [`halt`] stops
 //! where the bus has acknowledged more than the ledger has,

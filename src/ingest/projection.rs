@@ -41,7 +41,7 @@ impl Projector {
         })
     }
 
-    /// The prices at hand.
+    /// The current prices.
     pub fn book(&self) -> Arc<PriceBook> {
         self.pricing.book()
     }

@@ -42,15 +42,15 @@ pub struct IngestSettings {
 
 /// Inbound streams keep messages at least this long.
 const INBOUND_MAX_AGE: Duration = Duration::from_secs(8 * 24 * 3600);
-/// Dead letters wait this long for somebody to look at them.
+/// How long dead letters are kept for somebody to look at them.
 const DEAD_LETTER_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
-/// Dead letters of a repeated attempt are recognised this long.
+/// How long the dead letter of a repeated attempt is recognised as a duplicate.
 const DEDUP_WINDOW: Duration = Duration::from_secs(300);
 
-/// The end of the stream is looked at so often while messages come.
+/// How often the end of the stream is checked while messages arrive.
 const LOOK_AT_END_EVERY: Duration = Duration::from_secs(5);
 
-/// Why ingest stopped; the caller starts it anew unless the term is over.
+/// Why ingest stopped; the caller restarts it unless the term is over.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
     /// The bus failed.
@@ -72,15 +72,15 @@ pub enum IngestError {
         /// What is wrong with it.
         source: jiff::Error,
     },
-    /// A batch could not be proposed for so long that its messages must be held against the horizon again.
+    /// A batch could not be proposed for so long that its messages must be compared with the horizon again.
     #[error("a batch waited for over half an hour to be proposed; its messages are read again")]
     Stale,
-    /// Receipts could not be held against the ledger.
+    /// DLRs could not be compared with the ledger.
     #[error(transparent)]
     Late(#[from] LateError),
     /// The bus has acknowledgements for messages that the ledger does not have.
     #[error(
-        "SEV1: {reason}. Nothing is read until that is confirmed: remove the file {path} then, while this replica leads"
+        "SEV1: {reason}. Nothing is ingested until a person confirms that: then remove the file {path}, while this replica leads"
     )]
     Beyond {
         /// What is lost.
@@ -104,7 +104,7 @@ pub struct Ingest {
     pub pricing: Arc<dyn Pricing>,
     /// What counts.
     pub metrics: Arc<Metrics>,
-    /// Where the stream ended when the bus was asked last.
+    /// Where the stream ended when the bus was last queried.
     pub last_named: LastNamed,
     /// What stops it until a person decides.
     pub halt: Halt,
@@ -135,7 +135,7 @@ impl Ingest {
     /// Runs until something fails or the term is over.
     ///
     /// # Errors
-    /// [`IngestError`]; starting anew continues exactly behind the replicated position.
+    /// [`IngestError`]; a restart continues exactly behind the replicated position.
     pub async fn run(&self, proposer: &Proposer) -> Result<(), IngestError> {
         self.ensure_streams().await?;
         let (epoch, position, subscription) = self.connect(proposer).await?;
@@ -189,7 +189,7 @@ impl Ingest {
                         let path = self.halt.path().to_owned();
                         return Err(IngestError::Beyond { reason: halt::text(&beyond), path });
                     }
-                    // Recorded before the consumer is made anew: its floor is gone then.
+                    // Recorded before the consumer is recreated: its floor is gone then.
                     halt::record(proposer, &beyond).await?;
                     tracing::warn!(reason = halt::text(&beyond), "ingest goes on: a person has confirmed it");
                     accepted = Some(beyond);
@@ -294,7 +294,7 @@ impl Ingest {
         if let Some(at) = batch.latest_event {
             clock.observe(at);
         }
-        // A clock that follows events stands still while a batch waits.
+        // A clock that follows events does not advance while a batch waits.
         if !clock.follows_events() && batch.is_stale(clock.now()) {
             return Err(IngestError::Stale);
         }
@@ -320,7 +320,7 @@ impl Ingest {
     }
 }
 
-/// Says which messages were deleted unread.
+/// Logs which messages were deleted unread.
 fn report_missing(stream: &str, first: u64, last: u64) {
     tracing::error!(
         severity = "SEV1",
@@ -328,7 +328,7 @@ fn report_missing(stream: &str, first: u64, last: u64) {
         first,
         last,
         "messages were deleted from the inbound stream before they were read: they count as missing; raise the stream's \
-         limits, and have the receipts sent again"
+         limits, and have the DLRs sent again"
     );
 }
 
@@ -340,12 +340,12 @@ struct Outcome {
     reply: Result<Reply, ProposalError>,
 }
 
-/// Reads, projects, and puts dead letters away before the batch that counts them is proposed.
+/// Reads, projects, and publishes dead letters before the batch that counts them is proposed.
 struct Reader {
     ingest: Ingest,
     proposer: Proposer,
     epoch: String,
-    /// When the bus says that the epoch's stream was created.
+    /// When the epoch's stream was created, by the bus.
     created: Option<String>,
     subscription: Box<dyn Subscription>,
     batcher: Batcher,
@@ -375,24 +375,24 @@ impl Reader {
         }
     }
 
-    /// How long to wait for a message before the end of the stream is looked at. Hours that events close are not timed.
+    /// How long to wait for a message before the end of the stream is checked. Hours that events close are not timed.
     fn patience(&self) -> Duration {
         let (clock, end) = (self.proposer.clock(), self.proposer.state().head.open_hour.end());
         patience(if clock.follows_events() { i64::MAX } else { end.0 - clock.now().0 })
     }
 
-    /// Asks the bus where the stream ends. If nothing came for a while though the stream went further then, what is
-    /// missing there was deleted unread: a batch that says so.
+    /// Queries the bus for the end of the stream. If nothing arrived for a while though the stream went further then, what is
+    /// missing there was deleted unread: a batch that counts it.
     async fn look_at_end(&mut self, nothing_came: bool) -> Result<Option<Batch>, IngestError> {
         self.looked_at_end = Instant::now();
         let (bus, stream) = (&*self.ingest.bus, &self.ingest.settings.stream);
         let info = match bus.stream_info(stream).await {
-            // What is on its way is no matter of the stream's end: it is looked at again soon.
+            // What is in flight does not concern the stream's end: it is checked again soon.
             Err(error) if error.is_transient() => return Ok(None),
             answer => answer?,
         };
         if self.created.as_ref() != Some(&created(&info)) {
-            // Another stream of this name: the subscription ends, and connecting anew tells.
+            // Another stream of this name: the subscription ends, and the next connect notices it.
             return Ok(None);
         }
         let (position, last) = (self.batcher.position(), self.ingest.last_named.of(&self.epoch));
@@ -408,7 +408,7 @@ impl Reader {
         Ok(self.batcher.end_at(gone))
     }
 
-    /// Puts a batch's dead letters away, makes late receipts into corrections, then passes it on to be proposed.
+    /// Publishes a batch's dead letters, makes late DLRs into corrections, then passes the batch on to be proposed.
     async fn hand_over(
         &self,
         batch: Option<Batch>,
@@ -418,7 +418,7 @@ impl Reader {
         for (letter, reason) in &batch.dead_letters {
             let (stream, sequence) = place(letter);
             let subject = &letter.subject;
-            tracing::info!(stream, sequence, subject, %reason, "message goes to the dead letter");
+            tracing::info!(stream, sequence, subject, %reason, "message dead-lettered");
             put_away(&*self.ingest.bus, letter).await?;
         }
         let (store, epoch) = (self.proposer.store().clone(), self.epoch.clone());

@@ -1,22 +1,22 @@
 //! Messages that are deleted unread at a stream's end. No later message shows their gap, and none ever does if the stream
-//! is made anew: so the end that the bus names is compared with what was read. That is done at every connect, whenever
+//! is recreated: so the end that the bus reports is compared with what was read. That is done at every connect, whenever
 //! nothing has come for a while, in quick succession before an hour is sealed, and when an epoch ends.
 
 use cdr_bus::{Bus, BusError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// After so long without a message the end of the stream is looked at.
+/// After this long without a message the end of the stream is checked.
 const IDLE: Duration = Duration::from_secs(1);
-/// So long before the open hour is over its seal is prepared: what was deleted unread by then, the seal counts as missing.
+/// This long before the open hour is over its seal is prepared: what was deleted unread by then, the seal counts as missing.
 const BEFORE_SEAL: Duration = Duration::from_secs(1);
-/// During that time the end is looked at after so long without a message.
+/// During that time the end is checked after this long without a message.
 const QUICK: Duration = Duration::from_millis(100);
 
-/// Places at a stream's end that are looked at one by one before anything else is done.
+/// Places at a stream's end that are read one by one before anything else is done.
 const LOOKED_AT: u64 = 1_000;
 
-/// The last sequence of an epoch that the bus has named while this process asked. Clones share it.
+/// The last sequence of an epoch that the bus has reported to this process. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct LastNamed(Arc<Mutex<Option<(String, u64)>>>);
 
@@ -30,14 +30,14 @@ impl LastNamed {
         }
     }
 
-    /// The last one that it named of `epoch`; 0 if it was not asked.
+    /// The last one that it reported of `epoch`; 0 if it was not queried.
     pub(super) fn of(&self, epoch: &str) -> u64 {
         let named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         named.as_ref().filter(|(known, _)| known == epoch).map_or(0, |(_, last)| *last)
     }
 }
 
-/// How long to wait for a message before the stream's end is looked at, `left_ms` before the open hour is over. The seal
+/// How long to wait for a message before the stream's end is checked, `left_ms` before the open hour is over. The seal
 /// itself never waits for a look, so that a bus that does not answer holds up none; an hour that is over and not yet sealed
 /// needs no haste.
 pub(super) fn patience(left_ms: i64) -> Duration {

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 impl Metrics {
-    /// A batch of `messages` was proposed; `ignored` of them are no final states, and `missing` sequences between
+    /// A batch of `messages` was proposed; `ignored` of them are not final, and `missing` sequences between
     /// them are deleted.
     pub fn batch_read(&self, messages: u64, ignored: u64, missing: u64) {
         self.batches.inc();
@@ -16,7 +16,7 @@ impl Metrics {
         tracing::trace!(messages, ignored, missing, "batch proposed");
     }
 
-    /// A message was put away for `reason`, which is one of a fixed set of texts.
+    /// A message was dead-lettered for `reason`, which is one of a fixed set of texts.
     pub fn dead_letter(&self, reason: &str) {
         self.dead_letters.with_label_values(&[reason]).inc();
     }
@@ -33,25 +33,25 @@ impl Metrics {
         self.consumed.with_label_values(&[consumer, outcome]).inc();
     }
 
-    /// A batch is committed: so many rows were appended, so many messages were known already.
+    /// A batch is committed: this many rows were appended, this many messages were known already.
     pub fn ingested(&self, appended: u64, duplicate: u64) {
         self.messages.with_label_values(&["appended"]).inc_by(appended);
         self.messages.with_label_values(&["duplicate"]).inc_by(duplicate);
     }
 
-    /// A batch was committed so many milliseconds after the bus had stored its oldest message (US-CDR-001: P95 within
+    /// A batch was committed this many milliseconds after the bus had stored its oldest message (US-CDR-001: P95 within
     /// 200 ms).
     pub fn append_latency(&self, elapsed_ms: i64) {
         self.append_latency.with_label_values::<&str>(&[]).observe(elapsed_ms.max(0) as f64 / 1e3);
     }
 
-    /// The bus confirmed an event of `stream`, so many milliseconds after its cause (aim: P95 within 1 s).
+    /// The bus confirmed an event of `stream`, this many milliseconds after its cause (target: P95 within 1 s).
     pub fn published(&self, stream: &str, elapsed_ms: i64) {
         self.events_published.with_label_values(&[stream]).inc();
         self.publish_latency.observe(elapsed_ms.max(0) as f64 / 1e3);
     }
 
-    /// TAP files are undelivered for so long since a quarter of an hour before their deadline.
+    /// TAP files have been undelivered for this long since a quarter of an hour before their deadline.
     pub fn exports_late(&self, late: Duration) {
         self.export_late.set(late.as_secs() as i64);
     }
@@ -68,13 +68,13 @@ impl Metrics {
         }
     }
 
-    /// Work of the leader failed, and has failed each time for so long.
+    /// A worker of the leader failed, and has failed each time for this long.
     pub fn worker_failed(&self, worker: &str, failing_for: Duration) {
         self.worker_failures.with_label_values(&[worker]).inc();
         self.worker_failing.with_label_values(&[worker]).set(failing_for.as_secs().max(1) as i64);
     }
 
-    /// Work of the leader goes on, or is no longer this replica's.
+    /// A worker of the leader runs, or is no longer this replica's.
     pub fn worker_goes_on(&self, worker: &str) {
         self.worker_failing.with_label_values(&[worker]).set(0);
     }
@@ -127,7 +127,7 @@ impl Metrics {
         self.delivery_exhausted.inc();
     }
 
-    /// So many records were put into quarantine within the last 24 hours.
+    /// This many records went into quarantine within the last 24 hours.
     pub fn quarantined(&self, count: usize) {
         self.quarantined_day.set(count as i64);
     }
@@ -138,7 +138,7 @@ impl Metrics {
         self.dependencies.lock().unwrap_or_else(PoisonError::into_inner).insert(name, outcome);
     }
 
-    /// An outside part is used no more.
+    /// A dependency is no longer used.
     pub fn forget_dependency(&self, name: &'static str) {
         let mut known = self.dependencies.lock().unwrap_or_else(PoisonError::into_inner);
         if known.remove(name).is_some() {
@@ -162,7 +162,7 @@ impl Metrics {
         self.mismatches.with_label_values(&[what.as_str()]).inc();
     }
 
-    /// The signer gave what it was asked for.
+    /// The signer did what it was asked to do.
     pub fn signer_answers(&self) {
         self.signer_rests();
         self.dependency("signer", Ok(()));
@@ -175,14 +175,14 @@ impl Metrics {
         self.dependency("signer", Err(why));
     }
 
-    /// The signer refuses, and will until somebody changes something.
+    /// The signer refuses, and will until a person changes something.
     pub fn signer_refuses(&self, why: String) {
         *self.away_since() = None;
         self.signer_refused.set(1);
         self.dependency("signer", Err(why));
     }
 
-    /// Nothing is asked of the signer here any more.
+    /// The signer is no longer used here.
     pub fn signer_rests(&self) {
         *self.away_since() = None;
         self.signer_refused.set(0);

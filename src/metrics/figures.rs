@@ -1,4 +1,4 @@
-//! What is read of ledger, Raft and store when somebody asks.
+//! What is read of ledger, Raft and store when `/metrics` is requested.
 
 use super::registrar::{MaybeGauge, Registrar};
 use cdr_core::export::Export;
@@ -8,7 +8,7 @@ use cdr_storage::StoreMetrics;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use std::time::UNIX_EPOCH;
 
-/// What is read when somebody asks.
+/// What is read when `/metrics` is requested.
 #[derive(Debug)]
 pub(super) struct Figures {
     pub(super) seal_overdue: MaybeGauge,
@@ -73,14 +73,14 @@ impl Figures {
         Ok(Self {
             seal_overdue: add.maybe(
                 "cdr_bucket_seal_overdue",
-                "Hours that have ended and are not sealed; nothing on a replica without a ledger",
+                "Hours that have ended and are not sealed; absent on a replica without a ledger",
             )?,
             open_rows: add.gauge("cdr_bucket_open_rows", "Rows of the open hour")?,
             rows: add.gauge("cdr_rows", "Rows of all hours")?,
             unsigned_hours: add.gauge("cdr_seals_unsigned", "Sealed hours without a signature")?,
             last_recorded_at: add.maybe(
                 "cdr_last_recorded_at_ms",
-                "Time of the last row or seal, ms since the epoch; nothing on a replica without a ledger",
+                "Time of the last row or seal, ms since the epoch; absent on a replica without a ledger",
             )?,
             positions: add.gauges(
                 "cdr_stream_position",
@@ -96,7 +96,7 @@ impl Figures {
             exports_open: add.gauge("cdr_exports_open", "Settlement files that are not delivered")?,
             export_backlog: add.gauge(
                 "cdr_export_backlog_seconds",
-                "Age of the oldest settlement file that is not delivered, since it was opened or last put up for delivery",
+                "Age of the oldest settlement file that is not delivered, since it was opened or last queued for delivery",
             )?,
             memory_bytes: add.gauge("cdr_process_resident_bytes", "Memory of this process")?,
             signer_unavailable: add.gauge(
@@ -133,18 +133,18 @@ impl NodeFigures {
             leader: add.gauge("cdr_raft_leader", "Id of the leader as this replica knows it, 0 for none")?,
             leads: add.gauge(
                 "cdr_raft_is_leader",
-                "1 while this replica leads: a quorum's lease stands, and its workers work",
+                "1 while this replica leads: a quorum's lease holds, and its workers run",
             )?,
             last_log_index: add.gauge("cdr_raft_last_log_index", "Last entry in the log")?,
             committed_index: add.gauge("cdr_raft_committed_index", "Last entry known to be committed")?,
             applied_index: add.gauge("cdr_raft_applied_index", "Last entry applied")?,
-            snapshot_index: add.gauge("cdr_raft_snapshot_index", "Up to here the newest snapshot goes")?,
+            snapshot_index: add.gauge("cdr_raft_snapshot_index", "Last entry in the newest snapshot")?,
             lag: add.gauges(
                 "cdr_raft_replication_lag",
                 "On the leader: entries that a replica lacks",
                 &["replica"],
             )?,
-            log_bytes: add.gauge("cdr_raft_log_bytes", "Space that the log takes")?,
+            log_bytes: add.gauge("cdr_raft_log_bytes", "Size of the log")?,
             fsyncs: add.counter("cdr_raft_fsyncs_total", "Syncs of the log")?,
             fsync_ms: add.counter("cdr_raft_fsync_ms_total", "Time spent in syncs of the log")?,
             longest_fsync_ms: add.gauge("cdr_raft_longest_fsync_ms", "Longest sync of the log")?,
@@ -158,7 +158,7 @@ impl NodeFigures {
             )?,
             certificate_expires: add.gauge(
                 "cdr_raft_certificate_expires_at_seconds",
-                "When this replica's certificate for the others ends, seconds since the epoch; 0 in plain text",
+                "When this replica's certificate for the other replicas expires, seconds since the epoch; 0 in plain text",
             )?,
             restricted: add.gauge("cdr_node_restricted", "1 while this node takes no commands")?,
             poisoned: add
@@ -202,7 +202,7 @@ impl StoreFigures {
             rows_appended: add.counter("cdr_store_rows_appended_total", "Rows appended since the start")?,
             duplicates: add.counter("cdr_store_duplicates_total", "Drafts whose message was known")?,
             dedup_lookups: add
-                .counter("cdr_store_dedup_lookups_total", "Look-ups that the filter could not spare")?,
+                .counter("cdr_store_dedup_lookups_total", "Look-ups that the filter could not avoid")?,
             written_bytes: add.counter("cdr_store_written_bytes_total", "Bytes written before compaction")?,
             apply_ms: add.counter("cdr_store_apply_ms_total", "Time spent applying")?,
             refused_full: add
@@ -248,7 +248,7 @@ fn show_total(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
 
-/// Resident memory of this process in bytes, 0 where the system does not tell.
+/// Resident memory of this process in bytes, 0 where the system does not report it.
 pub(super) fn resident_bytes() -> i64 {
     let pages = std::fs::read_to_string("/proc/self/statm")
         .ok()

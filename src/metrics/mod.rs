@@ -1,8 +1,8 @@
 //! What is counted and shown at `/metrics`, in Prometheus' text format; every name begins with `cdr_`.
 //!
-//! Workers count as they go. What the ledger, the store and Raft know anyway is read when somebody asks
-//! ([`Metrics::render`]), so that an hour that nobody seals shows even where nothing works any more. Counters on
-//! which alerts stand exist from the start, at 0, because an increase from nothing is none.
+//! Workers count as they go. What the ledger, the store and Raft know anyway is read on request
+//! ([`Metrics::render`]), so that an unsealed hour shows even where nothing works any more. Counters on
+//! which alerts are based exist from the start, at 0, because an increase from nothing does not count.
 
 mod counts;
 mod figures;
@@ -108,7 +108,7 @@ impl Metrics {
                 .counter("cdr_ingest_batches_total", "Batches of inbound messages that were proposed")?,
             dead_letters: add.counters(
                 "cdr_dead_letters_total",
-                "Messages put away unread, by reason",
+                "Messages dead-lettered, by reason",
                 &["reason"],
             )?,
             missing: add.counter(
@@ -122,7 +122,7 @@ impl Metrics {
             commit_seconds: add.seconds("cdr_commit_seconds", "From proposal to commit", &["command"])?,
             append_latency: add.seconds(
                 "cdr_append_latency_seconds",
-                "From the bus's storing of a batch's oldest message to the batch's commit",
+                "From the time at which the bus stored a batch's oldest message to the batch's commit",
                 &[],
             )?,
             events_published: add.counters(
@@ -133,12 +133,12 @@ impl Metrics {
             publish_latency: add
                 .seconds(
                     "cdr_publish_latency_seconds",
-                    "From the proposal of what an event tells to the bus's confirmation of the event",
+                    "From the proposal that an event reports to the bus's confirmation of the event",
                     &[],
                 )?
                 .with_label_values::<&str>(&[]),
             clock_offset_ms: add
-                .gauge("cdr_clock_offset_ms", "This node's clock against the replicas' median")?,
+                .gauge("cdr_clock_offset_ms", "Offset of this node's clock from the replicas' median")?,
             requests: add.seconds(
                 "cdr_api_request_seconds",
                 "Time to answer, by route and status",
@@ -156,22 +156,22 @@ impl Metrics {
             )?,
             pricing_calls: add.counters(
                 "cdr_pricing_calls_total",
-                "Attempts to call the billing service and the operator registry, by how they went",
+                "Attempts to call the billing service and the operator registry, by outcome",
                 &["service", "method", "outcome"],
             )?,
             pricing_breaker: add.gauges(
                 "cdr_pricing_breaker",
-                "0 while a service is called, 2 while it is left alone, 1 while it is tried again",
+                "Circuit breaker: 0 closed, 1 half open, 2 open",
                 &["service"],
             )?,
             pricing_answered_at: add.gauges(
                 "cdr_pricing_answered_at_ms",
-                "When the service last gave or confirmed what is in force, ms since the epoch",
+                "When the service last sent or confirmed the content in force, ms since the epoch",
                 &["dependency"],
             )?,
             delivery_attempts: add.counters(
                 "cdr_delivery_attempts_total",
-                "Attempts to deliver a file to the regulator, by how they went",
+                "Attempts to deliver a file to the regulator, by outcome",
                 &["channel", "outcome"],
             )?,
             delivery_exhausted: add.counter(
@@ -184,7 +184,7 @@ impl Metrics {
             )?,
             dependency_up: add.gauges(
                 "cdr_dependency_up",
-                "1 while an outside part answers",
+                "1 while a dependency answers",
                 &["dependency"],
             )?,
             dependencies: Mutex::default(),
@@ -203,12 +203,12 @@ impl Metrics {
             )?,
             worker_failures: add.counters(
                 "cdr_worker_failures_total",
-                "Times that work of the leader failed and was started anew",
+                "Times that a worker of the leader failed and was restarted",
                 &["worker"],
             )?,
             worker_failing: add.gauges(
                 "cdr_worker_failing_seconds",
-                "On the leader: for how long work has failed each time it was started, 0 while it goes on",
+                "On the leader: for how long a worker has failed each time it was started, 0 while it runs",
                 &["worker"],
             )?,
             figures: Mutex::new(Figures::new(&add)?),

@@ -5,7 +5,7 @@ use super::MetricsError;
 use prometheus::IntCounter;
 use std::sync::OnceLock;
 
-/// One for the process: a panic does not say which of its replicas it belongs to.
+/// One for the process: a panic does not show which of its replicas it belongs to.
 static PANICS: OnceLock<IntCounter> = OnceLock::new();
 
 /// The counter of panics. From the first call on it counts them all, and they are reported as before.
@@ -14,7 +14,7 @@ static PANICS: OnceLock<IntCounter> = OnceLock::new();
 /// [`MetricsError`] if the counter can't be made.
 pub(super) fn counter() -> Result<IntCounter, MetricsError> {
     let new =
-        IntCounter::new("cdr_api_panics_total", "Programming errors (panics), wherever in this process")?;
+        IntCounter::new("cdr_api_panics_total", "Programming errors (panics) anywhere in this process")?;
     let counted = PANICS.get_or_init(|| {
         let (counter, report) = (new.clone(), std::panic::take_hook());
         std::panic::set_hook(Box::new(move |info| {

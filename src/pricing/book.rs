@@ -12,19 +12,19 @@ use std::sync::Arc;
 /// Most tables that are kept for those who name them, besides those in force.
 const MAX_NAMED: usize = 64;
 
-/// Why tables are no book.
+/// Why tables are not a book.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BookError {
     /// A table can't be used.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// A version is there twice.
-    #[error("tariff table {version} is there twice")]
+    /// A version occurs twice.
+    #[error("tariff table {version} occurs twice")]
     Duplicate {
         /// The version.
         version: String,
     },
-    /// A table has no text, by which it could be told from others.
+    /// A table has no text that identifies it.
     #[error("tariff table {version} can't be written: {why}")]
     Content {
         /// The version.
@@ -61,7 +61,7 @@ pub struct PriceBook {
     named: Vec<Entry>,
 }
 
-/// A price as it stands in a book.
+/// A price as it is in a book.
 #[derive(Clone, Copy, Debug)]
 pub struct Quote<'b> {
     /// The price list that gave it.
@@ -100,7 +100,7 @@ impl PriceBook {
     /// From the tables in force, in any order.
     ///
     /// # Errors
-    /// [`BookError`] if a table can't be used or a version is there twice.
+    /// [`BookError`] if a table can't be used or a version occurs twice.
     pub fn new(tables: Vec<TariffTable>) -> Result<Self, BookError> {
         let mut versions = BTreeSet::new();
         if let Some(twice) = tables.iter().find(|table| !versions.insert(table.version.as_str())) {
@@ -141,8 +141,8 @@ impl PriceBook {
         Ok(next)
     }
 
-    /// The book in which tables price nothing that `is_refused` says so of, by version and hash of the content; none if
-    /// there are none such. Events at which one of them holds have no price, not another's.
+    /// The book in which tables that `is_refused` selects, by version and hash of the content, price nothing; none if
+    /// there are none. Events at which one of them is valid have no price, not another's.
     pub fn refusing(&self, is_refused: impl Fn(&str, &str) -> bool) -> Option<Self> {
         let differs = |entry: &&Entry| is_refused(&entry.table.version, &entry.hash);
         self.in_force.iter().chain(&self.named).find(differs)?;
@@ -170,7 +170,7 @@ impl PriceBook {
         self.named.drain(..self.named.len().saturating_sub(MAX_NAMED));
     }
 
-    /// The price of an event by the version that holds at it, borrowed: for whoever prices many with one book.
+    /// The price of an event by the version that is valid at it, borrowed: for pricing many events with one book.
     pub fn quote(&self, query: &PriceQuery<'_>) -> Option<Quote<'_>> {
         self.in_force.iter().find(|entry| entry.table.holds_at(query.event_at))?.quote(query)
     }

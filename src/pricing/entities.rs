@@ -14,7 +14,7 @@ pub trait EntitySource: Send + Sync + 'static {
     /// The last known recording entity of an operator; it may be older than an [`Self::invalidate`].
     fn recording_entity(&self, operator_id: &str) -> Option<Arc<str>>;
 
-    /// The registry says that the operator has changed: its entity is asked for again, and until then is not taken
+    /// The registry reports that the operator has changed: its entity is fetched again, and until then is not used
     /// for current.
     fn invalidate(&self, operator_id: &str);
 

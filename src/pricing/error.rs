@@ -3,7 +3,7 @@
 use super::book::BookError;
 use std::path::PathBuf;
 
-/// Why a source could not be set up or asked.
+/// Why a source could not be set up or called.
 #[derive(Debug, thiserror::Error)]
 pub enum PricingError {
     /// A certificate or key file can't be read.
@@ -34,8 +34,8 @@ pub enum PricingError {
         /// The last failure.
         why: String,
     },
-    /// The service has failed so often that it is left alone for a while.
-    #[error("{service} is left alone for {retry_in_ms} ms more: it failed {failures} times in a row")]
+    /// The service has failed so often that it is not called for a while.
+    #[error("{service} is not called for {retry_in_ms} ms: it failed {failures} times in a row")]
     BreakerOpen {
         /// The service.
         service: &'static str,
@@ -53,11 +53,11 @@ pub enum PricingError {
         method: &'static str,
         /// The gRPC status code.
         code: String,
-        /// What it said.
+        /// What it answered.
         why: String,
     },
     /// The answer can't be used; what was known before stays.
-    #[error("{service}.{method} gave an answer that can't be used: {why}")]
+    #[error("{service}.{method} returned a response that can't be used: {why}")]
     Malformed {
         /// The service.
         service: &'static str,
@@ -66,7 +66,7 @@ pub enum PricingError {
         /// What is wrong.
         why: String,
     },
-    /// The tables are no price list.
+    /// The tables are not a price list.
     #[error(transparent)]
     Book(#[from] BookError),
 }

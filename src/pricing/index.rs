@@ -4,13 +4,13 @@ use cdr_core::Uuid;
 use cdr_core::tariff::{PriceQuery, TariffTable};
 use std::collections::HashMap;
 
-/// Up to so many lines, reading them in order is as fast as looking them up.
+/// Up to this many lines, reading them in order is as fast as looking them up.
 const SHORT: usize = 16;
 
 /// Lines by tenant; none for lines that are for every tenant. Ascending.
 type ByTenant = HashMap<Option<Uuid>, Vec<usize>>;
 
-/// Lines of a long table by what they ask for; empty for a short one.
+/// Lines of a long table by their conditions; empty for a short one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LineIndex {
     is_short: bool,

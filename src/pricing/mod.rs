@@ -1,9 +1,9 @@
 //! What a message costs, and which recording entity an operator has (US-CDR-001; a price is taken when the CDR is
 //! made).
 //!
-//! Whoever asks for a price reads the [`PriceBook`] that is at hand and never waits: what has no price now is recorded
+//! Pricing reads the current [`PriceBook`] and never waits: what has no price now is recorded
 //! without one and corrected later. Where the book comes from, the configuration says: its own tables, or the billing
-//! service over gRPC, which is asked in the background. The rule that prices, and the proof of a price, are
+//! service over gRPC, which is polled in the background. The rule that prices, and the proof of a price, are
 //! [`cdr_core::tariff`].
 
 mod book;
@@ -33,13 +33,13 @@ use cdr_core::tariff::TariffTable;
 use futures::future::BoxFuture;
 use std::sync::Arc;
 
-/// Source of prices. Asking it for a price never waits, neither for a network nor for a lock that somebody holds
+/// Source of prices. Looking a price up never waits, neither for a network nor for a lock that another thread holds
 /// while waiting.
 pub trait Pricing: Send + Sync + 'static {
-    /// The price lists at hand. A book never changes; a newer one takes its place.
+    /// The current price lists. A book never changes; a newer one replaces it.
     fn book(&self) -> Arc<PriceBook>;
 
-    /// The price of an event by the version that holds at it, or `None` if there is none yet.
+    /// The price of an event by the version that is valid at it, or `None` if there is none yet.
     fn price(&self, query: &PriceQuery<'_>) -> Option<Price> {
         self.book().price(query)
     }
@@ -49,7 +49,7 @@ pub trait Pricing: Send + Sync + 'static {
         self.book().price_in(version, query)
     }
 
-    /// Asks the source now, and returns once the book is as new as the source.
+    /// Polls the source now, and returns once the book is as new as the source.
     fn refresh_now(&self) -> BoxFuture<'_, Result<(), PricingError>>;
 
     /// The table of a version, in force or not, asking the source where the book lacks it; it is in the book

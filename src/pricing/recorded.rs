@@ -1,4 +1,4 @@
-//! Prices by lists that are what the ledger says of them.
+//! Prices by lists that agree with the ledger.
 //!
 //! A row names the list that priced it, and the ledger holds each list's content under that name. A list that a source
 //! gives with another content under a name that the ledger has would make prices that nobody can recompute: it prices

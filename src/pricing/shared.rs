@@ -3,7 +3,7 @@
 use super::book::{BookError, PriceBook};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-/// A book that is replaced as a whole. Readers hold a lock only to take a reference; books are made outside of it.
+/// A book that is replaced as a whole. Readers hold a lock only to clone a reference; books are made outside of it.
 #[derive(Debug, Default)]
 pub(super) struct SharedBook {
     book: RwLock<Arc<PriceBook>>,

@@ -22,7 +22,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The sources that the configuration names; nothing is asked yet. Must be called inside a runtime.
+    /// The sources that the configuration names; nothing is called yet. Must be called inside a runtime.
     ///
     /// # Errors
     /// [`PricingError`] if a table, an endpoint or a file can't be used.

@@ -1,4 +1,4 @@
-//! The episode that is not over, or not told to be, kept on disk: a restart ends it, and both have to be told.
+//! The restriction that is not over, or not yet reported as over, on disk: a restart ends it, and both are reported.
 //!
 //! The file has its whole length from the beginning, so that a full disk does not keep it from being written.
 
@@ -32,7 +32,7 @@ impl OpenEpisode {
     /// The episode that `change` begins in the process that was started as `start`.
     pub(super) fn of(start: &str, change: &RestrictionChange) -> Self {
         let RestrictionChange { episode, failures, at_ms, .. } = *change;
-        // As much of the reason as is told.
+        // As much of the reason as is reported.
         let reason = change.reason.chars().take(super::REASON).collect();
         Self { start: start.to_owned(), episode, reason, failures, at_ms }
     }
@@ -71,7 +71,7 @@ impl EpisodeFile {
         }
     }
 
-    /// Keeps the episode, or that there is none.
+    /// Saves the restriction, or that there is none.
     pub(super) fn write(&self, open: Option<&OpenEpisode>) -> io::Result<()> {
         let mut bytes = open.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         bytes.resize(LENGTH.max(bytes.len()), b' ');

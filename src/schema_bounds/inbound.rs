@@ -1,4 +1,4 @@
-//! What the readers of inbound messages take, held against the messages' schemas.
+//! What the readers of inbound messages accept, compared with the messages' schemas.
 
 use super::property;
 use super::texts::near;
@@ -47,7 +47,7 @@ fn takes(subject: &str, message: &Value) -> bool {
     }
 }
 
-/// Fields that the schema describes and nobody here reads.
+/// Fields that the schema describes and no code here reads.
 const UNREAD: [(&str, &str); 1] = [("billing.events.v1", "eventId")];
 
 /// What may stand in a property beside a text close to the good one.

@@ -1,6 +1,6 @@
 //! Texts close to good ones: a character exchanged, put in or left out, and other lengths.
 
-/// Characters that rules tell apart, beside ASCII: of other scripts, invisible, of several bytes.
+/// Characters that rules distinguish, beside ASCII: of other scripts, invisible, of several bytes.
 const ODD: [char; 10] = ['\u{a0}', 'é', '\u{200b}', '\u{202e}', '٣', '３', 'ت', '\u{fffd}', '\u{2028}', '😀'];
 
 /// Lengths around the bounds that texts have here.

@@ -15,7 +15,7 @@ pub struct DevKey {
     key: SigningKey,
 }
 
-/// The development root: stands in for the offline root key that vouches for signing keys.
+/// The development root: used in place of the offline root key that vouches for signing keys.
 pub struct DevRoot {
     key: SigningKey,
 }
@@ -57,7 +57,7 @@ impl Signer for DevKey {
         let bytes = self.named(key_id)?.verifying_key().to_bytes();
         PublicKey::new(Algorithm::Ed25519, &bytes).ok_or_else(|| SignError::Key {
             key_id: key_id.to_owned(),
-            why: "it is no Ed25519 key".to_owned(),
+            why: "it is not an Ed25519 key".to_owned(),
         })
     }
 

@@ -5,7 +5,7 @@
 //! | [`Pkcs11Signer`] | keys in an HSM, reached over PKCS#11 |
 //! | [`DevKey`] | a key in a file |
 //! | [`Signing`] | what workers use: waits out a device that is away, and counts |
-//! | [`Voucher`] | the root key's word for the key that signs |
+//! | [`Voucher`] | the root key's record of the key that signs |
 //!
 //! A device with another protocol, such as KMIP, is one more implementation of [`Signer`].
 
@@ -37,7 +37,7 @@ pub trait Signer: Send + Sync + 'static {
     /// Signature over `message` by the key of this name, as [`PublicKey::verify`] accepts it.
     ///
     /// # Errors
-    /// [`SignError`]; the caller tries again later where [`SignError::is_temporary`] says so.
+    /// [`SignError`]; the caller retries later where [`SignError::is_temporary`] returns true.
     fn sign(&self, key_id: &str, message: &[u8]) -> Result<[u8; 64], SignError>;
 }
 
@@ -66,7 +66,7 @@ pub enum SignError {
     /// No randomness.
     #[error("no random bytes from the operating system: {0}")]
     Random(String),
-    /// The device or its token is away; it may come back.
+    /// The device or its token is unavailable; it may come back.
     #[error("{what} can't be reached: {why}")]
     Unavailable {
         /// The device.
@@ -74,7 +74,7 @@ pub enum SignError {
         /// Why.
         why: String,
     },
-    /// The device answered, and will answer alike until somebody changes something.
+    /// The device answered, and will answer the same until a person changes something.
     #[error("{what} refuses: {why}")]
     Refused {
         /// The device.
@@ -93,7 +93,7 @@ pub enum SignError {
 }
 
 impl SignError {
-    /// True if the same may succeed later with nobody changing anything.
+    /// True if the same may succeed later without any change.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }

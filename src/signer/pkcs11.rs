@@ -1,10 +1,10 @@
 //! Keys in an HSM, reached over PKCS#11.
 //!
-//! The library of the device is driven by one thread, which owns the session: PKCS#11 sessions are no thing to share.
-//! The token is found by its label, since slots are numbered anew whenever they like; a key pair by its label, or else
-//! its `CKA_ID`, which is the key's name. Private keys stay where they are: nothing here asks for one.
+//! The library of the device is driven by one thread, which owns the session: PKCS#11 sessions can't be shared.
+//! The token is found by its label, since slot numbers may change; a key pair by its label, or else
+//! its `CKA_ID`, which is the key's name. Private keys stay where they are: nothing here reads one.
 //!
-//! A token that was away is reached again only by ending the library's use and beginning anew, so that is what follows
+//! A token that was unavailable is reached again only by finalizing and initializing the library, so that is what follows
 //! every failure on a session that stood. A PIN that was refused is not tried again until another one is given: devices
 //! lock themselves after a few.
 
@@ -54,7 +54,7 @@ pub enum PinSource {
     Environment,
 }
 
-/// How long the device may take to let go of the session.
+/// How long the device may take to close the session.
 const LETS_GO_WITHIN: Duration = Duration::from_secs(5);
 
 /// Signs with keys in an HSM.
@@ -101,18 +101,18 @@ impl Pkcs11Signer {
         let away = |why: &str| SignError::Unavailable { what: self.token.clone(), why: why.to_owned() };
         let (answer, answered) = sync_channel(1);
         let job: Job = Box::new(move |token| {
-            // Whoever asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = answer.send(work(token));
         });
-        let jobs = self.jobs.as_ref().ok_or_else(|| away("it is let go of"))?;
+        let jobs = self.jobs.as_ref().ok_or_else(|| away("it was released"))?;
         jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => away("too many requests wait for it"),
-            TrySendError::Disconnected(_) => away("the thread that drives it has ended: restart this node"),
+            TrySendError::Disconnected(_) => away("the thread that owns it has ended: restart this node"),
         })?;
         answered.recv_timeout(ANSWER_WITHIN).unwrap_or_else(|silence| {
             Err(match silence {
                 RecvTimeoutError::Timeout => away("it does not answer in time"),
-                RecvTimeoutError::Disconnected => away("the request was given up"),
+                RecvTimeoutError::Disconnected => away("the request was abandoned"),
             })
         })
     }
@@ -124,7 +124,7 @@ impl Drop for Pkcs11Signer {
         self.jobs = None;
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         if ended.recv_timeout(LETS_GO_WITHIN) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!(token = self.token, "the HSM does not let go of its session");
+            tracing::warn!(token = self.token, "the HSM session was not closed in time");
         }
     }
 }

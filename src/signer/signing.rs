@@ -1,7 +1,7 @@
-//! What workers sign with: asks the signer off the async threads, waits out a device that is away, and counts.
+//! What workers sign with: calls the signer off the async threads, waits for a device that is unavailable, and counts.
 //!
-//! A device that is away is asked again after pauses that double (US-CDR-012). How long it has been away is a figure;
-//! after [`ALARM_AFTER`] it is SEV1. What the device refuses is the caller's to hear at once: nothing but a person can
+//! An unavailable device is retried after pauses that double (US-CDR-012). How long it has been unavailable is a metric;
+//! after [`ALARM_AFTER`] it is SEV1. A refusal of the device is reported to the caller at once: nothing but a person can
 //! change it.
 
 use super::{SignError, Signer};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// How long a device may be away before somebody is woken up.
+/// How long a device may be unavailable before somebody is paged.
 pub const ALARM_AFTER: Duration = Duration::from_secs(3600);
 
 /// Signs for workers. Clones share everything.
@@ -26,7 +26,7 @@ pub struct Signing {
 }
 
 impl Signing {
-    /// Signs with `signer`, and tells `metrics` how that goes.
+    /// Signs with `signer`, and reports the outcome to `metrics`.
     pub fn new(signer: Arc<dyn Signer>, metrics: Arc<Metrics>) -> Self {
         Self { signer, metrics, first_pause: FIRST_PAUSE }
     }
@@ -86,14 +86,14 @@ impl Signing {
                 alarmed = true;
                 tracing::error!(severity = "SEV1", %error, ?away, "nothing can be signed for an hour");
             } else {
-                tracing::warn!(%error, ?pause, "the signer is away; it is asked again");
+                tracing::warn!(%error, ?pause, "the signer is unavailable; retrying");
             }
             tokio::time::sleep(pause).await;
         }
     }
 }
 
-/// While it is there, this node signs.
+/// As long as this exists, this node signs.
 #[must_use]
 pub struct OnDuty(Arc<Metrics>);
 

@@ -9,7 +9,7 @@ use std::path::Path;
 pub enum Voucher {
     /// A record that the offline root key has signed: it says from which hour on the key may be used.
     Record(KeyRecord),
-    /// The development root, which vouches anew whenever it is asked.
+    /// The development root, which vouches again whenever it is asked.
     DevRoot(DevRoot),
 }
 
@@ -52,7 +52,7 @@ pub enum VoucherError {
 
 impl Voucher {
     /// Reads the record of `file` and checks that it is of the key of this name in `cluster_id`. Whether its public key
-    /// is that key's shows when the key is asked ([`Voucher::record`]).
+    /// is that key's is known only once the key is read ([`Voucher::record`]).
     ///
     /// # Errors
     /// [`VoucherError`].

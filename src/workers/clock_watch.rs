@@ -14,7 +14,7 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// True if this node's clock may stamp records. A replay clock is one for all replicas.
 ///
 /// # Errors
-/// What kept the clocks from being compared: without a majority's clocks nobody knows.
+/// What kept the clocks from being compared: without a majority's clocks the offset is unknown.
 pub async fn is_right(proposer: &Proposer, metrics: &Metrics) -> Result<bool, String> {
     if proposer.clock().kind() == ClockKind::Replay {
         return Ok(true);
@@ -25,7 +25,7 @@ pub async fn is_right(proposer: &Proposer, metrics: &Metrics) -> Result<bool, St
         tracing::error!(
             severity = "SEV1",
             offset_ms,
-            "this node's clock is off the median of the replicas: set it right"
+            "this node's clock is off the median of the replicas: correct it"
         );
         return Ok(false);
     }

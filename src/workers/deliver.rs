@@ -25,7 +25,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often the state is looked at.
+/// How often the state is read.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Everything that delivering needs.
@@ -45,7 +45,7 @@ pub enum DeliverError {
     /// A step can't be taken into the log.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// The file can't be had.
+    /// The file is unavailable.
     #[error(transparent)]
     Files(#[from] FilesError),
     /// The parcel can't be made.
@@ -157,7 +157,7 @@ impl Deliveries {
                         class = class.as_str(),
                         waiting = behind.len(),
                         waiting_files = behind.join(", "),
-                        "a delivery needs a person, and the files behind it wait: mend the cause, then redrop the export"
+                        "a delivery needs a person, and the files behind it wait: correct the cause, then redrop the export"
                     );
                 }
                 Ok(false)
@@ -179,7 +179,7 @@ impl Deliveries {
         {
             tracing::warn!(
                 export = export.name(),
-                "the file on disk was damaged and is made again: sent anew"
+                "the file on disk was damaged: it is regenerated and sent again"
             );
             delivered = channels.deliver(channel, &self.parcel(export).await?).await;
         }
@@ -205,7 +205,7 @@ impl Deliveries {
             severity = "SEV1",
             export = export.name(),
             file = export.pins.file_name,
-            "no channel took the file for two hours; attempts go on"
+            "no channel has accepted the file for two hours; attempts go on"
         );
         self.metrics.delivery_exhausted();
         let step = DeliveryStep::Exhausted {
@@ -257,7 +257,7 @@ pub fn sidecar(export: &Export) -> Option<String> {
     Some(signature.render())
 }
 
-/// The attempts since the file was last put up for delivery: all of them, since the policy counts them.
+/// The attempts since the file was last queued for delivery: all of them, since the policy counts them.
 fn attempts(export: &Export) -> Result<Vec<policy::Attempt>, DeliverError> {
     let since = export.due_since.unwrap_or(Millis(0));
     let made = export.attempts.iter().filter(|attempt| attempt.at >= since);
@@ -285,7 +285,7 @@ fn failed(error: &DeliveryError) -> Outcome {
     Outcome::Failed { error: error.class.as_str().to_owned(), reason: texts::clipped(&error.to_string()) }
 }
 
-/// What the receiver said, as the ledger keeps it.
+/// The receiver's response, as the ledger keeps it.
 fn answer(error: &DeliveryError, export: &Export) -> Option<ReceiverAnswer> {
     error.answer.as_ref().map(|answer| ReceiverAnswer {
         atra_receipt_id: answer.receipt_id.clone(),

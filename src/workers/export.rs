@@ -1,6 +1,6 @@
 //! Opens due settlement files, encodes and signs them: one step after another, each in a command (EP-CDR-02, US-CDR-012).
 //!
-//! What is done stands in the state; a leader that takes over goes on with the next step. A step that was done but not
+//! What is done is in the state; a leader that takes over goes on with the next step. A step that was done but not
 //! committed is done again and gives the same bytes.
 
 use super::EndsTerm;
@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often the state is looked at.
+/// How often the state is read.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Pause before something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(30);
@@ -123,17 +123,17 @@ pub async fn sign(exports: &Exports, proposer: &Proposer) -> Result<(), ExportEr
     }
 }
 
-/// What failed a moment ago, and is left alone until then, so that nothing else waits for it.
+/// What failed a moment ago, and is not retried until then, so that nothing else waits for it.
 #[derive(Default)]
 pub(super) struct Failures(HashMap<String, Instant>);
 
 impl Failures {
-    /// True while it is left alone.
+    /// True while it is not to be retried.
     pub(super) fn rests(&self, what: &str) -> bool {
         self.0.get(what).is_some_and(|until| Instant::now() < *until)
     }
 
-    /// Notes the outcome; an error that does not end the term waits while others go on.
+    /// Records the outcome; an error that does not end the term waits while others go on.
     pub(super) fn note<T, E: EndsTerm>(
         &mut self,
         what: String,
@@ -365,7 +365,7 @@ pub(super) async fn quarantine(proposer: &Proposer, unfit: Vec<Unfit>) -> Result
     Ok(())
 }
 
-/// Appends rows; that somebody else was there first is no failure.
+/// Appends rows; that another writer was there first is not a failure.
 pub(super) async fn append(proposer: &Proposer, rows: Vec<SystemRow>) -> Result<(), ExportError> {
     match proposer.append_rows(TRACE, rows).await? {
         Reply::Rejected(Rejection::ExportMoved { export_id }) => {

@@ -1,8 +1,8 @@
 //! Every night, the leader verifies the sealed hours of the last seven days as it has them, every row (US-CDR-005).
 //!
-//! The range is cut into days. Each is noted in the audit log when it is verified, under a key of the night and the day:
-//! a leader that takes over goes on behind what is noted, and a step that is done twice is noted once. A day that does
-//! not hold is told at once, as SEV1 and `CHAIN_BREAK_DETECTED`; the night ends with `CHAIN_VERIFY_OK` or
+//! The range is cut into days. Each is recorded in the audit log when it is verified, under a key of the night and the day:
+//! a leader that takes over goes on behind what is recorded, and a step that is done twice is recorded once. A day that does
+//! not hold is reported at once, as SEV1 and `CHAIN_BREAK_DETECTED`; the night ends with `CHAIN_VERIFY_OK` or
 //! `CHAIN_BREAK_DETECTED` for the whole range. Rows are read no faster than configured, on one thread, past the cache.
 
 use super::EndsTerm;
@@ -31,7 +31,7 @@ const STEP_OK: &str = "CHAIN_VERIFY_STEP";
 const HOURS: u32 = 7 * STEP_HOURS;
 /// Hours of a step.
 const STEP_HOURS: u32 = 24;
-/// How often is looked whether a night has come.
+/// How often to check whether a night has come.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// When and how the last days are verified.
@@ -41,7 +41,7 @@ pub struct Integrity {
     pub at: Time,
     /// Rows read a second, at most.
     pub rows_per_second: u64,
-    /// Where what was found is noted.
+    /// Where what was found is recorded.
     pub desk: Desk,
     /// What counts.
     pub metrics: Arc<Metrics>,
@@ -50,16 +50,16 @@ pub struct Integrity {
 /// Why a night's range is not verified yet; the caller tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum IntegrityError {
-    /// What is stored can't be looked at.
+    /// What is stored can't be read.
     #[error("the last days can't be verified: {0}")]
     Store(#[from] StoreError),
-    /// What was found can't be noted.
+    /// What was found can't be recorded.
     #[error("what the nightly verification found is not in the audit log yet: {0}")]
     Note(#[from] ActError),
-    /// The settlement zone's time can't be told.
-    #[error("the settlement zone's time can't be told: {0}")]
+    /// The settlement zone's time can't be computed.
+    #[error("the settlement zone's time can't be computed: {0}")]
     Zone(#[from] jiff::Error),
-    /// A step that is noted can't be read.
+    /// A step that is recorded can't be read.
     #[error("the audit log's entry of a verified day can't be read: {0}")]
     Noted(String),
     /// The leader's work ended meanwhile.
@@ -77,7 +77,7 @@ impl Integrity {
     /// Verifies each night's range once.
     ///
     /// # Errors
-    /// [`IntegrityError`]; starting anew goes on behind the days that are noted.
+    /// [`IntegrityError`]; a restart goes on behind the days that are recorded.
     pub async fn run(&self, proposer: &Proposer) -> Result<(), IntegrityError> {
         let mut done = None;
         loop {
@@ -138,7 +138,7 @@ impl Integrity {
                         %hour,
                         faults = report.faults.len(),
                         first = %fault(first),
-                        "the chain does not hold on this replica: verify the hour on the others, and rebuild the one \
+                        "the chain does not verify on this replica: verify the hour on the others, and stop the one \
                          that differs"
                     );
                 }
@@ -189,7 +189,7 @@ impl Integrity {
             ticket_id: None,
             trace_id: format!("integrity-{}", night.day),
             key: *key,
-            // Whoever repeats a step means the same one, whatever their replica shows.
+            // A step that is repeated means the same one, whatever this replica finds.
             body: sha256(key),
             origin: Origin::Replica,
         };
@@ -222,7 +222,7 @@ impl Night {
         starts.map(move |from| (Hour(from), Hour((from + STEP_HOURS - 1).min(self.to.0))))
     }
 
-    /// The key under which a part of the night's work is noted.
+    /// The key under which a part of the night's work is recorded.
     fn key(self, part: &str) -> Hash {
         Act::key_of(ACTOR, &format!("night {}: {part}", self.day))
     }
@@ -277,7 +277,7 @@ fn noted(store: &Store, key: &Hash) -> Result<Option<Noted>, IntegrityError> {
     let stored = store.row_by_id(request.answer)?.ok_or_else(|| unreadable("it is missing".to_owned()))?;
     let row = stored.row()?;
     let Record::System(system) = &row.record else {
-        return Err(unreadable("it is no system row".to_owned()));
+        return Err(unreadable("it is not a system row".to_owned()));
     };
     let record: AuditRecord = system.read().map_err(unreadable)?;
     Ok(Some(Noted { at: row.frame.recorded_at, details: record.details }))

@@ -46,11 +46,11 @@ pub struct Leadership {
     pub clock: Clock,
     /// The inbound stream.
     pub ingest: Ingest,
-    /// Where acts are taken in.
+    /// Where requests are accepted.
     pub desk: Desk,
     /// Where prices come from.
     pub pricing: Arc<dyn Pricing>,
-    /// How often records without a price are held against the price lists.
+    /// How often records without a price are compared with the price lists.
     pub reprice_every: Duration,
     /// Where recording entities come from.
     pub entities: Arc<dyn EntitySource>,
@@ -66,11 +66,11 @@ pub struct Leadership {
     pub terms: Terms,
     /// The most that this node's clock may be off while it leads, milliseconds.
     pub max_clock_offset_ms: i64,
-    /// Publishes events; none if they are passed over.
+    /// Publishes events; none if they are not published.
     pub relay: Option<Relay>,
     /// Makes settlement files; none where none are made.
     pub exports: Option<Exports>,
-    /// What the regulator gets and when, as the ledger is told it.
+    /// What the regulator gets and when, as the ledger records it.
     pub regulator: RegulatorSettings,
     /// Rules that are brought into force once every replica knows them.
     pub rules_upto: Rules,
@@ -119,7 +119,7 @@ impl Leadership {
         }
     }
 
-    /// Runs a worker again and again until the term is over.
+    /// Runs a worker repeatedly until the term is over.
     async fn again<E: EndsTerm, F: Future<Output = Result<(), E>>>(
         &self,
         name: &str,
@@ -150,7 +150,7 @@ impl Leadership {
         let ((), _, _) = futures::future::select_all(all.into_iter().map(|one| Box::pin(run(one)))).await;
     }
 
-    /// Runs the ingest, and says how the bus is.
+    /// Runs the ingest, and reports the state of the bus.
     async fn take_in(&self, proposer: &Proposer) -> Result<(), IngestError> {
         let outcome = self.ingest.run(proposer).await;
         if let Err(IngestError::Bus(error)) = &outcome {
@@ -179,7 +179,7 @@ impl Leadership {
                     tracing::info!(%error, "not leading");
                     return false;
                 }
-                Err(error) => tracing::warn!(%error, "the term can't be opened yet"),
+                Err(error) => tracing::warn!(%error, "the term can't begin yet"),
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -204,7 +204,7 @@ impl Leadership {
         if state.cluster.is_none() {
             return self.begin(proposer).await;
         }
-        // A replay clock stood still while nobody led.
+        // A replay clock did not advance while nobody led.
         self.clock.observe(state.head.last_recorded_at);
         registry::join(proposer, &self.ledger.operators).await
     }
@@ -237,7 +237,7 @@ impl Leadership {
         if let Err(error) = self.node.step_down().await {
             tracing::warn!(%error, "leadership can't be given up yet");
         }
-        // Time for another node to be elected before this one is asked again.
+        // Time for another node to be elected before this one is a candidate again.
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }

@@ -1,5 +1,5 @@
 //! What only the leader does. Each worker reads from the replicated state what is still to be done, does it,
-//! and proposes a command that says so; every step may run twice without harm, and nothing lives in a
+//! and proposes a command that records it; every step may run twice without harm, and nothing is kept in a
 //! worker's memory only.
 
 mod clock_watch;
@@ -35,7 +35,7 @@ pub use settings::RegulatorSettings;
 
 use std::time::Duration;
 
-/// An error that may say that the term is over.
+/// An error that may mean that the term is over.
 trait EndsTerm: std::error::Error {
     fn ends_term(&self) -> bool;
 }

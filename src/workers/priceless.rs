@@ -1,4 +1,4 @@
-//! Puts records that have waited for a price for too long into quarantine, where somebody sees them (US-CDR-011).
+//! Puts records that have waited for a price for too long into quarantine, where they are seen (US-CDR-011).
 
 use super::export::{ExportError, quarantine};
 use crate::export::plan::ExportSettings;
@@ -9,9 +9,9 @@ use cdr_core::{LedgerState, Millis};
 use cdr_storage::{Store, StoreError, StoredRow};
 use std::time::Duration;
 
-/// How often the records without a price are looked at.
+/// How often the records without a price are read.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Records that are looked at in one go.
+/// Records that are read in one go.
 const AT_ONCE: usize = 1_000;
 
 /// Looks for such records until the term is over.

@@ -7,7 +7,7 @@ use cdr_core::row::{Adjustment, AdjustmentType, Draft, Drawn, Record, Row, Sms};
 /// Why late prices are issued.
 pub(super) const LATE: &str = "late pricing";
 
-/// What stands for a ticket where a price list asks for an adjustment.
+/// What is given as the ticket where a price list causes an adjustment.
 pub(super) fn pricing_ticket(tariff_version: &str) -> String {
     format!("pricing:{tariff_version}")
 }

@@ -1,8 +1,8 @@
-//! Billing's events that came before their records: looked at again until a record is there, and forgotten after
+//! Billing's events that came before their records: looked up again until a record exists, and forgotten after
 //! `consumers.billing_kept_days`.
 //!
 //! The list is walked in pages, a bounded number at a time, and the next round goes on where the last one ended. Where
-//! the walk stands is of no consequence, so it lives in memory.
+//! the walk is does not matter, so it is kept in memory.
 
 use super::EndsTerm;
 use crate::proposer::{ProposalError, Proposer};
@@ -12,7 +12,7 @@ use cdr_core::{Hour, Uuid};
 use cdr_storage::StoreError;
 use std::time::Duration;
 
-/// Events that are looked at for one command, at most.
+/// Events that are processed by one command, at most.
 const PAGE: usize = 1_000;
 /// Pages of a round, at most.
 const ROUND_PAGES: usize = 50;
@@ -29,10 +29,10 @@ pub enum ReconcileError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The log refused to look again.
-    #[error("the log refused to hold billing's events against the records: {0}")]
+    #[error("the log refused a reconciliation with billing's events: {0}")]
     Refused(Rejection),
     /// The list was not walked to the end of a page.
-    #[error("billing's events without a record can't be looked at: {0}")]
+    #[error("billing's events without a record can't be read: {0}")]
     Walk(String),
 }
 
@@ -42,7 +42,7 @@ impl EndsTerm for ReconcileError {
     }
 }
 
-/// Where a walk stands.
+/// The place of a walk.
 type Place = Option<(Hour, Uuid)>;
 
 /// Matches events with records that came later, in rounds.
@@ -87,7 +87,7 @@ async fn round(proposer: &Proposer, kept_hours: u32, mut after: Place) -> Result
     Ok(after)
 }
 
-/// What a page of the list asks for.
+/// What a page of the list needs.
 struct Page {
     /// Messages that have a record by now.
     look_again: Vec<Uuid>,

@@ -1,6 +1,6 @@
 //! What of the configuration enters the ledger by rows of the leader's own: operators, and the key that signs seals.
 //!
-//! Both name the hour from which they count, and must do so before it begins. Whoever leads compares what is
+//! Both name the hour from which they count, and must do so before it begins. The leader compares what is
 //! configured with the replicated state and appends what is missing.
 
 use crate::proposer::{ProposalError, Proposer, SystemRow};
@@ -37,7 +37,7 @@ pub fn operator_rows(
 
 /// The setting that names the key that signs: seals, and the files of exports.
 const KEY_SETTING: &str = "signer.keyId";
-/// Pause after a refusal of the signer, which only a person can mend.
+/// Pause after a refusal of the signer, which only a person can correct.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
 /// The rows with which a ledger begins, by which it knows its first key.
@@ -56,7 +56,7 @@ pub async fn first_key_rows(
 }
 
 /// The rows by which `record`'s key signs from its first hour on: the record, unless it is known, and the setting that
-/// names it, unless it says so already.
+/// names it, unless it does already.
 fn key_rows(state: &LedgerState, record: &KeyRecord) -> Vec<SystemRow> {
     let mut rows = Vec::new();
     if state.key(&record.key_id).is_none() {
@@ -92,15 +92,15 @@ pub async fn join(proposer: &Proposer, configured: &ConfiguredOperators) -> Resu
     match append_for_next_hour(proposer, "operators", rows).await? {
         None => (),
         Some(Reply::Rejected(rejection)) => {
-            tracing::error!(severity = "SEV2", %rejection, "configured operators can't join: their receipts go to the dead letter; correct [operators] and restart");
+            tracing::error!(severity = "SEV2", %rejection, "configured operators can't join: their DLRs are dead-lettered; correct [operators] and restart");
         }
         Some(reply) => tracing::info!(?reply, "new operators join with the next hour"),
     }
     Ok(())
 }
 
-/// Sees to it that the ledger knows the key that is configured to sign. A signer that is away is waited for; what it
-/// refuses is asked again until somebody has mended it.
+/// Makes sure that the ledger knows the key that is configured to sign. It waits for a signer that is unavailable; what it
+/// refuses is retried until somebody has corrected it.
 ///
 /// # Errors
 /// [`ProposalError`]; the caller tries again.
@@ -150,7 +150,7 @@ pub async fn register_key(
                 severity = "SEV2",
                 key_id,
                 newest = newest.key_id,
-                "another key has replaced the one that is configured to sign: name it in signer.key_id, and this one in signer.previous_key_ids; a key that was replaced does not come back"
+                "another key has replaced the one that is configured to sign: name it in signer.key_id, and this one in signer.previous_key_ids; a key that was replaced can't be put in force again"
             );
             return Ok(());
         }

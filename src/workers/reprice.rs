@@ -2,7 +2,7 @@
 //! (US-CDR-001).
 //!
 //! The list of such rows is walked in pages, a bounded number at a time, and the next round goes on where the last one
-//! ended: rows that no list will ever price don't starve those behind them. Where the walk stands is of no
+//! ended: rows that no list will ever price don't starve those behind them. Where the walk is does not
 //! consequence, so it lives in memory; what is still to be done is in the store.
 
 use super::rating::{Cause, Charge, LATE, charged, pricing_ticket};
@@ -17,7 +17,7 @@ use cdr_storage::{Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Rows that are looked at for one command, at most.
+/// Rows that are processed by one command, at most.
 const PAGE_ROWS: usize = 400;
 /// Pages of a round, at most.
 const ROUND_PAGES: usize = 50;
@@ -77,7 +77,7 @@ async fn round(
             let append = Append { source: Source::Internal, drafts: page.drafts.drafts() };
             match proposer.propose(Command::Append(append)).await? {
                 Reply::Appended { .. } => corrected += page.drafts.len(),
-                // Somebody else adjusted one of them meanwhile: look again.
+                // Another writer adjusted one of them meanwhile: read again.
                 Reply::Rejected(
                     Rejection::Superseded { .. }
                     | Rejection::AlreadyVoided { .. }

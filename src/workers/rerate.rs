@@ -1,8 +1,8 @@
 //! Works bulk jobs off: RE_RATE rows in steps, each in one command with the progress that it means (US-CDR-018).
 //!
-//! A job looks at every original record of its filter that was there when it was asked for, in order, and follows each
-//! one's effective row. Where it is stands in the state, so another leader goes on exactly there. A job that can't go
-//! on for now, because nobody can be asked for its price list, rests while others do: see [`turns`](super::turns).
+//! A job reads every original record of its filter that existed when it was requested, in order, and follows each
+//! one's effective row. Its place is in the state, so another leader goes on exactly there. A job that can't go
+//! on for now, because its price list is unavailable, waits while others go on: see [`turns`](super::turns).
 
 use super::rating::{Cause, Charge, charged};
 use super::tariffs;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// Records that one step looks at, at most: what bounds memory and how long others wait for the log.
 const STEP_RECORDS: usize = 400;
-/// How often the state is looked at for new jobs.
+/// How often the state is checked for new jobs.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a job stopped; the caller tries again.
@@ -33,7 +33,7 @@ pub enum ReRateError {
     /// Rows can't be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The price list can't be had.
+    /// The price list is unavailable.
     #[error(transparent)]
     Pricing(#[from] PricingError),
     /// A step can't be made.
@@ -71,7 +71,7 @@ pub async fn run(proposer: &Proposer, pricing: &Arc<dyn Pricing>) -> Result<(), 
             Ok(()) => turns.went_on(job.id),
             Err(error) if error.concerns_one_job() => {
                 let pause = turns.rest(job.id, Instant::now());
-                tracing::warn!(job = job.name(), %error, ?pause, "a job rests; others go on");
+                tracing::warn!(job = job.name(), %error, ?pause, "a job waits; others go on");
             }
             Err(error) => return Err(error),
         }
@@ -96,7 +96,7 @@ async fn step(proposer: &Proposer, pricing: &Arc<dyn Pricing>, job: &Job) -> Res
     let (drafts, done) = made.await.map_err(|e| ReRateError::Step(e.to_string()))??;
     let append = Append { source: Source::Internal, drafts: drafts.drafts() };
     match proposer.propose(Command::Append(append)).await? {
-        // Somebody adjusted one of the records, or a step of before arrived after all: the next step sees it.
+        // Another writer adjusted one of the records, or an earlier step arrived after all: the next step sees it.
         Reply::Rejected(
             Rejection::Superseded { .. } | Rejection::AlreadyVoided { .. } | Rejection::JobMoved { .. },
         ) => Ok(()),
@@ -126,7 +126,7 @@ fn make_step(proposer: &Proposer, book: &PriceBook, job: &Job) -> Result<(Drafts
     let mut step = Step::new(proposer, book, job);
     let mut beyond = false;
     for stored in &page.rows {
-        // Records that came later were never asked for.
+        // Records that came later were not part of the request.
         if place(stored.hour(), stored.sequence()) > job.asked_at {
             beyond = true;
             break;
@@ -172,7 +172,7 @@ impl<'a> Step<'a> {
         Self { proposer, book, job, drafts, counts, delta_micros: 0 }
     }
 
-    /// Rates the effective row of an original record anew, unless it is voided, has that price, or the list has none
+    /// Re-rates the effective row of an original record, unless it is voided, has that price, or the list has none
     /// for it.
     fn follow(&mut self, store: &Store, original: &StoredRow) -> Result<(), ReRateError> {
         let line = store.line(original)?;

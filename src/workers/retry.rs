@@ -1,4 +1,4 @@
-//! A worker runs again and again until its term is over: at once after a failure that passes, ever more slowly behind
+//! A worker runs repeatedly until its term is over: at once after a failure that passes, ever more slowly behind
 //! one that does not, which is counted and reported.
 
 use super::{EndsTerm, RETRY_PAUSE};
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 /// Longest pause before the next attempt.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A worker that ran for so long has worked.
+/// A worker that ran for this long has worked.
 const WORKED: Duration = Duration::from_secs(60);
-/// After so long a time without any success somebody has to look, and is told again as often.
+/// After this long without any success somebody has to look, and it is reported again as often.
 const ALARM_AFTER: Duration = Duration::from_secs(60);
 
-/// Runs `run` until it says that the term is over. A change of what `progress` gives is a success, too.
+/// Runs `run` until its error means that the term is over. A change of what `progress` returns is a success, too.
 pub(super) async fn repeat<E: EndsTerm, F: Future<Output = Result<(), E>>>(
     name: &str,
     metrics: &Metrics,
@@ -34,7 +34,7 @@ pub(super) async fn repeat<E: EndsTerm, F: Future<Output = Result<(), E>>>(
         let pause = match outcome {
             Ok(()) => failures.end(),
             Err(error) if error.ends_term() => {
-                tracing::info!(worker = name, %error, "stops with the term");
+                tracing::info!(worker = name, %error, "stopped: the term is over");
                 return;
             }
             Err(error) => {
@@ -87,11 +87,11 @@ impl<'a> Failures<'a> {
                 failures,
                 failing_seconds,
                 %error,
-                "has failed each time it was started: it does not go away by itself, mend what the error names"
+                "has failed each time it was started: correct what the error names"
             );
         } else {
             let pause_ms = pause.as_millis() as u64;
-            tracing::warn!(worker, failures, pause_ms, %error, "failed; it starts again behind what is committed");
+            tracing::warn!(worker, failures, pause_ms, %error, "failed; it restarts after what is committed");
         }
         pause
     }

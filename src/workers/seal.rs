@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 /// A replay clock jumps: look at it this often at least.
 const LONGEST_SLEEP: Duration = Duration::from_millis(200);
 
-/// Pause after a refusal, which only a person can mend.
+/// Pause after a refusal, which only a person can correct.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
-/// So long nothing was applied before the last acknowledgements get into the ledger by a command of their own.
+/// Once nothing was applied for this long, the last acknowledgements get into the ledger by a command of their own.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Which command was applied last, and whether it is time for one more that carries what voters acknowledged of it. Each
-/// command carries what was acknowledged of those before it, so behind the last one somebody has to say it; otherwise an
+/// command carries what was acknowledged of those before it, so behind the last one another command is needed; otherwise an
 /// older copy of a replica that lacks only the last entries would not be noticed.
 struct Acknowledgements {
     seen: Mark,
@@ -82,12 +82,12 @@ pub async fn run(proposer: &Proposer) -> Result<(), ProposalError> {
     }
 }
 
-/// Proposes a command that carries acknowledgements. A leader that takes no commands says so elsewhere.
+/// Proposes a command that carries acknowledgements. That a leader takes no commands is reported elsewhere.
 async fn carry(proposer: &Proposer, acknowledgements: &mut Acknowledgements) -> Result<(), ProposalError> {
     let before = proposer.state().head.applied;
     match proposer.propose(Command::Seal).await {
         Ok(Reply::Sealed { .. }) => acknowledgements.carried(before, proposer.state().head.applied),
-        Ok(reply) => tracing::warn!(?reply, "acknowledgements could not be carried"),
+        Ok(reply) => tracing::warn!(?reply, "acknowledgements could not be recorded"),
         Err(ProposalError::Raft(ProposeError::Restricted { .. })) => {}
         Err(error) => return Err(error),
     }
@@ -95,7 +95,7 @@ async fn carry(proposer: &Proposer, acknowledgements: &mut Acknowledgements) -> 
     Ok(())
 }
 
-/// First and last hour that were sealed since `before` was the open one, whoever's proposal sealed them.
+/// First and last hour that were sealed since `before` was the open one, whichever proposal sealed them.
 fn closed(before: Hour, open: Hour) -> Option<(Hour, Hour)> {
     (before < open).then(|| (before, Hour(open.0 - 1)))
 }

@@ -1,9 +1,9 @@
 //! Puts the regulator-facing settings in force into the ledger, as `config` rows: where files go, by which rates they are
 //! made and when (event schemas, section 2.12).
 //!
-//! They are in force on whoever leads, and stand in every node's own configuration. So the leader holds what it goes by
+//! They are in force on the leader, and are in every node's own configuration. So the leader compares what it applies
 //! against the ledger and records what differs, whichever way it came: by a restart, by SIGHUP, or with the leadership of a
-//! node whose configuration says otherwise. Paths of this machine, keys and time-outs are none of them.
+//! node whose configuration differs. Paths of this machine, keys and time-outs are not among them.
 
 use crate::config::{self, Config, DeliveryKind};
 use crate::delivery::CurrentChannels;
@@ -18,9 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often the settings are looked at.
+/// How often the settings are compared.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Pause after a refusal, which only a person can mend.
+/// Pause after a refusal, which only a person can correct.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// What is recorded here, named as in the configuration.
 const OWN: [&str; 13] = [
@@ -41,7 +41,7 @@ const OWN: [&str; 13] = [
 
 type Values = BTreeMap<String, String>;
 
-/// What this node goes by while it leads.
+/// The settings that this node applies while it leads.
 #[derive(Clone)]
 pub struct RegulatorSettings {
     node_id: u64,
@@ -84,7 +84,7 @@ impl RegulatorSettings {
             config_key,
             content: Some(json!({ "nodeId": self.node_id })),
             new_value,
-            reason: format!("node {} leads, and its configuration says so", self.node_id),
+            reason: format!("node {} leads with this configuration", self.node_id),
             ticket_id: None,
         }
     }
@@ -129,7 +129,7 @@ fn of_delivery(delivery: &config::Delivery) -> Values {
     all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// What stands behind the path of a URL may be a secret.
+/// What follows the path of a URL may be a secret.
 fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
 }

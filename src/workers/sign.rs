@@ -7,10 +7,10 @@ use cdr_core::seal::signed_message;
 use cdr_storage::StoreError;
 use std::time::Duration;
 
-/// How often the state is looked at.
+/// How often the state is read.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Pause after a refusal, which only a person can mend.
+/// Pause after a refusal, which only a person can correct.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
 /// Why signing stopped; the caller tries again.

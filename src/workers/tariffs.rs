@@ -15,9 +15,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often the book is looked at.
+/// How often the book is compared.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Pause after a refusal, which only a person can mend.
+/// Pause after a refusal, which only a person can correct.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// A price list that is larger is recorded by its hash alone, in bytes.
 const MOST_CONTENT: usize = 1 << 20;
@@ -34,14 +34,14 @@ pub async fn run(proposer: &Proposer, pricing: &Arc<dyn Pricing>) -> Result<(), 
             tracing::error!(
                 severity = "SEV1",
                 version,
-                "a price list came with another content under a version that the ledger has: it prices nothing, and records of its time stay without a price. Give the new list a version of its own"
+                "a price list was received with other content under a version that the ledger has: it prices nothing, and records of its time stay without a price. Give the new list a version of its own"
             );
         }
         tokio::time::sleep(if recorded { PAUSE } else { REFUSED_PAUSE }).await;
     }
 }
 
-/// Records the price lists at hand, before anything is priced by them; false if the log refused one.
+/// Records the current price lists, before anything is priced by them; false if the log refused one.
 ///
 /// # Errors
 /// [`ProposalError`].

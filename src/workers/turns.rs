@@ -1,6 +1,6 @@
 //! Which bulk job goes on: the oldest that is open, unless it rests.
 //!
-//! Jobs that could meet in a record keep their order, because the price of the one that was asked for last has to be
+//! Jobs whose filters overlap keep their order, because the price of the one that was requested last has to be
 //! the one that counts: a job waits behind an older one that rests if their filters overlap. All others pass it.
 
 use cdr_core::CdrId;

@@ -207,7 +207,7 @@ impl<'a> Write<'a> {
         reconcile::take_rows(&mut self.reconciled, &reading, &transition.rows)
     }
 
-    /// Holds billing's events against the records. The core has seen to it that their operators are known.
+    /// Reconciles billing's events with the records. The core has checked that their operators are known.
     fn reconcile(&mut self, reconcile: &Reconcile<'_>) -> Result<(), StoreError> {
         let db = &*self.generation.db;
         let from = self.ahead.ordinals_between(Some(self.ahead.state.dedup_since()), None).start;
@@ -321,7 +321,7 @@ impl View for Write<'_> {
         }
         let Some(record) = CdrId::parse(cdr_id) else { return Ok(false) };
         let entries = quarantine::of_record(&self.generation.db, series, record)?;
-        // What this write resolved waits no more.
+        // What this write resolved no longer waits.
         let is_resolved = |id| self.books.quarantine.get(&id).is_some_and(|entry| entry.resolved.is_some());
         Ok(entries.iter().any(|entry| entry.resolved.is_none() && !is_resolved(entry.id)))
     }

@@ -13,7 +13,7 @@ pub enum StoreError {
         "{what} has format version {found}, this build reads version {supported}: use a build that reads it"
     )]
     FormatVersion {
-        /// The file or key that says so.
+        /// The file or key that holds it.
         what: String,
         /// Version found.
         found: String,
@@ -71,19 +71,19 @@ pub enum StoreError {
     /// The leader that proposed a command had another history: the replicas are forked.
     #[error(
         "SEV1 fork: before log entry {index} this replica and its leader have different histories ({difference}); \
-         which of them lost or changed entries has to be found out before anything else: keep the data directories of \
-         all replicas, and rebuild the one that is wrong as a new replica"
+         find out first which of them lost or changed entries, and keep the data directories of \
+         all replicas"
     )]
     Forked {
-        /// The entry whose command says so.
+        /// The entry whose command shows it.
         index: u64,
         /// Where the histories differ.
         difference: Difference,
     },
     /// A checkpoint of another history would take the place of what is applied here.
     #[error(
-        "SEV1 fork: the checkpoint has another history than this replica ({difference}), and would take the place of \
-         entries that are committed here; which of the two lost entries has to be found out before anything else: keep \
+        "SEV1 fork: the checkpoint has another history than this replica ({difference}), and would replace \
+         entries that are committed here; find out first which of the two lost entries, and keep \
          the data directories of all replicas"
     )]
     ForeignCheckpoint {
@@ -92,7 +92,7 @@ pub enum StoreError {
     },
     /// The disk is too full to begin a write; nothing was changed, and the same call may be repeated.
     #[error(
-        "only {free_bytes} bytes are free under {path}, writes need {needed_bytes}: free space, then writes go on by themselves"
+        "only {free_bytes} bytes are free under {path}, writes need {needed_bytes}: free some space, writes then resume by themselves"
     )]
     Full {
         /// The store's directory.
@@ -117,15 +117,15 @@ pub enum StoreError {
         why: String,
     },
     /// The hour has no seal yet.
-    #[error("hour {hour} is not sealed yet: ask again after it has closed")]
+    #[error("hour {hour} is not sealed yet: retry after it has closed")]
     NotSealed {
         /// The hour.
         hour: String,
     },
-    /// Something that was asked for by name or position does not exist.
+    /// Something that was requested by name or position does not exist.
     #[error("{what} does not exist")]
     Unknown {
-        /// What was asked for.
+        /// What was requested.
         what: String,
     },
 }

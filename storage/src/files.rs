@@ -3,7 +3,7 @@
 //! `FORMAT` holds the on-disk format version and the lowest build that reads it, `IDENTITY` what names the directory, `CURRENT` the name of a directory
 //! `ledger-N`. Installing a
 //! checkpoint makes `ledger-N+1` complete and durable before `CURRENT` is exchanged by a rename, so that after a
-//! crash at any moment either the old or the new generation is there as a whole.
+//! crash at any moment either the old or the new generation exists as a whole.
 
 use crate::error::StoreError;
 use crate::schema::{DISK_FORMAT, known_format, unknown_format};
@@ -64,7 +64,7 @@ pub(crate) fn open_current(root: &Path, build: Build) -> Result<GenerationDir, S
     let current = match fs::read_to_string(&current_file) {
         Ok(name) => parse_generation(name.trim()).ok_or_else(|| StoreError::Damaged {
             what: current_file.display().to_string(),
-            why: format!("{name:?} is no name of a generation"),
+            why: format!("{name:?} is not the name of a generation"),
         })?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && generations.is_empty() => {
             write_durably(root, CURRENT_FILE, format!("{GENERATION_PREFIX}1\n").as_bytes())?;
@@ -157,7 +157,7 @@ fn parse_generation(name: &str) -> Option<u64> {
     name.strip_prefix(GENERATION_PREFIX)?.parse().ok()
 }
 
-/// What [`IDENTITY_FILE`] holds, if it is there.
+/// What [`IDENTITY_FILE`] holds, if it exists.
 pub(crate) fn read_identity(root: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     let path = root.join(IDENTITY_FILE);
     match fs::read(&path) {
@@ -167,7 +167,7 @@ pub(crate) fn read_identity(root: &Path) -> Result<Option<Vec<u8>>, StoreError> 
     }
 }
 
-/// Writes a small file so that after a crash either the old or the new content is there.
+/// Writes a small file so that after a crash either the old or the new content is on disk.
 pub(crate) fn write_durably(root: &Path, name: &str, content: &[u8]) -> Result<(), StoreError> {
     let (temporary, path) = (root.join(format!("{name}.new")), root.join(name));
     let write = || -> std::io::Result<()> {

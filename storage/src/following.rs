@@ -198,7 +198,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Keeps the set of rows that wait for a price, and the requests that were taken in.
+/// Keeps the set of rows that wait for a price, and the requests that were accepted.
 pub(crate) fn stage(db: &Db, row: &NewRow<'_>, batch: &mut WriteBatch) -> Result<(), StoreError> {
     match &row.row.record {
         Record::Sms(sms) => {
@@ -274,7 +274,7 @@ impl Store {
         rows.predecessor(id, |operator| operator_name(&committed.state, operator))
     }
 
-    /// The request that was taken in under `key`, if any was.
+    /// The request that was accepted under `key`, if any was.
     ///
     /// # Errors
     /// If it can't be read.

@@ -22,8 +22,8 @@
 //! | `meta` | `0x1a` | | how far settlement files are |
 //! | `work` | `0x30` | index in the Raft log `u64` | what that entry made happen ([`crate::outbox`]) |
 //! | `work` | `0x31` | ordinal `u64` of a row that waits for a price | `recordedAt`, milliseconds `i64` |
-//! | `work` | `0x32` | hash of who asked and the key that they chose, 32 bytes | request and what answers it |
-//! | `work` | `0x33` | page `u64` of 256 rows by ordinal | what billing said of each, two bits ([`crate::reconcile`]) |
+//! | `work` | `0x32` | hash of the caller and the key that they chose, 32 bytes | request and what answers it |
+//! | `work` | `0x33` | page `u64` of 256 rows by ordinal | how billing charged each, two bits ([`crate::reconcile`]) |
 //! | `work` | `0x34` | ordinal `u64` of a row | charge that billing named, where it is kept |
 //! | `work` | `0x35` | message, 16 bytes | billing's event of a message without a CDR |
 //! | `work` | `0x36` | hour of such an event `u32`, message, 16 bytes | |
@@ -104,7 +104,7 @@ pub const TAG_OUTBOX: u8 = 0x30;
 pub const TAG_UNPRICED: u8 = 0x31;
 /// Tag of requests.
 pub const TAG_REQUEST: u8 = 0x32;
-/// Tag of pages of what billing said.
+/// Tag of pages of billing's charges.
 pub const TAG_BILLED: u8 = 0x33;
 /// Tag of charges that billing named.
 pub const TAG_BILLED_AMOUNT: u8 = 0x34;
@@ -127,7 +127,7 @@ pub const TAG_QUARANTINED_RECORD: u8 = 0x3b;
 pub const TAG_EPISODE: u8 = 0x3c;
 /// Tag of what was resubmitted of an operator's records.
 pub const TAG_RESUBMITTED: u8 = 0x3d;
-/// Tag of quarantine entries that nobody has resolved.
+/// Tag of quarantine entries that are not resolved.
 pub const TAG_UNRESOLVED: u8 = 0x3e;
 
 /// Key of a settlement file.
@@ -140,7 +140,7 @@ pub fn quarantine(id: CdrId) -> [u8; 17] {
     with_id(TAG_QUARANTINE, id)
 }
 
-/// Key of a quarantine entry that nobody has resolved.
+/// Key of a quarantine entry that is not resolved.
 pub fn unresolved(id: CdrId) -> [u8; 17] {
     with_id(TAG_UNRESOLVED, id)
 }
@@ -204,7 +204,7 @@ pub fn unpriced(ordinal: u64) -> [u8; 9] {
     numbered(TAG_UNPRICED, ordinal)
 }
 
-/// Key of a page of what billing said.
+/// Key of a page of billing's charges.
 pub fn billed_page(page: u64) -> [u8; 9] {
     numbered(TAG_BILLED, page)
 }

@@ -33,7 +33,7 @@ struct Chunk {
 }
 
 impl LeafWriter {
-    /// Takes rows of one hour in; what was gathered of an earlier hour goes into the batch first.
+    /// Adds rows of one hour; what was gathered of an earlier hour goes into the batch first.
     pub fn add(&mut self, leaves: &ColumnFamily, rows: &[NewRow<'_>], batch: &mut WriteBatch) {
         let Some(first) = rows.first() else { return };
         if first.row.frame.bucket_hour != self.hour {
@@ -138,7 +138,7 @@ impl<'a> LeafCursor<'a> {
     }
 }
 
-/// The cached root at `(level, index)`, if it is there.
+/// The cached root at `(level, index)`, if there is one.
 pub(crate) fn cached_root(
     db: &Db,
     hour: Hour,

@@ -1,7 +1,7 @@
 //! The bytes of the ledger in RocksDB: keys, tables, indexes, one atomic write per call, checkpoints, verification.
 //!
 //! The state machine of a replica calls [`Store::apply`]; readers call the rest from any thread. Decisions are
-//! `cdr_core::apply`'s alone: this crate answers what it asks of earlier rows, and stores what follows.
+//! `cdr_core::apply`'s alone: this crate answers what it needs of earlier rows, and stores what follows.
 //!
 //! | module | owns |
 //! |---|---|

@@ -64,7 +64,7 @@ impl Store {
     }
 
     /// The lines of all these rows, as [`Store::line`] gives each: index and rows are read once, in the order in which
-    /// they are stored. It takes memory for so many lines, and for nothing else.
+    /// they are stored. It uses memory for this many lines, and for nothing else.
     ///
     /// # Errors
     /// If the index or a row can't be read.

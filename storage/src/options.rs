@@ -25,7 +25,7 @@ pub struct StoreOptions {
     pub min_free_bytes: u64,
     /// Rows that one query call looks at most, before it answers with a cursor to go on.
     pub query_scan_rows: usize,
-    /// Adjustments that are looked at together for a settlement file at most: each takes about 2 KB of memory meanwhile.
+    /// Adjustments that are read together for a settlement file at most: each takes about 2 KB of memory meanwhile.
     pub adjustment_batch: usize,
     /// As which build the store behaves: this one, but for tests of upgrades.
     pub build: Build,

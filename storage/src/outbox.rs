@@ -1,4 +1,4 @@
-//! What every log entry made happen, so that events can be told from it: rows by their ordinals, and hours that it
+//! What every log entry caused, so that events can be derived from it: rows by their ordinals, and hours that it
 //! closed. The rows themselves are not stored a second time.
 //!
 //! Entries are kept for a week after they are published, so that a live feed can be taken up again.
@@ -20,7 +20,7 @@ use std::ops::Range;
 pub const KEPT_HOURS: u32 = 7 * 24;
 /// Rows without a price that are counted; more only cost time.
 pub const UNPRICED_COUNTED: usize = 10_000;
-/// Entries that are looked at in one go when old ones are dropped.
+/// Entries that are read in one go when old ones are dropped.
 const DROPPED_AT_ONCE: usize = 4_096;
 
 /// What one log entry made happen.
@@ -41,7 +41,7 @@ pub struct OutboxEntry {
 }
 
 impl OutboxEntry {
-    /// What follows from the entry `index`; none if nobody needs to hear of it.
+    /// What follows from the entry `index`; none if it causes no event.
     pub(crate) fn of(index: u64, transition: &Transition<'_>) -> Option<Self> {
         let closed = transition.closed.first().map(|closed| closed.seal.bucket_hour);
         if closed.is_none() && transition.rows.is_empty() {
@@ -152,7 +152,7 @@ impl Store {
         Ok(rows)
     }
 
-    /// The oldest entry that has events which are not published yet, as far as the state tells.
+    /// The oldest entry that has events which are not published yet, as far as the state shows.
     ///
     /// # Errors
     /// If the outbox can't be read.
@@ -179,7 +179,7 @@ impl Store {
             let Some(ordinal) = keys::parse_numbered(TAG_UNPRICED, &key) else { break };
             let at = value.as_ref().try_into().map(i64::from_be_bytes).map_err(|_| StoreError::Damaged {
                 what: format!("the time of unpriced row {ordinal}"),
-                why: "it has not eight bytes".to_owned(),
+                why: "it does not have eight bytes".to_owned(),
             })?;
             waiting.push((ordinal, Millis(at)));
         }

@@ -82,7 +82,7 @@ fn checksum(key: &[u8; 13], content: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// What a page says of itself; every offset in it has been checked against the page's length.
+/// The header of a page; every offset in it has been checked against the page's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageHeader {
     /// Hour of all rows, from the key.
@@ -167,7 +167,7 @@ impl PageHeader {
     /// What does not fit.
     pub fn source_stream<'a>(&self, page: &'a [u8]) -> Result<&'a str, String> {
         std::str::from_utf8(&page[FIXED_BYTES..self.ends_at])
-            .map_err(|_| "its source stream is no text".to_owned())
+            .map_err(|_| "its source stream is not a text".to_owned())
     }
 
     /// The bytes of a row.
@@ -289,7 +289,7 @@ impl StoredRow {
         row.map_err(|why| self.page.damaged(why))
     }
 
-    /// The same row without the rest of its page: for whoever keeps many.
+    /// The same row without the rest of its page: for callers that keep many.
     pub(crate) fn alone(&self) -> Result<Self, StoreError> {
         Ok(Self { page: self.page.cut(self.position)?, position: 0, ..*self })
     }

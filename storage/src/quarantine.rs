@@ -2,7 +2,7 @@
 //! has to know of it. A file of today so reads nothing of what other operators, or days, put there.
 //!
 //! Beside each entry stands its [`Episode`] under the record's id, and what was resubmitted under the number of the row
-//! that says so: both in the write that changes the entry.
+//! that records it: both in the write that changes the entry.
 
 use crate::error::{StoreError, database};
 use crate::exports::{get, scan};
@@ -168,7 +168,7 @@ impl Store {
         })
     }
 
-    /// The same of entries that nobody has resolved.
+    /// The same of entries that are not resolved.
     ///
     /// # Errors
     /// If one can't be read.
@@ -186,7 +186,7 @@ impl Store {
             if after == Some(id) {
                 continue;
             }
-            // Somebody may have resolved it since the iterator was made.
+            // It may have been resolved since the iterator was made.
             let entry = quarantined(db, id)?.filter(|entry| entry.resolved.is_none());
             if entry.is_some_and(|entry| !each(entry)) {
                 break;

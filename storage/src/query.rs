@@ -1,6 +1,6 @@
-//! What can be asked for: filters over CDR rows, answered in ascending order of place, with a cursor.
+//! The filters of a query over CDR rows, answered in ascending order of place, with a cursor.
 //!
-//! An index names the rows that may fit; every one of them is looked at. The most selective index that a filter
+//! An index names the rows that may match; every one of them is read. The most selective index that a filter
 //! has a field for leads: message, predecessor or subscriber, then tenant, then operator, within the blocks that an
 //! event time can be in; without any of them the rows of the hours are read one after the other.
 //!
@@ -17,10 +17,10 @@ use cdr_core::row::{AdjustmentType, FinalState, Record, Row, Sms, SystemKind};
 use cdr_core::{CdrId, Hour, LedgerState, Millis, Uuid};
 use std::ops::Range;
 
-/// What looking for a row's successor costs, in rows that are looked at: one read for each run of the index.
+/// What looking for a row's successor costs, in rows that are read: one read for each run of the index.
 const SUCCESSOR_COST: usize = 16;
 
-/// Which rows are wanted; every field that is set must fit. All bounds are inclusive.
+/// Which rows are requested; every field that is set must match. All bounds are inclusive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordFilter {
     /// Submitter.
@@ -47,14 +47,14 @@ pub struct RecordFilter {
     pub adjustment_of: Option<CdrId>,
     /// Rows of this kind only; system rows of another kind than this never fit.
     pub of_kind: Option<RowKind>,
-    /// System rows too: they fit unless a field is asked for that only CDRs have.
+    /// System rows too: they match unless the filter names a field that only CDRs have.
     pub include_system: bool,
     /// Net effect: of the rows that fit, only those that no adjustment names as its predecessor. An adjusted CDR is left
     /// out even if its last adjustment does not fit.
     pub latest_only: bool,
 }
 
-/// What kind of rows is wanted.
+/// What kind of rows is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowKind {
     /// CDRs as they came, without adjustments.
@@ -70,12 +70,12 @@ pub enum RowKind {
 pub struct RecordPage {
     /// The rows, ascending by place.
     pub rows: Vec<StoredRow>,
-    /// Where to go on: the place up to which everything was looked at; none at the end.
+    /// Where to go on: the place up to which everything was read; none at the end.
     pub next: Option<(Hour, u64)>,
 }
 
 impl RecordFilter {
-    /// True if the row fits. Whether it is its message's latest is not looked at: the row alone does not say.
+    /// True if the row matches. Whether it is its message's latest is not checked: the row alone does not show it.
     pub fn fits(&self, row: &Row<'_>) -> bool {
         let frame = &row.frame;
         self.operator_id.as_deref().is_none_or(|id| id == frame.operator_id)
@@ -219,7 +219,7 @@ pub(crate) fn run_query(
             wanted = !is_adjusted(&index, &mut successors, &stored, committed.state.head.row_count)?;
         }
         if wanted {
-            // One more than asked for, so that the end is known as such.
+            // One more than requested, so that the end is known as such.
             if page.rows.len() == limit {
                 page.next = looked_at;
                 break;

@@ -115,7 +115,7 @@ pub(crate) fn read(db: &Db, hour: Hour) -> Result<Option<StoredSeal>, StoreError
     let seal: Seal = serde_json::from_slice(value.canonical).map_err(|e| damaged(e.to_string()))?;
     if seal.record_count != value.record_count {
         return Err(damaged(format!(
-            "it counts {} rows, beside it stands {}",
+            "it counts {} rows, the count beside it is {}",
             seal.record_count, value.record_count
         )));
     }

@@ -118,7 +118,7 @@ impl Store {
         Ok(found)
     }
 
-    /// When a file was encoded, if it is: until then nobody knows what it holds.
+    /// When a file was encoded, if it is: until then its content is unknown.
     fn encoded_at(
         &self,
         file: CdrId,

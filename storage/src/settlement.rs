@@ -1,7 +1,7 @@
 //! Which records a settlement file lists, read from rows: the rules are [`cdr_core::export::selection`]'s.
 //!
-//! A file's rows are looked at once, in the order of the log, from the first hour that can hold something new to it.
-//! What was resubmitted from quarantine follows behind them. Adjustments are looked at some thousands at a time, so that
+//! A file's rows are read once, in the order of the log, from the first hour that can hold something new to it.
+//! What was resubmitted from quarantine follows behind them. Adjustments are read some thousands at a time, so that
 //! what they follow is read in the order in which it is stored.
 
 use crate::error::StoreError;
@@ -47,7 +47,7 @@ pub struct Returned {
     pub tap_file: CdrId,
 }
 
-/// Adjustments that are looked at together at first, so that whoever wants one does not wait for thousands.
+/// Adjustments that are read together at first, so that a caller who wants one does not wait for thousands.
 const FIRST_BATCH: usize = 64;
 
 /// What a reader does with each: goes on, or stops.
@@ -180,7 +180,7 @@ impl<'a> Selection<'a> {
         Ok(())
     }
 
-    /// The record that this adjustment gives its first price, unless the record itself is looked at anyway.
+    /// The record that this adjustment gives its first price, unless the record itself is read anyway.
     fn priced_now(&mut self, stored: &StoredRow, from: Hour) -> Result<Option<Listed>, StoreError> {
         let line = Line::new(self.store.line(stored)?)?;
         let Some(listed) = line.listed(self.store)? else { return Ok(None) };

@@ -49,7 +49,7 @@ pub(crate) struct Inner {
     pub(crate) writer: Mutex<Buffers>,
     counters: Counters,
     poison: OnceLock<String>,
-    /// Value of `written_bytes` at which the disk is looked at again.
+    /// Value of `written_bytes` at which the disk is checked again.
     check_at: AtomicU64,
     /// A thread migrates the disk format.
     pub(crate) migrating: AtomicBool,
@@ -210,7 +210,7 @@ impl Store {
     /// What names this directory among all that ever were, as [`keep_identity`](Self::keep_identity) left it.
     ///
     /// # Errors
-    /// If the file is there and can't be read.
+    /// If the file exists and can't be read.
     pub fn identity(&self) -> Result<Option<Vec<u8>>, StoreError> {
         files::read_identity(&self.0.root)
     }
@@ -396,7 +396,7 @@ impl Store {
             metrics.memtable_bytes += size(properties::CUR_SIZE_ALL_MEM_TABLES);
             metrics.pending_compaction_bytes += size(properties::ESTIMATE_PENDING_COMPACTION_BYTES);
         }
-        // Figures are no reason to fail; what can't be read shows where rows are asked for.
+        // Metrics are no reason to fail; what can't be read shows where rows are read.
         let waiting = self.unpriced(0, UNPRICED_COUNTED).unwrap_or_default();
         metrics.unpriced_rows = waiting.len() as u64;
         metrics.oldest_unpriced_at = waiting.iter().map(|(_, at)| *at).min();
@@ -480,7 +480,7 @@ impl Inner {
 
     fn check_free_space(&self) -> Result<(), StoreError> {
         let disk = rustix::fs::statvfs(&self.root)
-            .map_err(|errno| StoreError::io("asking for the free space of", &self.root, &errno.into()))?;
+            .map_err(|errno| StoreError::io("reading the free space of", &self.root, &errno.into()))?;
         let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free_bytes >= self.options.min_free_bytes {
             return Ok(());

@@ -1,7 +1,7 @@
 //! Whether tables hold what was written: every block of theirs is read and compared with its checksum.
 //!
 //! `RocksDB` checks a table as a whole only together with all others of a database. So the tables in question are linked
-//! into a directory of their own, and `RocksDB` is told to make a database of what it can read there: it reads each once,
+//! into a directory of their own, and `RocksDB` builds a database of what it can read there: it reads each once,
 //! and sets aside those that it can't.
 
 use crate::error::{StoreError, database};

@@ -19,7 +19,7 @@ pub(super) fn tag(tag: WireTag) -> Tag {
     Tag::new(class, tag.number)
 }
 
-/// A SEQUENCE whose fields are known at run time only. BER does not ask for them.
+/// A SEQUENCE whose fields are known at run time only. BER does not need them.
 struct Dynamic;
 
 impl Constructed<0, 0> for Dynamic {
@@ -90,7 +90,7 @@ pub(super) fn constant(tag: Tag, fixed: &Fixed) -> Result<Any, EncodeError> {
     Ok(Any::new(encoder.output()))
 }
 
-/// Identifier and length octets of a constructed item whose content is written by others: it stands in a spool file.
+/// Identifier and length octets of a constructed item whose content is written by others: it is in a spool file.
 /// `rasn` has the identifier; it writes no length without the content.
 pub(super) fn header(tag: Tag, length: u64) -> Result<Vec<u8>, EncodeError> {
     let mut encoder = Encoder::new(EncoderOptions::ber());

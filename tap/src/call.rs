@@ -108,11 +108,7 @@ impl Work {
             Lookup { file: &self.file, totals: None, offset: None, listed: Some(&listed), adjusting };
         let call = format.compiled.calls.iter().find(|call| holds(&call.when, &lookup));
         let call = call.ok_or_else(|| {
-            EncodeError::new(
-                "record",
-                "call event",
-                "no call event of the variant is meant for such a record",
-            )
+            EncodeError::new("record", "call event", "no call event of the variant matches such a record")
         })?;
         call.plan.evaluate(&lookup, &[], &mut self.scratch)?;
         self.buffer = ber::encode(&call.plan, &self.scratch, std::mem::take(&mut self.buffer))?;
@@ -127,7 +123,7 @@ impl Work {
         if amount.micros() < 0 {
             return Err(error("a charge is never negative".to_owned()));
         }
-        // Nothing is nothing in every currency, and a record that was voided before it had a price has none.
+        // Zero is zero in every currency, and a record that was voided before it had a price has none.
         if amount == Money::ZERO {
             return Ok(Some(0));
         }

@@ -4,7 +4,7 @@ use super::header::LocalTime;
 use super::source::{Value, ValueKind};
 use cdr_core::Millis;
 
-/// What the octets of a string mean; a mapping says so for each type name of its module.
+/// The meaning of a string's octets; a mapping defines it for each type name of its module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// Printable ASCII.
@@ -46,7 +46,7 @@ pub(super) enum Conversion {
     Percent,
     /// `bcd`: the digits of an address or IMSI, without its plus sign.
     Bcd,
-    /// `bcd-if-number`: as `bcd`, but absent for what is no number, such as an alphanumeric sender.
+    /// `bcd-if-number`: as `bcd`, but absent for what is not a number, such as an alphanumeric sender.
     BcdIfNumber,
     /// `number`: a number in decimal, with leading zeros up to `width`.
     Number { width: usize },

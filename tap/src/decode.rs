@@ -27,7 +27,7 @@ const MAX_ITEM_BYTES: u64 = 16 * 1024 * 1024;
 pub struct Decoded {
     /// Its kind.
     pub kind: FileKind,
-    /// True for a file that says that there was no call event.
+    /// True for a file without a call event.
     pub is_notification: bool,
     /// Sender, where the variant writes it.
     pub sender: Option<String>,
@@ -41,7 +41,7 @@ pub struct Decoded {
     pub decimal_places: Option<u8>,
     /// When the file was opened, to the second.
     pub created: Option<LocalTime>,
-    /// Until when records were taken in, to the second.
+    /// Until when records were ingested, to the second.
     pub cut_off: Option<LocalTime>,
     /// When the file was there for the recipient, to the second.
     pub available: Option<LocalTime>,
@@ -119,7 +119,7 @@ impl<R: Read> FileReader<'_, R> {
         let node = self.shape.alternative(Shape::ROOT, header.tag).ok_or_else(|| {
             DecodeError::at(
                 header.offset,
-                format!("{} begins none of the files that the module knows", header.tag),
+                format!("{} does not begin any kind of file that the module defines", header.tag),
             )
         })?;
         self.item(node, 0, header)

@@ -1,4 +1,4 @@
-//! Reading TOML documents with the line of every key at hand.
+//! Reading TOML documents that know the line of every key.
 
 use super::error::SchemaError;
 use toml::Spanned;

@@ -31,7 +31,7 @@ impl fmt::Display for SchemaError {
 
 impl std::error::Error for SchemaError {}
 
-/// A record that can't be put into a file of this variant: it belongs into quarantine (US-CDR-011).
+/// A record that can't be put into a file of this variant: it goes into quarantine (US-CDR-011).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} can't be encoded as {item}: {why}")]
 pub struct EncodeError {
@@ -82,7 +82,7 @@ pub enum PushError {
     /// The record is at fault; the file is as it was before.
     #[error(transparent)]
     Record(#[from] EncodeError),
-    /// The file is at fault: give it up and write it anew.
+    /// The file is at fault: abandon it and write it again.
     #[error(transparent)]
     File(#[from] FileError),
 }

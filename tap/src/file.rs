@@ -1,5 +1,5 @@
 //! Files are written as their call events come, in bounded memory: call events go to a spool file, because BER puts the
-//! length of everything in front of it and what stands before them says what they add up to.
+//! length of everything in front of it and the totals before them state what they add up to.
 
 use super::ber;
 use super::call::{CallEvent, Work};
@@ -70,17 +70,17 @@ impl FileWriter {
         Ok(Self { variant, body })
     }
 
-    /// Takes in the record `row` with the fields of `sms`: its own, or those of the correction that gave it a price.
+    /// Adds the record `row` with the fields of `sms`: its own, or those of the correction that gave it a price.
     ///
     /// # Errors
-    /// [`PushError::Record`]: the record belongs into quarantine, and the file is as it was before.
+    /// [`PushError::Record`]: the record goes into quarantine, and the file is as it was before.
     /// [`PushError::File`]: give the file up.
     pub fn push(&mut self, row: &Row<'_>, sms: &Sms<'_>) -> Result<Taken, PushError> {
         let event = self.body.work.listed(&self.variant.tap, row, sms)?;
         Ok(self.body.ledger.take(&event)?)
     }
 
-    /// How many call events were taken in.
+    /// How many call events were added.
     pub fn calls(&self) -> u64 {
         self.body.ledger.totals.calls
     }

@@ -47,9 +47,9 @@ pub struct FileHeader {
     pub settlement_day: Date,
     /// When the file was opened.
     pub created: LocalTime,
-    /// Until when records were taken in.
+    /// Until when records were ingested.
     pub cut_off: LocalTime,
-    /// When the file is there for the recipient.
+    /// When the file is available to the recipient.
     pub available: LocalTime,
     /// True for a test file, which counts its sequence apart.
     pub test: bool,

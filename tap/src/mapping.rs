@@ -131,7 +131,7 @@ pub(super) enum What {
     Texts(String),
     /// Every call event of the file.
     Calls,
-    /// Nothing, but the item is there even when empty.
+    /// Nothing, but the item is written even when empty.
     Always,
 }
 
@@ -166,7 +166,7 @@ pub(super) struct Condition {
     pub(super) test: Test,
 }
 
-/// What is asked of a value.
+/// What is required of a value.
 #[derive(Clone, Debug)]
 pub(super) enum Test {
     Present,

@@ -1,7 +1,7 @@
 //! Encode plans: a mapping and a module put together, flattened, so that a call event costs no look-up by name.
 //!
 //! A plan is run in two steps. [`Plan::evaluate`] fills one slot for each step with the value of its item, and finds
-//! out which groups are there; [`super::ber`] then writes the slots through `rasn`'s encoder.
+//! out which groups are present; [`super::ber`] then writes the slots through `rasn`'s encoder.
 
 use super::convert::{Content, Conversion};
 use super::mapping::Condition;
@@ -73,7 +73,7 @@ pub(super) enum Fixed {
 pub(super) struct Requirement {
     /// One of these steps.
     pub(super) step: usize,
-    /// If this group is there; always without one.
+    /// If this group is present; always without one.
     pub(super) within: Option<usize>,
     pub(super) path: String,
 }
@@ -101,7 +101,7 @@ pub(super) struct Scratch {
 }
 
 impl Plan {
-    /// Adds a step and says which it is; [`Plan::close`] comes after everything that is in it.
+    /// Adds a step and returns which it is; [`Plan::close`] comes after everything that is in it.
     pub(super) fn open(&mut self, kind: StepKind, parent: Option<usize>) -> usize {
         self.steps.push(Step { kind, parent, end: 0 });
         self.steps.len() - 1

@@ -68,17 +68,17 @@ impl RapWriter {
         Ok(Self { returning: Returning::new(variant), body })
     }
 
-    /// Takes in an adjustment.
+    /// Adds an adjustment.
     ///
     /// # Errors
-    /// [`PushError::Record`]: the adjustment belongs into quarantine, and the file is as it was before.
+    /// [`PushError::Record`]: the adjustment goes into quarantine, and the file is as it was before.
     /// [`PushError::File`]: give the file up.
     pub fn push(&mut self, returned: &Returned<'_>) -> Result<Taken, PushError> {
         let event = self.returning.encode(&mut self.body.work, returned)?;
         Ok(self.body.ledger.take(&event)?)
     }
 
-    /// How many adjustments were taken in.
+    /// How many adjustments were added.
     pub fn calls(&self) -> u64 {
         self.body.ledger.totals.calls
     }
@@ -123,7 +123,7 @@ impl Returning {
     ) -> Result<CallEvent<'w>, EncodeError> {
         let not_one = |field, why| EncodeError::new(field, "returned call event", why);
         let sms = returned.adjustment.sms().filter(|sms| sms.adjustment.is_some());
-        let sms = sms.ok_or_else(|| not_one("adjustmentType", "the row is no adjustment"))?;
+        let sms = sms.ok_or_else(|| not_one("adjustmentType", "the row is not an adjustment"))?;
         if (returned.tap_variant.tap.currency(), returned.tap_variant.tap.decimal_places())
             != (self.variant.rap.currency(), self.variant.rap.decimal_places())
         {
@@ -144,7 +144,7 @@ impl Returning {
         Ok(event)
     }
 
-    /// Encodes the call event as it stands in its TAP file.
+    /// Encodes the call event as its TAP file has it.
     fn list(&mut self, returned: &Returned<'_>) -> Result<(i64, super::LocalTime), EncodeError> {
         let (variant, header) = (returned.tap_variant, returned.tap_header);
         let is_same =

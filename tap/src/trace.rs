@@ -217,7 +217,7 @@ impl<R: Read> TraceReader<R> {
     /// Opens the trace `input` and reads its head.
     ///
     /// # Errors
-    /// If it is no trace.
+    /// If it is not a trace.
     pub fn new(input: R) -> Result<Self, TraceError> {
         let mut lines = BufReader::new(zstd::Decoder::new(input)?);
         let text = next_line(&mut lines, 1)?
@@ -247,9 +247,9 @@ impl<R: Read> TraceReader<R> {
             return Ok(None);
         };
         let read: Line = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-        let event = read.event().ok_or_else(|| wrong("an id, hash or charge is none".to_owned()))?;
+        let event = read.event().ok_or_else(|| wrong("an id, hash or charge is malformed".to_owned()))?;
         if event.index != self.number {
-            return Err(wrong(format!("index {} where {} is due", event.index, self.number)));
+            return Err(wrong(format!("index {} where {} is expected", event.index, self.number)));
         }
         self.number += 1;
         self.total += i128::from(event.charge);

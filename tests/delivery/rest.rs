@@ -197,7 +197,7 @@ async fn what_is_set_up_wrongly_is_said_at_the_start() {
     };
     let mut options = receiver.options(PATIENT);
     options.url = "http://localhost/".to_owned();
-    assert_eq!(refused(options), "this is no https:// URL");
+    assert_eq!(refused(options), "this is not an https:// URL");
     let mut options = receiver.options(PATIENT);
     options.client_cert_file = receiver.files.key.clone();
     assert!(refused(options).contains("holds no certificate"));

@@ -100,7 +100,7 @@ fn a_full_disk_is_told_once_and_once_that_it_is_over() {
     wait_until("the restriction", 60, || cluster.metric(full, "cdr_node_restricted") == Some(1.0));
     // It has handed leadership over; whoever has it dies while it may be telling.
     let next = leader_beside(&cluster, full);
-    wait_until("that it says so", 20, || cluster.log(full).contains("another one shall lead"));
+    wait_until("that it says so", 20, || cluster.log(full).contains("handing leadership over"));
     cluster.kill(next);
     cluster.restart(next);
     leader_beside(&cluster, full);
@@ -200,7 +200,10 @@ fn a_cluster_without_space_reads_on_and_says_why_it_takes_nothing() {
         let (status, body) = cluster.post(id, &format!("/v1/cdr/{record}/adjustments"), &void);
         assert_eq!((status, &body["error"]["details"]["dependency"]), (503, &"storage".into()), "{body}");
         let message = body["error"]["message"].as_str().unwrap();
-        assert!(message.contains("no space for more commands") && message.contains("1024 MiB"), "{message}");
+        assert!(
+            message.contains("too little space for more commands") && message.contains("1024 MiB"),
+            "{message}"
+        );
     }
     assert_eq!(cluster.leader(), leader, "nobody else has space, so it leads on");
     assert_eq!(cluster.metric(leader, "cdr_raft_last_log_index"), log_ends, "nothing got into the log");

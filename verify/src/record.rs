@@ -1,7 +1,7 @@
 //! Checks a portable proof file with nothing but the root public key, or without it as far as that goes.
 //!
 //! Without a root key everything is checked but one thing: whether the key that signed may. Anybody can make a file that
-//! holds in itself, with a key of their own; the answer says so.
+//! is consistent in itself, with a key of their own; the answer says so.
 
 use crate::remote::api_error;
 use crate::{COULD_NOT_RUN, HOLDS, TrustArguments, VIOLATED, told_once};
@@ -61,16 +61,16 @@ fn read(arguments: &RecordArguments) -> anyhow::Result<(PortableProof, Option<Tr
         text = std::fs::read(file).with_context(|| format!("{} can't be read", file.display()))?;
     }
     if let Some(said) = api_error(&String::from_utf8_lossy(&text)) {
-        bail!("this is no proof, but what the API answered in place of one: {said}");
+        bail!("this is not a proof, but the API's error: {said}");
     }
     let trust = arguments.trust.read()?;
     let proof = json::read(&text, MAX_FILE_BYTES)
-        .with_context(|| format!("{} is no proof file that can be read in one way only", file.display()))?;
+        .with_context(|| format!("{} is not an unambiguous proof file", file.display()))?;
     Ok((proof, trust))
 }
 
-/// The one verifier's verdict. Where nobody is to be trusted, a root that ends with this process vouches for the key
-/// in the file: everything else must hold all the same.
+/// The one verifier's verdict. Where no key is to be trusted, a root that ends with this process vouches for the key
+/// in the file: everything else must still hold.
 fn check(proof: &PortableProof, trust: Option<&Trust>) -> anyhow::Result<Result<(), Violation>> {
     if let Some(trust) = trust {
         return Ok(proof.verify(trust));
@@ -123,7 +123,7 @@ fn in_words(proof: &PortableProof, with_trust: bool) -> String {
     }
     let public_key = proof.key.as_ref().map_or("", |key| key.public_key.as_str());
     format!(
-        "{proven}\nNOT CHECKED: whether that key (public key {public_key}) may sign for cluster {}. The file holds in \
+        "{proven}\nNOT CHECKED: whether that key (public key {public_key}) may sign for cluster {}. The file is consistent in \
          itself, but anybody can make such a file with a key of their own. Pass --cluster and --trust with the root's \
          public key, from a source that you trust, to check that too.",
         seal.cluster_id

@@ -1,7 +1,7 @@
 //! Notice of a broken connection.
 //!
 //! The client reconnects by itself and says nothing to those who wait for an answer: they would wait for their whole
-//! time-out. Whoever waits holds a [`Token`] from before its question, and gives up soon after the connection broke.
+//! time-out. A waiting call holds a [`Token`] from before its request, and gives up soon after the connection broke.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ impl Token {
     /// Returns when the connection is broken.
     pub(super) async fn broken(&mut self) {
         if self.count.changed().await.is_err() {
-            // Nobody is left to count.
+            // There is no one left to count.
             std::future::pending::<()>().await;
         }
     }

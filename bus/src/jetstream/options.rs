@@ -129,7 +129,7 @@ impl NatsOptions {
     fn with_tls(&self, mut options: ConnectOptions) -> ConnectOptions {
         let encrypted = self.servers.iter().any(|server| server.starts_with("tls://"));
         if self.tls.is_some() || encrypted {
-            // Which one of several TLS back ends a process uses must be said once; a choice made before stands.
+            // Which one of several TLS back ends a process uses must be chosen once; an earlier choice stays.
             let _ = async_nats::rustls::crypto::ring::default_provider().install_default();
         }
         let Some(tls) = &self.tls else { return options };

@@ -1,6 +1,6 @@
 //! A durable pull consumer as a work queue.
 //!
-//! Messages are asked for as they are wanted. A request that was not used up stays open for the next call, so that
+//! Messages are requested as they are needed. A request that was not used up stays open for the next call, so that
 //! nothing that was sent for it has to wait for its redelivery.
 
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub(super) async fn attach(
             _ => return Err(unavailable("consumer info", stream, &error)),
         },
     }
-    // An existing consumer keeps its place; its times and limits become those wanted here.
+    // An existing consumer keeps its place; its times and limits become those configured here.
     let made = handle.create_consumer(config).await;
     let consumer: PullConsumer = made.map_err(|error| match error.kind() {
         ConsumerErrorKind::JetStream(server) => refused("make the consumer", stream, &server),
@@ -215,13 +215,13 @@ impl NatsQueue {
         })
     }
 
-    /// Says what is to become of a delivery, and waits until the server has taken note.
+    /// Reports what is to become of a delivery, and waits until the server has confirmed it.
     async fn tell(&self, delivery: &Delivery, what: AckKind) -> Result<(), BusError> {
         let told = async {
             let answer = self.client.request(Subject::from(&*delivery.ack.reply), Bytes::from(what)).await;
             answer.map_err(|error| {
                 if error.kind() == RequestErrorKind::NoResponders {
-                    return self.lost(&"nothing takes its acknowledgements");
+                    return self.lost(&"nothing processes its acknowledgements");
                 }
                 let (stream, sequence) = (self.stream.clone(), delivery.sequence);
                 BusError::NotAcknowledged { stream, sequence, reason: error.to_string() }

@@ -105,7 +105,7 @@ pub(super) async fn ensure(context: &Context, spec: &StreamSpec) -> Result<(), B
             },
         }
     }
-    Err(unavailable("ensure stream", &spec.name, &"it comes and goes"))
+    Err(unavailable("ensure stream", &spec.name, &"it is an ephemeral one"))
 }
 
 fn not_made(spec: &StreamSpec, error: &UpdateStreamError) -> BusError {
@@ -141,11 +141,11 @@ async fn extend(context: &Context, spec: &StreamSpec, present: &Info) -> Result<
     }
     if config.num_replicas < spec.replicas {
         tracing::warn!(stream = %spec.name, has = config.num_replicas, wanted = spec.replicas,
-            "the stream has fewer replicas than wanted");
+            "the stream has fewer replicas than configured");
     }
     if config.duplicate_window < spec.dedup_window {
         tracing::warn!(stream = %spec.name, has_ms = config.duplicate_window.as_millis() as u64,
-            wanted_ms = spec.dedup_window.as_millis() as u64, "the stream's dedup window is shorter than wanted");
+            wanted_ms = spec.dedup_window.as_millis() as u64, "the stream's dedup window is shorter than needed");
     }
     let lacking = |subject: &&String| !config.subjects.iter().any(|pattern| covers(pattern, subject));
     let added: Vec<String> = spec.subjects.iter().filter(lacking).cloned().collect();

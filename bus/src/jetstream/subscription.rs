@@ -1,6 +1,6 @@
-//! A pull consumer, opened anew, whose deliveries are checked for completeness.
+//! A pull consumer, created again, whose deliveries are checked for completeness.
 //!
-//! The server numbers the deliveries of a consumer. Together with the stream's own sequences this tells a message that
+//! The server numbers the deliveries of a consumer. With the stream's own sequences this distinguishes a message that
 //! the stream has lost (a gap in stream sequences only) from a delivery that was lost on the way (a gap in both, as
 //! after a broken connection): the latter ends the subscription at once instead of after the redelivery's time.
 
@@ -26,7 +26,7 @@ use crate::{AckHandle, Acker, BusError, Delivery, Subscription};
 pub(super) const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Deliveries that may be unacknowledged before the server waits.
 const MAX_ACK_PENDING: i64 = 65_536;
-/// Messages asked for at once; the next request goes out when half have come.
+/// Messages requested at once; the next request goes out when half have arrived.
 const PULL_MESSAGES: usize = 4_000;
 /// How long one request stays open at the server.
 const PULL_EXPIRES: Duration = Duration::from_secs(20);
@@ -202,7 +202,7 @@ impl NatsSubscription {
         while batch.is_empty() {
             tokio::select! {
                 biased;
-                // What was on its way may be lost; opening anew is quicker than finding out.
+                // What was in flight may be lost; opening again is quicker than finding out.
                 () = self.token.broken() => return Err(self.acker.lost(&"the connection broke")),
                 item = self.messages.next() => batch.extend(self.take(item).await?),
                 () = tokio::time::sleep_until(deadline) => return Ok(batch),
@@ -261,7 +261,7 @@ impl NatsAcker {
         self.lost(reason)
     }
 
-    /// Acknowledges a redelivery whose acknowledgement must have been lost; one that is still to come is left alone.
+    /// Acknowledges a redelivery whose acknowledgement must have been lost; one that is still to come is not touched.
     async fn repeat(&self, ack: &AckHandle) -> Result<(), BusError> {
         if ack.sequence > self.acked_upto.load(Ordering::Acquire) {
             return Ok(());
@@ -293,7 +293,7 @@ impl Acker for NatsAcker {
             let confirmed = async {
                 let answer = self.client.request(Subject::from(&*last.reply), ACK).await;
                 answer.map_err(|error| match error.kind() {
-                    RequestErrorKind::NoResponders => self.lost(&"nothing takes its acknowledgements"),
+                    RequestErrorKind::NoResponders => self.lost(&"nothing processes its acknowledgements"),
                     _ => self.unconfirmed(last, &error),
                 })
             };

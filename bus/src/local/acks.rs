@@ -1,7 +1,7 @@
 //! What a work queue has done with: the file of its acknowledged sequences, `queue-<durable>.acks`.
 //!
 //! All integers are little-endian. Everything up to the floor is done with; each record adds one sequence above it. When
-//! there are many records, the file is written anew with a higher floor.
+//! there are many records, the file is rewritten with a higher floor.
 //!
 //! ```text
 //! header   magic "CDRACK\0\x01" | created_ms i64, of the stream | floor u64 | filter length u16 | filter, a subject or
@@ -23,7 +23,7 @@ const MAGIC: [u8; 8] = *b"CDRACK\0\x01";
 /// The header without filter and sum.
 const FIXED_BYTES: usize = 26;
 const RECORD_BYTES: usize = 12;
-/// Records beyond those that are needed, after which the file is written anew.
+/// Records beyond those that are needed, after which the file is rewritten.
 const SPARE_RECORDS: usize = 65_536;
 
 /// The acknowledged sequences of a work queue.
@@ -99,8 +99,8 @@ impl Acks {
         sequence <= self.floor || self.above.contains(&sequence)
     }
 
-    /// Nothing up to `floor` is wanted any more: it is acknowledged, or not of this queue. Remembered with the next time
-    /// that the file is written anew; until then it follows from the stream.
+    /// Nothing up to `floor` is needed any more: it is acknowledged, or not of this queue. Remembered with the next time
+    /// that the file is rewritten; until then it follows from the stream.
     pub(super) fn raise_floor(&mut self, floor: u64) {
         self.floor = self.floor.max(floor);
         while self.above.first().is_some_and(|first| *first <= self.floor + 1) {
@@ -151,7 +151,7 @@ impl Acks {
     }
 }
 
-/// A queue that is over other messages than wanted.
+/// A queue that is over other messages than needed.
 pub(super) fn other_filter(state: &State, durable: &str, known: &str, wanted: &str) -> BusError {
     let (stream, durable) = (state.name.clone(), durable.to_owned());
     let reason = format!("its subject is {known:?}, not {wanted:?}");

@@ -1,6 +1,6 @@
 //! Up to where a consumer's holder has acknowledged everything: the file `consumer-<durable>.floor`.
 //!
-//! As with NATS, opening a consumer anew sets the floor to what lies before its start. All integers are little-endian:
+//! As with NATS, opening a consumer again sets the floor to what lies before its start. All integers are little-endian:
 //!
 //! ```text
 //! magic "CDRFLR\0\x01" | created_ms i64, of the stream | floor u64 | crc32 of everything before
@@ -37,7 +37,7 @@ impl Floors {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins anew at `upto`. Blocks on files.
+    /// Starts over at `upto`. Blocks on files.
     pub(super) fn begin(
         &self,
         directory: &Path,
@@ -54,7 +54,7 @@ impl Floors {
         Ok(())
     }
 
-    /// Notes that everything up to `upto` is acknowledged, if `holds` says that the consumer is still the caller's. Blocks
+    /// Records that everything up to `upto` is acknowledged, if `holds` returns that the consumer is still the caller's. Blocks
     /// on files.
     pub(super) fn raise(
         &self,

@@ -1,9 +1,9 @@
 //! A durable bus in files of its own process: the embedded default of `dev`.
 //!
-//! Every stream is a folder: `stream.json` says what it is, and segment files hold the messages (see [`segment`] for
+//! Every stream is a folder: `stream.json` describes it, and segment files hold the messages (see [`segment`] for
 //! their bytes). One thread per stream owns the writing: it takes what has queued up, writes it, syncs once, and only
-//! then answers. Readers see synced messages only. A failed write stops the stream until the process starts anew.
-//! A folder must be open in one process at a time. What a work queue has done with stands in a file beside the segments
+//! then answers. Readers see synced messages only. A failed write stops the stream until the process is restarted.
+//! A folder must be open in one process at a time. What a work queue has finished is recorded in a file beside the segments
 //! (see [`acks`]), and so does the acknowledgement floor of a consumer (see [`floor`]).
 
 mod acks;
@@ -67,7 +67,7 @@ struct Shared {
     directory: PathBuf,
     options: LocalOptions,
     streams: Mutex<HashMap<String, Arc<LocalStream>>>,
-    /// No two streams of a process begin at the same instant, so that one made anew is told from the one before.
+    /// No two streams of a process begin at the same instant, so that a recreated one differs from the one before.
     last_created_ms: AtomicI64,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Queue {
     state: Arc<State>,
     durable: String,
     work: Mutex<Work>,
-    /// Acknowledged and not yet written: whoever writes next takes them all.
+    /// Acknowledged and not yet written: the next writer takes them all.
     acked: Mutex<Vec<u64>>,
     /// Counts what may make a delivery due before its time.
     changes: watch::Sender<u64>,
@@ -35,7 +35,7 @@ struct Work {
     acks: Acks,
     /// Delivered and not acknowledged, with the time at which each is delivered again.
     pending: BTreeMap<u64, Instant>,
-    /// First sequence that was never looked at.
+    /// First sequence that was never delivered.
     next_sequence: u64,
     fresh: Cursor,
     again: Cursor,

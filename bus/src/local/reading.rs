@@ -28,7 +28,7 @@ pub(super) async fn off_runtime<T: Send + 'static>(
     })
 }
 
-/// Where a reader stands in the files of a stream.
+/// The place of a reader in the files of a stream.
 #[derive(Default)]
 pub(super) struct Cursor {
     open: Option<OpenSegment>,

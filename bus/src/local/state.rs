@@ -103,7 +103,7 @@ impl State {
         Ok(token)
     }
 
-    /// Notes that the holder of consumer `durable` has acknowledged everything up to `upto`. Blocks on files.
+    /// Records that the holder of consumer `durable` has acknowledged everything up to `upto`. Blocks on files.
     pub(super) fn acknowledge(&self, durable: &str, token: u64, upto: u64) -> Result<(), BusError> {
         self.floors.raise(self.created_ms, durable, upto, || self.check_consumer(durable, token))
     }
@@ -127,7 +127,7 @@ impl State {
         if consumers.get(durable) == Some(&token) {
             Ok(())
         } else {
-            Err(lost("it was opened anew elsewhere"))
+            Err(lost("it was opened again elsewhere"))
         }
     }
 

@@ -47,7 +47,7 @@ impl LocalStream {
         };
         fs::create_dir_all(directory).map_err(|source| failed("make the folder", directory, source))?;
         create_segment(directory, settings.created_ms, 1)?;
-        // The settings come last: a folder without them is no stream.
+        // The settings come last: a folder without them is not a stream.
         write_settings(directory, &settings)?;
         sync_directory(directory.parent().unwrap_or(directory))?;
         let segment =
@@ -136,7 +136,7 @@ impl LocalStream {
         Ok(())
     }
 
-    /// Queues a message; the receiver tells when it is synced.
+    /// Queues a message; the receiver reports when it is synced.
     pub(super) async fn queue(
         &self,
         message: Outgoing,
@@ -150,7 +150,7 @@ impl LocalStream {
         self.writer.queue(message).await
     }
 
-    /// The work queue of this name, opened if nobody holds it yet. Blocks on files.
+    /// The work queue of this name, opened if it is not in use yet. Blocks on files.
     pub(super) fn attach(&self, durable: &str, filter: &str) -> Result<Arc<Queue>, BusError> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = queues.get(durable) {

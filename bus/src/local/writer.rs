@@ -27,7 +27,7 @@ impl Tail {
         Self { recent: RecentIds::new(dedup_window_ms, most_ids), last_id: None }
     }
 
-    /// Notes a stored message.
+    /// Records a stored message.
     pub(super) fn remember(&mut self, message_id: Option<&str>, sequence: u64, stored_ms: i64) {
         if let Some(id) = message_id {
             self.recent.insert(id, sequence, stored_ms);
@@ -118,7 +118,7 @@ impl Writer {
         Ok(answered)
     }
 
-    /// Takes no more, and waits until the thread has stored what was queued.
+    /// Accepts no more, and waits until the thread has stored what was queued.
     pub(super) fn stop(&self) {
         self.places.close();
         self.queue.waiting().closed = true;

@@ -21,7 +21,7 @@ pub(super) struct Location {
     pub term: u64,
 }
 
-/// What a reader has to read: records from files, then entries that are at hand.
+/// What a reader has to read: records from files, then entries that are in memory.
 #[derive(Debug, Default)]
 pub(super) struct ReadPlan {
     pub from_files: Vec<(Arc<File>, Location)>,
@@ -66,7 +66,7 @@ impl Contents {
         self.located_end().max(self.cached_end()).saturating_sub(first)
     }
 
-    /// Space that the entries take in files, in bytes.
+    /// Space that the entries use in files, in bytes.
     pub(super) fn located_bytes(&self) -> u64 {
         self.located_bytes
     }

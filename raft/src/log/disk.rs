@@ -9,7 +9,7 @@ use std::path::Path;
 pub(crate) trait Disk: Send + Sync + 'static {
     /// Creates a file that does not exist, with `bytes` of space reserved for it.
     fn create(&self, path: &Path, bytes: u64) -> io::Result<File>;
-    /// Writes some of `buffer` at `offset` and says how much.
+    /// Writes some of `buffer` at `offset` and returns how much.
     fn write_at(&self, file: &File, buffer: &[u8], offset: u64) -> io::Result<usize>;
     /// Brings the contents of a file to disk.
     fn sync(&self, file: &File) -> io::Result<()>;

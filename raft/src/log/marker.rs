@@ -38,7 +38,7 @@ pub(super) struct MarkerFile {
 }
 
 impl MarkerFile {
-    /// Creates the file, saying that nothing is flushed.
+    /// Creates the file, recording that nothing is flushed.
     pub(super) fn create(path: &Path, fsync: bool) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
         file.write_all_at(&[0; 2 * SLOT_BYTES as usize], 0)?;
@@ -128,13 +128,13 @@ impl MarkerKeeper {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Says what is now on disk.
+    /// Records what is now on disk.
     pub(super) fn advance(&self, flushed: Flushed) {
         self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).latest = flushed;
         self.shared.changed.notify_one();
     }
 
-    /// Writes what was said last and ends.
+    /// Writes the last reported position and ends.
     pub(super) fn finish(&mut self) {
         self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).stop = true;
         self.shared.changed.notify_one();

@@ -14,9 +14,9 @@
 //! | `LOCK` | held while a process uses the log |
 //!
 //! **Recovery** reads every segment. What follows the last valid record of the last segment is the torn
-//! remainder of a write that nobody was told about, and is cut. If the log ends before `flushed_upto`,
+//! remainder of a write that was never acknowledged, and is cut. If the log ends before `flushed_upto`,
 //! or a vote is missing that was there, the node has *amnesia*: it may have promised what it no longer
-//! knows, so [`LogStore::open`] refuses, changes nothing, and the node must come back under a new id.
+//! knows, so [`LogStore::open`] refuses, changes nothing, and the node must rejoin under a new id.
 //!
 //! **Failures**: a failed sync or an IO error poisons the log, because what the kernel then has on disk
 //! is unknown; every later operation fails until a restart has read the log again. A full disk is

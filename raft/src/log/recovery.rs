@@ -17,7 +17,7 @@ pub(super) struct Recovered {
     pub contents: Contents,
     /// After the last valid record.
     pub tail: Position,
-    /// The last segment says that the log goes on in the next one.
+    /// The last segment records that the log goes on in the next one.
     pub rolled: bool,
     /// A segment whose creation was not finished.
     pub unfinished: Option<u64>,
@@ -80,7 +80,7 @@ fn open_segment(path: &Path) -> Result<File, LogError> {
 }
 
 impl Replay {
-    /// Reads one segment. `Ok(false)` if not even its first record is there.
+    /// Reads one segment. `Ok(false)` if not even its first record is present.
     fn read_segment(&mut self, number: u64, bytes: &[u8]) -> Result<bool, Unreadable> {
         let mut at = first_record(number);
         if !bytes.starts_with(&segment_header(number)) {

@@ -20,7 +20,7 @@ pub struct LogStats {
 }
 
 impl LogStats {
-    /// Says who has to know of refusals; the first call counts.
+    /// Sets who is notified of refusals; only the first call counts.
     pub(crate) fn tell(&self, restrictions: Restrictions) {
         let _ = self.told.set(restrictions);
     }
@@ -71,7 +71,7 @@ impl LogStats {
         self.longest_sync_ns.load(Relaxed)
     }
 
-    /// Operations written; divided by the syncs it tells how many share one.
+    /// Operations written; divided by the syncs it gives how many share one.
     pub fn operations(&self) -> u64 {
         self.operations.load(Relaxed)
     }

@@ -14,7 +14,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 
 impl LogStore {
-    /// A leader that would have committed entries forgotten follows another history: serving on could only make that
+    /// A leader that would make this replica discard committed entries follows another history: serving on could only make that
     /// history look right.
     fn refuse_to_forget(&self, from: u64, committed: LogId) -> io::Error {
         let reason = would_forget(from, &committed);

@@ -122,7 +122,7 @@ impl LogStore {
         contents.state.vote.is_none() && contents.last_log_id().is_none()
     }
 
-    /// Index of the first entry that is there, or that would be the next.
+    /// Index of the first entry that the log has, or of the next one if it is empty.
     pub(crate) fn first_index(&self) -> u64 {
         self.contents().state.purged.map_or(0, |purged| purged.index() + 1)
     }
@@ -132,7 +132,7 @@ impl LogStore {
         self.contents().last_log_id().map_or(0, |log_id| log_id.index())
     }
 
-    /// Says that entries up to this one are known to be committed, which the log itself may not know any more: its
+    /// Records that entries up to this one are known to be committed, which the log itself may no longer know: its
     /// own note of that is not synced.
     pub(crate) fn know_committed(&self, log_id: Option<LogId>) {
         self.shared.change(|contents| contents.state.committed = contents.state.committed.max(log_id));
@@ -143,7 +143,7 @@ impl LogStore {
         self.contents().len()
     }
 
-    /// Space that the entries take in files, in bytes.
+    /// Space that the entries use in files, in bytes.
     pub fn bytes(&self) -> u64 {
         self.contents().located_bytes()
     }
@@ -226,7 +226,7 @@ fn lock(dir: &Path) -> Result<File, LogError> {
     }
 }
 
-/// What a log says of whose it is; `None` if there is none yet, or none that was ever complete.
+/// The owner that a log records; `None` if there is no log yet, or none that was ever complete.
 fn read_identity(dir: &Path) -> Result<Option<Identity>, LogError> {
     let path = dir.join("identity");
     match std::fs::read(&path) {

@@ -146,7 +146,7 @@ impl Writer {
         }
         self.marker.finish();
         let end = self.shared.check();
-        // Lets go of the directory before anybody hears that the log is closed.
+        // Releases the directory before anybody learns that the log is closed.
         drop(self);
         if let Some(waiter) = closed {
             let _ = waiter.send(end);
@@ -361,7 +361,7 @@ impl Writer {
         self.refusals = self.refusals.saturating_add(1);
         self.shared.stats.refused(self.refusals);
         if self.refusals <= 3 || self.refusals.is_multiple_of(50) {
-            tracing::warn!(%error, refusals = self.refusals, "no space for the Raft log, trying again: free some space");
+            tracing::warn!(%error, refusals = self.refusals, "no space for the Raft log, retrying: free some space");
         }
         if self.shared.closing.load(Ordering::Relaxed) {
             return Err(error);
@@ -370,7 +370,7 @@ impl Writer {
         Ok(())
     }
 
-    /// After a failure nobody knows what is on disk: nothing more is written.
+    /// After a failure it is unknown what is on disk: nothing more is written.
     fn fail(&mut self, error: &io::Error) {
         if self.shared.failure.reason().is_none() {
             let dir = self.shared.dir.display();

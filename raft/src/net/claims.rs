@@ -1,7 +1,7 @@
-//! What is looked at before a message reaches Raft: that it speaks in its sender's name, that its terms and positions are
+//! What is checked before a message reaches Raft: that it is sent in its sender's name, that its terms and positions are
 //! within bounds, and that its entries continue what is committed.
 //!
-//! Raft believes every message that looks like one. A single term near the largest number would end all elections, since
+//! Raft trusts every message that looks like one. A single term near the largest number would end all elections, since
 //! no larger one can follow; and entries in the place of committed ones would make the replicas differ.
 
 use super::refusals::{Refusal, Refused};
@@ -40,7 +40,7 @@ fn refuse(why: Refusal, message: impl Into<String>) -> Checked {
     Err(Refused::new(why, message))
 }
 
-/// A vote or a pre-vote is asked for by `peer`.
+/// A vote or a pre-vote that `peer` requests.
 pub(super) fn check_vote(request: &VoteRequest<TypeConfig>, peer: u64, here: &Here) -> Checked {
     named(&request.vote, peer, "candidate")?;
     bounded(&request.vote, here)?;
@@ -48,7 +48,7 @@ pub(super) fn check_vote(request: &VoteRequest<TypeConfig>, peer: u64, here: &He
     complete(request.last_log_id.as_ref(), peer, here.acknowledged)
 }
 
-/// What `peer` has acknowledged is in its log, which ends with `last`. Whether it is an older copy is said when it
+/// What `peer` has acknowledged is in its log, which ends with `last`. Whether it is an older copy is decided when it
 /// introduces itself again: what it acknowledges meanwhile says nothing against it.
 pub(super) fn complete(last: Option<&LogId>, peer: u64, acknowledged: u64) -> Checked {
     let end = last.map_or(0, LogId::index);
@@ -86,26 +86,27 @@ pub(super) fn check_transfer(request: &TransferLeaderRequest<TypeConfig>, peer: 
     within(request.last_log_id(), request.from_leader())
 }
 
-/// The term that an answer tells, to a question in `asked`.
+/// The term in a response to a request in term `asked`.
 pub(super) fn check_answer(vote: &Vote, asked: u64) -> Checked {
     let here = Here { term: asked, ..Here::default() };
     bounded(vote, &here)
 }
 
-/// The answer to an append: its term, and that no more is accepted than was sent, up to `sent`.
+/// The response to an append: its term, and that no more is acknowledged than was sent, up to `sent`.
 pub(super) fn check_accepted(answer: &StreamAppendResult<TypeConfig>, asked: u64, sent: u64) -> Checked {
     match answer {
         Err(StreamAppendError::HigherVote(vote)) => check_answer(vote, asked),
-        Ok(Some(matching)) if matching.index() > sent => {
-            refuse(Refusal::OutOfBounds, format!("it has accepted up to {matching}, sent was up to {sent}"))
-        }
+        Ok(Some(matching)) if matching.index() > sent => refuse(
+            Refusal::OutOfBounds,
+            format!("it acknowledged entries up to {matching}, but only those up to {sent} were sent"),
+        ),
         _ => Ok(()),
     }
 }
 
 fn led(vote: &Vote, peer: u64) -> Checked {
     named(vote, peer, "leader")?;
-    if vote.committed { Ok(()) } else { refuse(Refusal::Impostor, "a leader whom no quorum has elected") }
+    if vote.committed { Ok(()) } else { refuse(Refusal::Impostor, "a leader that no quorum has elected") }
 }
 
 fn named(vote: &Vote, peer: u64, role: &str) -> Checked {
@@ -118,12 +119,15 @@ fn named(vote: &Vote, peer: u64, role: &str) -> Checked {
 
 fn bounded(vote: &Vote, here: &Here) -> Checked {
     let (term, own) = (vote.leader_id.term, here.term);
-    // The next term must exist, whoever asks.
+    // The next term must exist, whichever replica starts it.
     let highest = if here.is_empty { u64::MAX - TERMS_AHEAD } else { own.saturating_add(TERMS_AHEAD) };
     if term <= highest {
         return Ok(());
     }
-    refuse(Refusal::OutOfBounds, format!("term {term} is more than {TERMS_AHEAD} above the term here, {own}"))
+    refuse(
+        Refusal::OutOfBounds,
+        format!("term {term} is more than {TERMS_AHEAD} above this replica's term, {own}"),
+    )
 }
 
 fn within(log_id: Option<&LogId>, vote: &Vote) -> Checked {
@@ -132,7 +136,7 @@ fn within(log_id: Option<&LogId>, vote: &Vote) -> Checked {
             refuse(Refusal::OutOfBounds, format!("log id {id} is of a later term than its message"))
         }
         Some(id) if id.index() > LAST_INDEX => {
-            refuse(Refusal::OutOfBounds, format!("no log reaches log id {id}"))
+            refuse(Refusal::OutOfBounds, format!("no log can reach log id {id}"))
         }
         _ => Ok(()),
     }

@@ -193,7 +193,7 @@ struct Receiver {
 
 impl Receiver {
     /// Neither sends entries to a replica that is known by now to have acknowledged more than it has, nor counts its
-    /// answers. What it acknowledges on this stream is noted here before anybody else knows of it.
+    /// answers. What it acknowledges on this stream is recorded here before any other part knows of it.
     fn check(&self) -> Result<(), CallError> {
         let acknowledged = self.peers.roster().acknowledged_by(self.node);
         let end = LogId::new_term_index(0, self.sent.end.load(Ordering::Acquire));
@@ -220,7 +220,7 @@ struct Answers {
 }
 
 impl Answers {
-    /// Waits for the next answer: without limit while nothing is asked, then `STREAM_PATIENCE`.
+    /// Waits for the next answer: without limit while nothing is pending, then `STREAM_PATIENCE`.
     async fn receive(&mut self) -> io::Result<super::frame::Frame> {
         let under_way = &self.receiver.sent.under_way;
         let receiving = receive(&mut self.reader, ANSWER_BYTES);
@@ -270,7 +270,7 @@ async fn next_answer(answers: Option<Answers>) -> Option<(AppendAnswer, Option<A
         let reason = codec::decode(&frame.body).unwrap_or_else(|error| error.to_string());
         return Some((Err(CallError::Failed { node, reason }.into()), None));
     }
-    // Of somebody else by now: not counted.
+    // Of another replica by now: not counted.
     if let Some(refusal) = answers.receiver.peers.roster().no_member(node, answers.incarnation) {
         return Some((Err(CallError::Refused { refusal }.into()), None));
     }

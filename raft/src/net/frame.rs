@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Bytes before a frame's body.
 const HEADER_BYTES: usize = 5;
 
-/// Memory that is set aside for a frame before any of it is there; then it grows with what has come, in bytes.
+/// Memory that is allocated for a frame before any of it has arrived; then it grows with what has arrived, in bytes.
 const FIRST_BYTES: usize = 64 << 10;
 
 /// How long the rest of a frame may take once it has begun, and how long a peer may take to accept one.
@@ -18,7 +18,7 @@ pub(super) const FRAME_WITHIN: Duration = Duration::from_secs(10);
 /// An append with entries is never longer, in bytes: one command may be that large, several are a megabyte together.
 const STREAM_BYTES: usize = 20 << 20;
 
-/// A question of an owner's, with whatever a caller sent, is never longer, in bytes.
+/// A forwarded request, with everything that a caller sent, is never longer, in bytes.
 const QUESTION_BYTES: usize = 4 << 20;
 
 /// What a frame is. Numbers are never reused.
@@ -74,7 +74,7 @@ impl Kind {
             Kind::Condition,
         ];
         let found = ALL.into_iter().find(|kind| *kind as u8 == byte);
-        found.ok_or_else(|| invalid(format!("frames of kind {byte} are not known")))
+        found.ok_or_else(|| invalid(format!("unknown frame kind {byte}")))
     }
 }
 
@@ -139,7 +139,7 @@ pub(super) async fn receive_append<R: AsyncRead + Unpin>(reader: &mut R) -> io::
 }
 
 /// Reads a frame of at most as many bytes as `limit` says for its kind. Waits without limit for its first bytes, and
-/// takes no more memory than twice what has come.
+/// uses no more memory than twice what has arrived.
 pub(super) async fn receive_as<R: AsyncRead + Unpin>(
     reader: &mut R,
     limit: impl Fn(Kind) -> usize,
@@ -167,7 +167,7 @@ async fn receive_within<R: AsyncRead + Unpin>(
         }
         Ok(Frame { kind, body: body(reader, len - 1).await? })
     };
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the rest of a frame did not come in time");
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the rest of a frame did not arrive in time");
     tokio::time::timeout(within, rest).await.map_err(late)?
 }
 

@@ -96,7 +96,7 @@ fn declined(refusal: Refusal, here: bool) -> Met {
 }
 
 async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no introduction in time");
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no introduction arrived in time");
     tokio::time::timeout(PATIENCE, work).await.map_err(late)?
 }
 
@@ -144,7 +144,7 @@ where
     .await
 }
 
-/// Lets a peer of `cluster` in that wants this node, and says which it is. Where it has shown a certificate, `proved` is
+/// Admits a peer of `cluster` that dialled this node, and returns which it is. If it presented a certificate, `proved` is
 /// the node that it is for.
 pub(super) async fn admit<S>(
     stream: &mut S,
@@ -199,16 +199,16 @@ fn split(answer: &[u8; 2 + RANGE_BYTES]) -> (u16, Range) {
 
 fn wrong_name(from: u64, proved: Option<u64>) -> Option<Refusal> {
     let proved = proved.filter(|proved| *proved != from)?;
-    let reason = format!("node {from} shows the certificate of node {proved}");
+    let reason = format!("node {from} presents the certificate of node {proved}");
     Some(Refusal { node: from, grounds: Grounds::Misdirected, reason })
 }
 
 fn misdirected(hello: &Hello, cluster: &str, own: u64) -> Option<Refusal> {
     let from = hello.from.node;
     let reason = if hello.cluster != cluster {
-        format!("node {from} is of cluster {:?}, this node of {cluster:?}", hello.cluster)
+        format!("node {from} belongs to cluster {:?}, this node to {cluster:?}", hello.cluster)
     } else if hello.to != own {
-        format!("node {from} looks for node {}, this is node {own}", hello.to)
+        format!("node {from} dialled node {}, this is node {own}", hello.to)
     } else if from == own {
         format!("a second node {own} is running")
     } else {
@@ -238,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn wrong_peers_are_refused_with_a_reason_on_both_sides() {
         for (cluster, from, to, reason) in
-            [("d", 1, 2, "of cluster"), ("c", 1, 3, "looks for node 3"), ("c", 2, 2, "a second node 2")]
+            [("d", 1, 2, "to cluster"), ("c", 1, 3, "dialled node 3"), ("c", 2, 2, "a second node 2")]
         {
             let (here, there) = meet(cluster, from, to).await;
             for met in [here, there] {

@@ -2,13 +2,13 @@
 //!
 //! TCP, one port per replica, over TLS with certificates on both sides ([`tls`]); plain text between addresses of one
 //! machine only. A connection begins with eight bytes of magic and a hello that names protocol version, cluster,
-//! addressee, and what the sender says of itself ([`roster`](crate::roster)); the addressee answers alike, so that a
-//! wrong peer is refused before anything is said. Then come frames: length (4 bytes, little endian, of what follows), kind
+//! addressee, and what the sender reports about itself ([`roster`](crate::roster)); the addressee answers alike, so that a
+//! wrong peer is refused before anything else is sent. Then come frames: length (4 bytes, little endian, of what follows), kind
 //! (1 byte), body ([`codec`](crate::codec)).
 //!
 //! | connection | carries |
 //! |---|---|
-//! | calls | votes, heartbeats, leader transfer; read index, clock, room; owners' questions: one question, one answer; kept and used again, each of the three kinds on connections of its own |
+//! | calls | votes, heartbeats, leader transfer; read index, clock, free space; forwarded requests: one request, one response; kept and reused, each of the three kinds on connections of its own |
 //! | stream | entries from a leader, pipelined: answers come in order, without waiting |
 //! | snapshot | the files of a checkpoint, those that the receiver lacks |
 //!

@@ -67,7 +67,7 @@ pub(crate) enum CallError {
 pub(crate) struct Connection {
     pub(super) wire: Wire,
     pub(super) validity: Validity,
-    /// What it said of itself.
+    /// What it reported about itself.
     pub other: Introduction,
 }
 
@@ -154,7 +154,7 @@ impl Peers {
         Ok(met.map(|other| Connection { wire, validity, other }))
     }
 
-    /// Asks and waits for the answer, at most `patience`. Asks again on a new connection if one from
+    /// Sends a request and waits for the answer, at most `patience`. Sends it again on a new connection if one from
     /// before turns out to be broken: every call may be received twice without harm.
     pub(crate) async fn call<Q: Serialize, A: DeserializeOwned>(
         &self,
@@ -228,7 +228,7 @@ impl Peers {
         }
     }
 
-    /// Uses no connection to a node again that stands.
+    /// Drops the open connections to a node.
     pub(super) fn meet_anew(&self, node: u64) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(to, _), _| *to != node);

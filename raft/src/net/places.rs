@@ -1,7 +1,7 @@
 //! How many connections there may be, so that no flood takes the place of another's: an election or a heartbeat goes
-//! through whatever else is asked, and whoever has proved nothing keeps nobody out.
+//! through any other kind of request, and a connection without proof of identity keeps none out.
 //!
-//! Where there is no room, a connection gives way that has said nothing yet, the oldest first; otherwise the one that
+//! Where all slots are taken, the oldest connection is closed on which nothing was received yet; otherwise the one that
 //! has been silent for longest. A connection that is in use is never the one, and so a newcomer always gets in.
 
 use super::frame::Kind;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
-/// What a connection is for; its first frame says so.
+/// What a connection is for, as its first frame says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Lane {
     /// Votes, heartbeats, transfers of leadership.
@@ -52,7 +52,7 @@ impl Lane {
 /// Connections whose other ends have not proved who they are.
 const UNPROVED: usize = 64;
 
-/// Connections of one peer on which nothing was said yet.
+/// Connections of one peer on which nothing was received yet.
 const SILENT: usize = 8;
 
 /// Whose a connection is. Nodes that this replica does not know share the places of one.
@@ -64,7 +64,7 @@ enum Holder {
 
 struct Place {
     holder: Holder,
-    /// When something was heard last, as a number that grows with every message; 0 for nothing.
+    /// When something was received last, as a number that grows with every message; 0 for nothing.
     heard: Arc<AtomicU64>,
     opened: u64,
     gives_way: Arc<Notify>,
@@ -92,7 +92,7 @@ pub(super) struct Seat {
 }
 
 impl Places {
-    /// A place for a connection that somebody opened.
+    /// A slot for an incoming connection.
     pub(super) fn enter(&self, from: IpAddr) -> Seat {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (heard, gives_way) = (Arc::default(), Arc::default());
@@ -118,7 +118,7 @@ impl Inner {
         })
     }
 
-    /// The oldest connection of the address that has most of them gives way.
+    /// The oldest connection of the address that has most of them is closed first.
     fn push_out_unproved(&mut self) {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         self.unproved().for_each(|(from, _)| *counts.entry(from).or_default() += 1);
@@ -132,7 +132,7 @@ impl Inner {
         }
     }
 
-    /// Gives a connection another place, and has another one give way if there are too many.
+    /// Moves a connection to another slot, and closes another one if there are too many.
     fn pass_on(&mut self, id: u64, to: Holder, most: usize) {
         let others = || self.places.iter().filter(|(other, place)| place.holder == to && **other != id);
         if others().count() >= most {
@@ -168,7 +168,7 @@ impl Seat {
         self.heard.store(turn, Ordering::Relaxed);
     }
 
-    /// Returns when the connection has to give way to another.
+    /// Returns when the connection has to be closed for another.
     pub(super) async fn given_away(&self) {
         self.gives_way.notified().await;
     }

@@ -1,4 +1,4 @@
-//! Peers and messages that are refused: why, how often, and what the log says of it.
+//! Peers and messages that are refused: why, how often, and what is logged.
 
 use crate::roster::Grounds;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_rustls::rustls::{CertificateError, Error as TlsFault};
 
-/// The log repeats a refusal of the same kind at most so often; all are counted.
+/// The log repeats a refusal of the same kind at most this often; all are counted.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a peer or its message is refused.
@@ -27,7 +27,7 @@ pub(crate) enum Refusal {
     Expired,
     /// Its certificate comes from another authority, or is for another cluster.
     Foreign,
-    /// Its certificate is for another node than it says it is, or than was looked for.
+    /// Its certificate is for another node than it claims to be, or than was dialled.
     WrongName,
     /// Plain text, and not from this machine.
     PlainText,
@@ -51,7 +51,7 @@ pub(crate) enum Refusal {
     Fork,
     /// Its snapshot is larger than the space for it.
     NoSpace,
-    /// Its log ends before what it had acknowledged, as far as can be told while a connection stands: it has to introduce
+    /// Its log ends before what it had acknowledged, as far as is known while a connection is open: it has to introduce
     /// itself again.
     LogEnd,
     /// It is of a build that is too far from this one's.
@@ -176,7 +176,7 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    /// Counts, and says in the log what was refused to whom.
+    /// Counts the refusal, and logs what was refused to whom.
     pub(super) fn note(&self, why: Refusal, from: &dyn Display, error: &dyn Display) {
         let count = self.counts[why as usize].fetch_add(1, Ordering::Relaxed) + 1;
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);

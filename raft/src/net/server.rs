@@ -32,16 +32,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
-/// A connection on which nobody says anything for this long is closed.
+/// A connection on which nothing is received for this long is closed.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// A connection on which nothing is said after the hello is closed after so long.
+/// A connection on which nothing is received after the hello is closed after this long.
 const SILENT: Duration = Duration::from_secs(10);
 
 /// Up to where a read has to see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ReadIndexAnswer {
-    /// The state has to be applied up to this index. The leader's own mark tells whether it is the same state.
+    /// The state has to be applied up to this index. The leader's own mark shows whether it is the same state.
     Index {
         /// The index.
         index: u64,
@@ -54,7 +54,7 @@ pub(crate) enum ReadIndexAnswer {
     Unconfirmed(String),
 }
 
-/// What a replica tells a leader of itself.
+/// What a replica reports to a leader about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Condition {
     /// It would take commands if it led.
@@ -86,19 +86,19 @@ pub(crate) struct Server {
 /// Answers the questions that the other replicas' owners ask the leader's. What both mean is theirs alone.
 pub type Answerer = Arc<dyn Fn(Asker, Vec<u8>) -> BoxFuture<'static, Vec<u8>> + Send + Sync>;
 
-/// Whose owner asks a question.
+/// The replica that forwards a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
     /// The replica.
     pub node: u64,
-    /// True if it has shown a certificate, or is this replica; otherwise it only says so.
+    /// True if it has presented a certificate, or is this replica; otherwise it is only claimed.
     pub proved: bool,
 }
 
 /// Who is at the other end of a connection.
 struct Peer {
     asker: Asker,
-    /// What it says of itself.
+    /// What it reports about itself.
     introduction: Introduction,
     /// Whose places the connection takes: none for those of unknown nodes.
     place: Option<u64>,
@@ -107,13 +107,13 @@ struct Peer {
 }
 
 impl Peer {
-    /// Ends a connection whose peer is no longer who the membership means, or on which this replica has nothing more
+    /// Closes a connection whose peer is no longer the one that the membership names, or on which this replica has nothing more
     /// to say, or has something to show first: the next handshake does.
     fn check(&self, roster: &Roster) -> io::Result<()> {
         if let Some(refusal) = roster.standing_objection(&self.introduction) {
             return Err(invalid(refusal.reason));
         }
-        if roster.news() == self.news { Ok(()) } else { Err(invalid("there is something to be shown first")) }
+        if roster.news() == self.news { Ok(()) } else { Err(invalid("a report has to be exchanged first")) }
     }
 }
 
@@ -146,7 +146,7 @@ impl Server {
         }
         let seat = Arc::new(seat);
         let served = async {
-            let late = |_| Refused::new(Refusal::Late, "it has not proved who it is in time");
+            let late = |_| Refused::new(Refusal::Late, "it has not proved its identity in time");
             let admitted = tokio::time::timeout(PATIENCE, self.admit(tcp)).await.map_err(late).flatten();
             match admitted {
                 Ok((wire, peer, validity)) => self.serve_peer(wire, peer, validity, &seat).await,
@@ -155,7 +155,7 @@ impl Server {
         };
         tokio::select! {
             () = served => {}
-            () = seat.given_away() => tracing::debug!(%address, "a connection gave way to another"),
+            () = seat.given_away() => tracing::debug!(%address, "a connection was closed to make room for another"),
         }
     }
 
@@ -191,7 +191,7 @@ impl Server {
                     tracing::debug!(%error, node, "a connection ended");
                 }
             }
-            () = validity.ended() => tracing::debug!(node, "a connection ended with its certificate"),
+            () = validity.ended() => tracing::debug!(node, "a connection was closed because its certificate expired"),
         }
     }
 
@@ -222,7 +222,7 @@ impl Server {
         }
     }
 
-    /// Answers a question, unless it says what it must not: then the connection ends.
+    /// Answers a request, unless it is not allowed to be made: then the connection is closed.
     async fn answer(
         &self,
         frame: &Frame,
@@ -266,7 +266,7 @@ impl Server {
                         let room = self.restrictions.condition(self.state_machine.build());
                         reply(writer, Ok::<_, io::Error>(room)).await
                     }
-                    kind => Err(invalid(format!("{kind:?} is not a question"))),
+                    kind => Err(invalid(format!("{kind:?} is not a request"))),
                 }
             }
         }
@@ -298,7 +298,7 @@ impl Server {
 
     /// What this replica's owner answers.
     pub(crate) async fn ask(&self, asker: Asker, question: Vec<u8>) -> Result<Vec<u8>, String> {
-        let answerer = self.questions.get().ok_or("this replica answers no questions yet")?;
+        let answerer = self.questions.get().ok_or("this replica serves no forwarded requests yet")?;
         Ok(answerer(asker, question).await)
     }
 
@@ -389,7 +389,7 @@ impl Server {
     }
 }
 
-/// Counts a message of `node` that is refused. A leader that would have this replica forget committed entries stops it.
+/// Counts a refused message of `node`. A leader that would make this replica discard committed entries stops it.
 fn refuse(roster: &Roster, refusals: &Refusals, node: u64, refused: &Refused) {
     if refused.forgets {
         roster.refuse_to_forget(node, &refused.error.to_string());
@@ -405,7 +405,7 @@ fn here(raft: &Raft, acknowledged: u64) -> Here {
     Here { term, is_empty: term == 0 && metrics.last_log_index.is_none(), committed, acknowledged }
 }
 
-/// The next question; none if nobody asks for `idle`.
+/// The next request; none if none arrives for `idle`.
 async fn next_frame<R: AsyncRead + Unpin>(reader: &mut R, idle: Duration) -> io::Result<Option<Frame>> {
     match tokio::time::timeout(idle, receive_as(reader, Kind::limit)).await {
         Ok(frame) => frame.map(Some),

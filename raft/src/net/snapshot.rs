@@ -4,7 +4,7 @@
 //! made.
 //!
 //! The receiver keeps the files that arrived complete. If the connection breaks, the same snapshot goes on
-//! where it stopped; its id, drawn at random when it was made, tells that it is the same. Files of other
+//! where it stopped; its id, drawn at random when it was made, identifies it. Files of other
 //! snapshots or of the live store are never taken instead: the numbers in their names are local to each
 //! replica, so equal name and size do not mean equal contents.
 
@@ -70,7 +70,7 @@ pub(super) async fn send_snapshot<S: AsyncRead + AsyncWrite + Unpin>(
         let file = offer
             .files
             .get(number as usize)
-            .ok_or_else(|| invalid("a file is wanted that was not offered"))?;
+            .ok_or_else(|| invalid("a file was requested that was not offered"))?;
         blocking(|| snapshot.snapshot.check(file))?;
         send_file(stream, &root.join(&file.path), file.bytes).await?;
     }
@@ -110,8 +110,9 @@ pub(super) fn with_space(
     min_free_bytes: u64,
 ) -> Result<Vec<Lacking>, Refused> {
     let outside = |error: io::Error| Refused::new(Refusal::OutOfBounds, error.to_string());
-    let unknown =
-        |error| Refused::new(Refusal::NoSpace, format!("the space for a snapshot is not known: {error}"));
+    let unknown = |error| {
+        Refused::new(Refusal::NoSpace, format!("the free space for a snapshot can't be determined: {error}"))
+    };
     let lacking = lacking(offer, &store.incoming(offer.id)).map_err(outside)?;
     let wanted = lacking.iter().fold(0_u64, |sum, file| sum.saturating_add(file.bytes));
     store.forget_other_incoming(offer.id).map_err(unknown)?;
@@ -120,8 +121,8 @@ pub(super) fn with_space(
         return Ok(lacking);
     }
     let message = format!(
-        "there is no space for the snapshot: {} MiB of it are lacking, and {} MiB are free under {} beside the {} MiB that \
-         are kept free; free some space, it is offered again",
+        "no space for the snapshot: {} MiB of it have to be received, and {} MiB are free under {} beside the {} MiB that \
+         are kept free; free some space, the snapshot is offered again",
         wanted.div_ceil(1 << 20),
         free >> 20,
         store.dir().display(),
@@ -192,7 +193,7 @@ async fn receive_file<S: AsyncRead + Unpin>(stream: &mut S, path: &Path, bytes: 
         let frame = in_time(PATIENCE, receive(stream, CHUNK_BYTES + 16)).await?;
         let chunk = checked_chunk(frame.kind, &frame.body)?;
         left =
-            left.checked_sub(chunk.len() as u64).ok_or_else(|| invalid("a file is longer than offered"))?;
+            left.checked_sub(chunk.len() as u64).ok_or_else(|| invalid("a file is longer than announced"))?;
         blocking(|| file.write_all(chunk))?;
     }
     blocking(|| file.sync_all())?;
@@ -204,7 +205,7 @@ fn checked_chunk(kind: Kind, body: &[u8]) -> io::Result<&[u8]> {
         return Err(invalid("a chunk without contents"));
     };
     if kind != Kind::SnapshotChunk || crc != crc32fast::hash(chunk).to_le_bytes() {
-        return Err(invalid("a chunk of a snapshot was damaged on its way"));
+        return Err(invalid("a chunk of a snapshot was damaged in transit"));
     }
     Ok(chunk)
 }

@@ -1,8 +1,8 @@
 //! Who is at the other end: TLS 1.3 between replicas, on both sides with a certificate that names the node.
 //!
 //! A certificate is for one node of one cluster by its DNS name, `node-<id>.<clusterId>`, written exactly as the
-//! configuration writes the id. Whoever shows one that comes from the trusted authority and is in force is that node,
-//! whether or not this replica's own membership lists it: a replica that was away must hear a leader that joined
+//! configuration writes the id. A peer that presents one from the trusted authority that is valid now is that node,
+//! whether or not this replica's own membership lists it: a replica that was away must accept a leader that joined
 //! meanwhile. Without credentials replicas speak in plain text, between addresses of this machine only.
 
 use super::refusals::{Refusal, Refused};
@@ -31,7 +31,7 @@ const UNPROVED_BYTES: usize = 32 << 10;
 /// How often a connection looks at the clock for the end of its certificates: clocks may be set.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 
-/// What a replica shows of itself, and whom it believes.
+/// What a replica presents of itself, and which authorities it trusts.
 pub struct Credentials {
     /// Certificates that every replica's certificate must descend from.
     pub authorities: Vec<CertificateDer<'static>>,
@@ -56,7 +56,7 @@ pub enum CredentialsError {
         found: String,
     },
     /// The certificate is not in force.
-    #[error("this replica's certificate has ended: put a new one into its file")]
+    #[error("this replica's certificate has expired: put a new one into its file")]
     Expired,
     /// The replica was started without credentials.
     #[error("this replica was started without certificates: set them and restart it")]
@@ -128,7 +128,7 @@ impl Security {
         Ok(Self { cluster, node_id, tls })
     }
 
-    /// One that believes and shows what it is given, whatever its names and dates; for tests.
+    /// One that trusts and presents what it is given, whatever its names and dates; for tests.
     #[cfg(test)]
     pub(super) fn unchecked(credentials: &Credentials) -> Self {
         let tls = build(credentials, SystemTime::now() + Duration::from_secs(1 << 20)).ok();
@@ -152,7 +152,7 @@ impl Security {
         self.tls.as_ref().map(|tls| tls.borrow().ends)
     }
 
-    /// Finds out whose a connection is that somebody opened.
+    /// Finds out which replica an incoming connection is from.
     pub(super) async fn accept(&self, tcp: TcpStream) -> Result<Secured, Refused> {
         let Some(in_use) = &self.tls else { return plain(tcp) };
         let (tls, exchanged) = in_hand(in_use);
@@ -164,14 +164,14 @@ impl Security {
     pub(super) async fn connect(&self, tcp: TcpStream, to: u64) -> Result<Secured, Refused> {
         let Some(in_use) = &self.tls else { return plain(tcp) };
         let (tls, exchanged) = in_hand(in_use);
-        // The name is no host's: it is looked at below, and not sent.
+        // The name is not a host's: it is checked below, and not sent.
         let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
         let connected = tls.connector.connect(name, ciphertext(tcp, UNPROVED_BYTES)).await;
         let secured = self.secured(&tls, exchanged, TlsStream::from(connected?))?;
         match secured.node {
             Some(node) if node == to => Ok(secured),
             node => {
-                let message = format!("node {to} is looked for, the certificate is for {node:?}");
+                let message = format!("node {to} was dialled, but the certificate is for {node:?}");
                 Err(Refused::new(Refusal::WrongName, message))
             }
         }
@@ -184,7 +184,8 @@ impl Security {
         stream: TlsStream<Ciphertext>,
     ) -> Result<Secured, Refused> {
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let shown = shown.ok_or_else(|| Refused::new(Refusal::NoCertificate, "no certificate is shown"))?;
+        let shown =
+            shown.ok_or_else(|| Refused::new(Refusal::NoCertificate, "no certificate was presented"))?;
         let identity = Identity::read(shown, &self.cluster)
             .map_err(|found| Refused::new(Refusal::Foreign, format!("the certificate's names: {found}")))?;
         Ok(Secured {
@@ -195,7 +196,7 @@ impl Security {
     }
 }
 
-/// What is in use, and what tells when it is exchanged.
+/// What is in use, and what signals that it is exchanged.
 fn in_hand(tls: &watch::Sender<Arc<Tls>>) -> (Arc<Tls>, watch::Receiver<Arc<Tls>>) {
     let mut exchanged = tls.subscribe();
     let tls = Arc::clone(&exchanged.borrow_and_update());
@@ -205,7 +206,8 @@ fn in_hand(tls: &watch::Sender<Arc<Tls>>) -> (Arc<Tls>, watch::Receiver<Arc<Tls>
 fn plain(tcp: TcpStream) -> Result<Secured, Refused> {
     let address = tcp.peer_addr()?;
     if !address.ip().to_canonical().is_loopback() {
-        let message = format!("plain text is spoken between loopback addresses only, and {address} is none");
+        let message =
+            format!("plain text is allowed between loopback addresses only, and {address} is not one");
         return Err(Refused::new(Refusal::PlainText, message));
     }
     let wire = Wire::Plain(Metered::new(tcp, UNPROVED_BYTES));
@@ -311,7 +313,7 @@ fn node_of(name: &str, cluster: &str) -> Option<u64> {
     (named == cluster && node.to_string() == id).then_some(node)
 }
 
-/// Believes what descends from an authority and is in force. Which node it is for is looked at by [`Identity`]: ids of
+/// Accepts certificates of a trusted authority that are valid now. Which node one is for is checked by [`Identity`]: ids of
 /// clusters need not be names of hosts.
 #[derive(Debug)]
 struct FromAuthority {

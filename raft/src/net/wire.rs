@@ -7,11 +7,11 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// What is read of a secured connection at once: TLS itself asks for 4 KiB at a time, and each would be a call of the
+/// How much of a secured connection is read at once: TLS itself requests 4 KiB at a time, and each would be a call of the
 /// operating system.
 const READ_BYTES: usize = 64 << 10;
 
-/// A TCP connection of which only so many bytes are read until somebody has proved who they are.
+/// A TCP connection of which only a bounded number of bytes is read until the other side has proved its identity.
 #[derive(Debug)]
 pub(super) struct Metered {
     tcp: TcpStream,
@@ -32,7 +32,7 @@ impl AsyncRead for Metered {
     ) -> Poll<io::Result<()>> {
         let Some(left) = self.left else { return Pin::new(&mut self.tcp).poll_read(context, buffer) };
         if left == 0 {
-            let message = "it sent too much before it had proved who it is";
+            let message = "it sent too much before it had proved its identity";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::FileTooLarge, message)));
         }
         let room = left.min(buffer.remaining());

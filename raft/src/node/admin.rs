@@ -12,10 +12,10 @@ use openraft::errors::{ClientWriteError, Fatal, InitializeError, RaftError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Pause before a replica is asked again that has to answer before the cluster is formed.
+/// Pause before a founding replica that has not answered is called again.
 const FOUNDER_PAUSE: Duration = Duration::from_millis(200);
 
-/// It is said that one does not answer once in so many tries.
+/// That a replica does not answer is logged once in this many tries.
 const FOUNDER_SAID_EVERY: u32 = 50;
 
 /// How long a replica that is to be added may take to answer.
@@ -69,7 +69,7 @@ impl Node {
                 Ok(connection) => return founder(&connection.other),
                 Err(CallError::Refused { refusal }) => return Err(AdminError::Refused(refusal.reason)),
                 Err(error) if tries.is_multiple_of(FOUNDER_SAID_EVERY) => {
-                    tracing::warn!(%error, node = id, "the cluster is formed once all its replicas answer");
+                    tracing::warn!(%error, node = id, "waiting for a replica: the cluster is formed once all of them answer");
                 }
                 Err(_) => {}
             }
@@ -172,7 +172,7 @@ impl Node {
         self.0.raft.trigger().snapshot().await.map_err(|error| self.stopped(&error))
     }
 
-    /// Lets this replica stand for election, or not. It votes all the same.
+    /// Lets this replica stand for election, or not. It votes in either case.
     pub fn allow_election(&self, allowed: bool) {
         self.0.raft.runtime_config().elect(allowed);
     }

@@ -1,4 +1,4 @@
-//! Questions that a replica's owner asks the leader's, over the connections that Raft uses.
+//! Requests that a replica forwards to the leader, over the connections that Raft uses.
 
 use super::{Node, ReadError};
 use crate::net::{Answerer, Asker, Kind};
@@ -6,14 +6,14 @@ use futures::future::join_all;
 use std::time::Duration;
 
 impl Node {
-    /// Says who answers other replicas' questions; the first call counts.
+    /// Sets the handler of other replicas' forwarded requests; only the first call counts.
     pub fn answer_with(&self, answerer: Answerer) {
         if self.0.server.questions.set(answerer).is_err() {
-            tracing::warn!("questions are answered already");
+            tracing::warn!("forwarded requests already have a handler");
         }
     }
 
-    /// Asks the leader's owner, who may be on this replica. A question may arrive twice, and after an error nobody
+    /// Forwards a request to the leader, which may be this replica. A request may arrive twice, and after an error it is unknown
     /// knows whether it arrived: it must bear to be repeated.
     ///
     /// # Errors
@@ -29,8 +29,8 @@ impl Node {
         asked.await.map_err(|error| unavailable(error.to_string()))
     }
 
-    /// Asks the owners of all other replicas at once, whichever leads: for a replica whose own Raft may not get to hear
-    /// of elections. As with [`ask_leader`](Self::ask_leader), a question must bear to be repeated. Whoever does not
+    /// Sends a request to all other replicas at once, whichever leads: for a replica whose own Raft may not learn
+    /// of elections. As with [`ask_leader`](Self::ask_leader), a request must be repeatable. A replica that does not
     /// answer within `patience` is left out.
     pub async fn ask_others(&self, question: &[u8], patience: Duration) -> Vec<Vec<u8>> {
         let others = self.other_replicas();

@@ -1,4 +1,4 @@
-//! What a node is told.
+//! The settings of a node.
 
 use super::error::StartError;
 use super::policy::LogLimits;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a node is told.
+/// The settings of a node.
 #[derive(Clone)]
 pub struct NodeConfig {
     /// Id of this replica, never used again once its data is lost.
@@ -26,7 +26,7 @@ pub struct NodeConfig {
     pub peers: BTreeMap<u64, String>,
     /// Pause between heartbeats, in milliseconds. Time-outs of calls between replicas follow it.
     pub heartbeat_ms: u64,
-    /// Shortest time without a leader after which a replica asks to be elected, in milliseconds.
+    /// Shortest time without a leader after which a replica stands for election, in milliseconds.
     pub election_min_ms: u64,
     /// Longest such time; also the length of a leader's lease, in milliseconds.
     pub election_max_ms: u64,
@@ -38,7 +38,7 @@ pub struct NodeConfig {
     pub leader_wait_ms: u64,
     /// How long a linearizable read may take, in milliseconds.
     pub read_timeout_ms: u64,
-    /// A snapshot is made when so many entries were applied since the last one.
+    /// A snapshot is made when this many entries were applied since the last one.
     pub snapshot_every_entries: u64,
     /// A snapshot is made when the log takes so much space, in bytes.
     pub snapshot_every_bytes: u64,
@@ -47,7 +47,7 @@ pub struct NodeConfig {
     pub log_keep_entries: u64,
     /// The node's clock, in milliseconds since the Unix epoch, as the other replicas get to see it.
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
-    /// What this replica shows the others and whom it believes; without it, replicas talk in plain text, and on
+    /// What this replica presents to the others and whom it trusts; without it, replicas talk in plain text, and on
     /// loopback addresses only.
     pub credentials: Option<Arc<Credentials>>,
     /// Free space on the disk of `data_dir` below which commands are refused, in bytes; 0 for no bound.

@@ -19,7 +19,7 @@ pub enum StartError {
     /// State or snapshots cannot be opened.
     #[error(transparent)]
     State(#[from] SnapshotError),
-    /// The data directory can't be told from others.
+    /// The data directory can't be identified.
     #[error(transparent)]
     Identity(IdentityError),
     /// The port cannot be served.
@@ -31,7 +31,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The settings contradict each other.
-    #[error("the Raft settings are not possible: {0}")]
+    #[error("the Raft settings can't be used: {0}")]
     Config(String),
     /// Certificates can't be used.
     #[error(transparent)]
@@ -59,8 +59,8 @@ pub enum ProposeError {
         /// Id and address of the leader, if known.
         leader: Option<(u64, String)>,
     },
-    /// Not proposed: too many commands are under way.
-    #[error("too many commands are under way")]
+    /// Not proposed: too many commands are in flight.
+    #[error("too many commands are in flight")]
     Busy,
     /// Not proposed: larger than the log takes.
     #[error("a command of {bytes} bytes is over the limit of {limit}")]
@@ -118,7 +118,7 @@ pub enum ReadError {
 
 /// Why the clocks could not be compared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("only {answered} of {replicas} replicas told their clock, which is no majority")]
+#[error("only {answered} of {replicas} replicas reported their clock, which is not a majority")]
 pub struct ClockError {
     /// Clocks known, the own one included.
     pub answered: usize,

@@ -1,14 +1,14 @@
 //! Who leads, as workers have to see it.
 //!
-//! openraft calls a node leader as soon as it is elected. Work may only begin when a quorum's lease stands
+//! openraft calls a node leader as soon as it is elected. Work may only begin when a quorum's lease holds
 //! (before that the node refuses to write) and when everything that earlier leaders committed is applied
 //! here, because workers read from the state what is to be done. Both are said by openraft; here they are
-//! looked at every few milliseconds, because a lease ends without any event. A replica that is its cluster's
-//! only voter is a quorum by itself: nobody acknowledges it, and its lease stands as long as it leads.
+//! checked every few milliseconds, because a lease ends without any event. A replica that is its cluster's
+//! only voter is a quorum by itself: nobody acknowledges it, and its lease holds as long as it leads.
 //!
 //! Health and figures say the same ([`Node::metrics`](super::Node::metrics)).
 //!
-//! Even so, what is said here is never a fence: a command carries the term in which it was proposed, and the
+//! Even so, what is reported here is never a fence: a command carries the term in which it was proposed, and the
 //! log decides.
 
 use crate::failure::Failure;
@@ -30,14 +30,14 @@ pub enum Leadership {
         /// Its term.
         term: u64,
     },
-    /// Another replica, or nobody that is known.
+    /// Another replica, or none that is known.
     Follower {
         /// The leader, if known.
         leader: Option<u64>,
         /// The current term.
         term: u64,
     },
-    /// This replica takes no part any more.
+    /// This replica no longer takes part.
     Stopped {
         /// Why.
         reason: String,
@@ -81,7 +81,7 @@ impl Sources {
         Leadership::Follower { leader, term }
     }
 
-    /// Raft has ended. Unless that was asked for, it is a failure like any other.
+    /// Raft has ended. Unless that was requested, it is a failure like any other.
     fn stopped(&self, error: &Fatal<TypeConfig>) -> Leadership {
         if !matches!(error, Fatal::Stopped) {
             self.failure.record(format!("Raft has stopped: {error}"));
@@ -90,12 +90,12 @@ impl Sources {
     }
 }
 
-/// Says who leads until this replica has stopped; stops Raft if the replica failed.
+/// Publishes who leads until this replica has stopped; stops Raft if the replica failed.
 pub(super) async fn follow(sources: Sources, says: watch::Sender<Leadership>) {
     let mut core = sources.raft.metrics();
     loop {
         let mut now = sources.look();
-        // Whoever writes the metrics went without a word.
+        // The writer of the metrics ended without an error.
         if !matches!(now, Leadership::Stopped { .. }) && matches!(core.changed().now_or_never(), Some(Err(_)))
         {
             now = sources.stopped(&Fatal::Panicked);

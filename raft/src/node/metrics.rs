@@ -14,7 +14,7 @@ pub struct NodeMetrics {
     /// This replica.
     pub node_id: u64,
     /// `Leader`, `Follower`, `Candidate`, `Learner` or `Shutdown`; `Unconfirmed` where a replica was elected and no
-    /// quorum's lease stands, or not everything from before its term is applied: it does a leader's work not yet, or
+    /// quorum's lease holds, or not everything from before its term is applied: it does not do a leader's work yet, or
     /// no longer.
     pub state: String,
     /// True exactly while this replica does a leader's work, as [`Leadership::Leader`] says.
@@ -31,11 +31,11 @@ pub struct NodeMetrics {
     pub applied_index: u64,
     /// Up to here the log is purged.
     pub purged_index: u64,
-    /// Up to here the newest snapshot goes.
+    /// Last entry in the newest snapshot.
     pub snapshot_index: u64,
     /// On the leader: entries that each other replica lacks.
     pub replication_lag: BTreeMap<u64, u64>,
-    /// On whom a quorum elected: milliseconds since one last acknowledged it.
+    /// For an elected leader: milliseconds since a quorum last acknowledged it.
     pub quorum_acked_ms_ago: Option<u64>,
     /// Voters, with their addresses in the membership.
     pub voters: BTreeMap<u64, String>,
@@ -43,7 +43,7 @@ pub struct NodeMetrics {
     pub learners: BTreeMap<u64, String>,
     /// Entries in the log.
     pub log_entries: u64,
-    /// Space that the log takes, in bytes.
+    /// Size of the log, in bytes.
     pub log_bytes: u64,
     /// Syncs of the log since the start.
     pub fsyncs: u64,

@@ -6,7 +6,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `config` | what a node is told |
+//! | `config` | the settings of a node |
 //! | `propose` | getting a command committed |
 //! | `read` | linearizable reads on any replica, clocks of the others |
 //! | `leadership` | who leads, as workers have to see it |
@@ -18,7 +18,7 @@
 //! | `metrics` | numbers for the outside |
 //!
 //! When the log is poisoned or the state machine fails, Raft is stopped: [`Leadership::Stopped`] says why,
-//! and so do all later calls. The process goes on, so that its health check can tell.
+//! and so do all later calls. The process keeps running, so that its health check can report it.
 
 mod admin;
 mod ask;
@@ -222,7 +222,7 @@ impl Node {
     }
 
     /// The leader and its address, as far as this replica knows. It names itself only while it leads as
-    /// [`leadership`](Self::leadership) says, and nobody once it has stopped.
+    /// [`leadership`](Self::leadership) says, and none once it has stopped.
     pub fn leader(&self) -> Option<(u64, String)> {
         let leads = match &*self.0.leadership.borrow() {
             Leadership::Leader { .. } => true,
@@ -232,7 +232,7 @@ impl Node {
         self.elected().filter(|(leader, _)| leads || *leader != self.node_id())
     }
 
-    /// Whom a quorum elected last, as far as this replica knows; it may have lost its quorum since.
+    /// Which replica a quorum elected last, as far as this one knows; it may have lost its quorum since.
     fn elected(&self) -> Option<(u64, String)> {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -246,7 +246,7 @@ impl Node {
         self.0.applied.borrow().as_ref().map_or(0, LogId::index)
     }
 
-    /// Follows who leads. [`Leadership::Leader`] is said only while a quorum's lease stands and everything
+    /// Follows who leads. [`Leadership::Leader`] is reported only while a quorum's lease holds and everything
     /// from before this term is applied here.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.0.leadership.subscribe()
@@ -263,7 +263,7 @@ impl Node {
         }
     }
 
-    /// Shows other certificates, and believes other authorities, from now on; connections that stand are made anew. If
+    /// Presents other certificates, and trusts other authorities, from now on; open connections are re-established. If
     /// they can't be used, those in use stay.
     pub fn exchange_credentials(&self, credentials: &Credentials) -> Result<(), CredentialsError> {
         self.0.security.exchange(credentials)
@@ -336,7 +336,7 @@ impl std::fmt::Debug for Node {
     }
 }
 
-/// How connections are secured; without credentials, nobody but this machine's own addresses may be listened to.
+/// How connections are secured; without credentials, only this machine's own addresses may be listened on.
 fn secure(config: &NodeConfig, address: SocketAddr) -> Result<Security, StartError> {
     let security = Security::new(config.cluster.clone(), config.node_id, config.credentials.as_deref())?;
     if security.is_plain() && !address.ip().to_canonical().is_loopback() {

@@ -130,7 +130,7 @@ impl Node {
         self.0.restrictions.reason()
     }
 
-    /// When and why this replica took no commands, for whoever tells others of it.
+    /// When and why this replica took no commands, for the one who reports it.
     pub fn restrictions(&self) -> &Restrictions {
         &self.0.restrictions
     }

@@ -8,13 +8,13 @@ use openraft::async_runtime::watch::WatchReceiver;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Pause before a leader is looked for again.
+/// Pause before the leader is looked up again.
 const RETRY_EVERY: Duration = Duration::from_millis(20);
 
 /// How long a leader may take to confirm that it leads.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a replica may take to tell its clock.
+/// How long a replica may take to report its clock.
 const CLOCK_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Node {

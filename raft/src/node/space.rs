@@ -1,6 +1,6 @@
-//! Whether there is room on the disks for more commands: who has none refuses them before they enter the log.
+//! Whether there is room on the disks for more commands: a replica without room refuses them before they enter the log.
 //!
-//! What is in the log has to be applied, by every replica, or nothing can be read any more. So a replica that has less
+//! Everything in the log has to be applied, by every replica, or nothing can be read any more. So a replica that has less
 //! space than its bound takes no commands, long before there is none for those that it has; and a leader takes none while
 //! it knows that there is no quorum of replicas with room.
 
@@ -15,19 +15,19 @@ use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How often is looked at this replica's disk.
+/// How often this replica's disk is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Looks in a row that have to find too little.
 const LOOKS: u32 = 3;
 
-/// Looks after which a leader asks the others.
+/// Checks after which a leader asks the others.
 const ASK_EVERY: u32 = 5;
 
-/// How long another replica may take to tell whether it has room.
+/// How long another replica may take to report whether it has space.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What the others said last.
+/// What the others reported last.
 #[derive(Debug, Default)]
 pub(super) struct Others(Mutex<BTreeMap<u64, Condition>>);
 
@@ -43,7 +43,7 @@ impl Others {
     }
 }
 
-/// Looks at the disks for as long as the node is there.
+/// Checks the disks for as long as the node exists.
 pub(super) async fn watch(node: Weak<Inner>) {
     let (mut looks, mut too_little) = (0_u32, 0);
     while let Some(node) = node.upgrade().map(Node) {
@@ -62,9 +62,11 @@ impl Node {
         let (dir, least) = (&self.0.config.data_dir, self.0.config.min_free_bytes);
         let free = match free_bytes(dir) {
             Ok(free) => free,
-            Err(error) => return tracing::warn!(%error, dir = %dir.display(), "free space is not known"),
+            Err(error) => {
+                return tracing::warn!(%error, dir = %dir.display(), "free space can't be determined");
+            }
         };
-        // What is freed by and by does not lift it again and again.
+        // Space that is freed little by little does not lift the restriction again and again.
         let restricted = *looks >= LOOKS;
         let enough = if restricted { least.saturating_add(least / 8) } else { least };
         if free >= enough {
@@ -74,7 +76,7 @@ impl Node {
         *looks = looks.saturating_add(1);
         if *looks >= LOOKS {
             let reason = format!(
-                "there is no space for more commands: less than {} MiB are free under {}; this lifts by itself",
+                "too little space for more commands: less than {} MiB are free under {}; free some space, the restriction then lifts by itself",
                 least >> 20,
                 dir.display()
             );
@@ -116,7 +118,7 @@ impl Node {
         }
         let full = full.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
         let reason = format!(
-            "there is no quorum of replicas with space: nodes {full} are short of it; this lifts by itself"
+            "no quorum of replicas has enough space: nodes {full} are short of it; free some there, the restriction then lifts by itself"
         );
         self.0.restrictions.begin(Cause::Quorum, &reason, 0);
     }

@@ -1,4 +1,4 @@
-//! Who asks, and whether they may.
+//! Who calls, and whether they may.
 
 use super::Service;
 use super::error::ApiError;
@@ -19,7 +19,7 @@ pub(in crate::api) const APPROVER: &str = "X-Approver-Jwt";
 pub struct Shown {
     /// Its address.
     pub(in crate::api) from: SocketAddr,
-    /// Its certificate; none if that has no usable name, which is nobody's.
+    /// Its certificate; none if that has no usable name.
     pub(in crate::api) certificate: Option<ClientCertificate>,
 }
 
@@ -28,7 +28,7 @@ pub struct Shown {
 pub(in crate::api) struct Caller(pub(in crate::api) Identity, pub(in crate::api) Origin);
 
 impl Caller {
-    /// Refuses whoever lacks `scope`.
+    /// Refuses a caller without `scope`.
     ///
     /// # Errors
     /// 403 with the scope.
@@ -36,7 +36,7 @@ impl Caller {
         if self.0.has(scope) {
             return Ok(());
         }
-        tracing::info!(subject = self.0.subject, scope, "refused for lack of a scope");
+        tracing::info!(subject = self.0.subject, scope, "refused: the caller lacks a scope");
         Err(ApiError::InsufficientScope { required: scope })
     }
 
@@ -81,7 +81,7 @@ impl PathInput {
     /// The part called `name`, read by `parse`.
     ///
     /// # Errors
-    /// 400 naming it and saying what is `expected`.
+    /// 400 naming it and what is `expected`.
     pub(in crate::api) fn parsed<T>(
         &self,
         name: &str,

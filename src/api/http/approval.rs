@@ -6,10 +6,10 @@ use super::body::Headers;
 use super::error::ApiError;
 use crate::auth::{AuthError, Identity};
 
-/// Who approved; none if nobody's token was sent.
+/// Who approved; none if no approver's token was sent.
 ///
 /// # Errors
-/// 400 for a header that is no text; otherwise what is wrong with the approval.
+/// 400 for a header that is not text; otherwise what is wrong with the approval.
 pub(in crate::api) fn approver(
     service: &Service,
     caller: &Caller,
@@ -32,13 +32,13 @@ pub(in crate::api) fn approved(
         Some(Err(error)) => Err(format!("{APPROVER}: {error}")),
         Some(Ok(approver)) if !approver.has(scope) => Err(format!("the approver lacks the scope {scope}")),
         Some(Ok(approver)) if approver.subject == requester => {
-            Err("nobody approves their own request".to_owned())
+            Err("a request can't be approved by its own requester".to_owned())
         }
         Some(Ok(approver)) => Ok(Some(approver.subject)),
     }
 }
 
-/// What is said if nobody's token was sent where one is needed.
+/// The reason if no token was sent where one is needed.
 pub(in crate::api) fn nobody() -> String {
     format!("send the approver's token in {APPROVER}")
 }
@@ -61,7 +61,7 @@ mod tests {
         assert_eq!(by(None), Ok(None));
         assert_eq!(by(Some(Ok(person("b", SCOPE_ADMIN)))), Ok(Some("b".to_owned())));
         assert!(by(Some(Ok(person("b", SCOPE_READ)))).unwrap_err().contains(SCOPE_ADMIN));
-        assert!(by(Some(Ok(person("a", SCOPE_ADMIN)))).unwrap_err().contains("their own"));
+        assert!(by(Some(Ok(person("a", SCOPE_ADMIN)))).unwrap_err().contains("its own requester"));
         assert!(by(Some(Err(AuthError::Expired))).unwrap_err().contains(APPROVER));
     }
 }

@@ -59,7 +59,7 @@ impl Body {
         self.object_keeping(known, "")
     }
 
-    /// The same; what is said under `kept` becomes the text of the bytes that were sent, unless it is null: whatever
+    /// The same; what is under `kept` becomes the text of the bytes that were sent, unless it is null: whatever
     /// numbers it holds, nothing of it changes.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl Body {
 }
 
 impl Object {
-    /// Hash of what is asked: `what`, and the fields whatever their order.
+    /// Hash of the request: `what`, and the fields whatever their order.
     ///
     /// # Errors
     /// 400 if the fields have no canonical form.
@@ -155,7 +155,7 @@ impl Headers {
     /// Text of a header.
     ///
     /// # Errors
-    /// 400 naming it if it is no text, or is given twice.
+    /// 400 naming it if it is not text, or is given twice.
     pub(in crate::api) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
         let mut values = self.headers.get_all(name).into_iter();
         let (first, second) = (values.next(), values.next());
@@ -180,7 +180,7 @@ impl Headers {
     }
 }
 
-/// A key that nobody else has, for a request that its client does not repeat.
+/// A key that is unique, for a request that its client does not repeat.
 ///
 /// # Errors
 /// 500 if the operating system gives no random bytes.

@@ -3,8 +3,8 @@
 //! A cursor is the base64url text (no padding) of: version 2, list, hour `u32`, number `u64` (both big-endian), and the
 //! first 16 bytes of an HMAC-SHA-256 over all that. Lists of things with an id of their own have its 16 bytes in place
 //! of hour and number. The key follows from the secret that was drawn when the ledger began and that every replica has,
-//! in no row: so a cursor goes on at any replica and after restarts, and nobody else can make one. A ledger that was
-//! restored from its archive has a new secret: lists begin anew there.
+//! in no row: so a cursor is valid on any replica and after restarts, and can't be forged. A ledger that was
+//! restored from its archive has a new secret: lists start over there.
 
 use super::error::ApiError;
 use super::input::Input;

@@ -12,7 +12,7 @@ use cdr_core::Hour;
 use cdr_core::json::JsonError;
 use serde_json::Value;
 
-/// Why a request is not answered as asked.
+/// Why a request is not answered as requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiError {
     /// A parameter, or the body, can't be used.
@@ -22,16 +22,16 @@ pub enum ApiError {
         /// What is wrong with it.
         message: String,
     },
-    /// Nobody knows who asks.
+    /// The caller is not authenticated.
     Unauthenticated(AuthError),
-    /// Who asks may not.
+    /// The caller may not do that.
     InsufficientScope {
         /// Scope that is missing.
         required: &'static str,
     },
     /// There is no such record.
     RecordNotFound {
-        /// What was asked for.
+        /// What was requested.
         what: String,
     },
     /// There is no such adjustment.
@@ -44,9 +44,9 @@ pub enum ApiError {
         /// Its id.
         job: String,
     },
-    /// An adjustment has to name the ticket that asks for it.
+    /// An adjustment has to name the ticket that requests it.
     TicketRequired,
-    /// The record counts no more.
+    /// The record no longer counts.
     AlreadyVoided {
         /// The VOID.
         cdr_id: String,
@@ -69,7 +69,7 @@ pub enum ApiError {
     },
     /// There is no such settlement file.
     ExportNotFound {
-        /// What was asked for.
+        /// What was requested.
         what: String,
     },
     /// The receiver has answered for the file.
@@ -140,7 +140,7 @@ pub enum ApiError {
     BucketNotSealed {
         /// The hour.
         hour: Hour,
-        /// Operator that was asked for.
+        /// The requested operator.
         operator_id: Option<String>,
     },
     /// No leader confirms that this replica's state is current.
@@ -177,7 +177,7 @@ impl ApiError {
         Self::Validation { field: field.into(), message: message.into() }
     }
 
-    /// A body that can't be read. A key that is there twice in its outermost object is named.
+    /// A body that can't be read. A key that occurs twice in its outermost object is named.
     #[allow(clippy::needless_pass_by_value)] // for `map_err`
     pub fn of_body(error: JsonError) -> Self {
         match error {
@@ -192,7 +192,7 @@ impl ApiError {
         Self::Internal { reason: reason.to_string() }
     }
 
-    /// The same for whoever may not see numbers, which an encoder quotes from the record that it can't encode.
+    /// The same for callers who may not see numbers, which an encoder quotes from the record that it can't encode.
     #[must_use]
     pub(in crate::api) fn without_numbers(self) -> Self {
         match self {

@@ -73,7 +73,7 @@ impl Input {
     /// The value of `name`, read by `parse`.
     ///
     /// # Errors
-    /// 400 naming it and saying what is `expected`.
+    /// 400 naming it and what is `expected`.
     pub fn parsed<T>(
         &self,
         name: &str,

@@ -1,7 +1,7 @@
 //! What handlers read from, and the bounds on how many do at once.
 //!
 //! Every read takes the same steps: [`Ledger::read`] lets the caller in and reads the query, the handler reads what else
-//! it needs, and [`Read::on_store`] waits until this replica is as current as asked and then looks at the store.
+//! it needs, and [`Read::on_store`] waits until this replica is as current as requested and then reads the store.
 
 use super::access::Caller;
 use super::answer::Answer;
@@ -166,7 +166,7 @@ impl Ledger {
         Ok((input, Read { ledger: self, consistency }))
     }
 
-    /// Waits until this replica is as current as asked; returns the index applied by then.
+    /// Waits until this replica is as current as requested; returns the index applied by then.
     ///
     /// # Errors
     /// 503 if no leader confirms it in time.
@@ -222,7 +222,7 @@ impl Ledger {
         };
         tokio::time::timeout(lane.patience, run).await.unwrap_or_else(|_| {
             let reason =
-                format!("it did not answer within {} ms: ask for less, or later", lane.patience.as_millis());
+                format!("no result within {} ms: request less, or retry later", lane.patience.as_millis());
             Err(ApiError::Unavailable { dependency: "storage", reason })
         })
     }
@@ -235,7 +235,7 @@ pub(in crate::api) struct Read<'a> {
 }
 
 impl Read<'_> {
-    /// Does `work` on the store once this replica is as current as asked; the index applied before comes with it.
+    /// Does `work` on the store once this replica is as current as requested; the index applied before comes with it.
     ///
     /// # Errors
     /// What `work` says, or 503 if no leader confirms the read, or the work does not end, in time.

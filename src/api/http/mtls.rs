@@ -1,6 +1,6 @@
-//! The API's second door: TLS, for services that show a client certificate (API contract, section 2).
+//! The API's second listener: TLS, for services that present a client certificate (API contract, section 2).
 //!
-//! Handshakes are made beside one another, so that nobody waits for a slow one; who has shown no certificate that is in
+//! Handshakes are made concurrently, so that none waits for a slow one; a client without a certificate that is
 //! force gets no further. What the certificate allows is decided request by request.
 
 use super::access::Shown;

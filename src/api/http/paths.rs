@@ -1,4 +1,4 @@
-//! Paths and their methods, known by name: the router is made of them, and the OpenAPI document is held against them.
+//! Paths and their methods, known by name: the router is made of them, and the OpenAPI document is compared with them.
 
 use super::Service;
 use axum::Router;
@@ -34,7 +34,7 @@ impl Paths {
         self.route_as(path, path, method)
     }
 
-    /// Adds a method of a path whose form the router can't express: it is `known` by another one, and the handler tells
+    /// Adds a method of a path whose form the router can't express: it is `known` by another one, and the handler distinguishes
     /// whether it was meant.
     pub(in crate::api) fn route_as(
         mut self,

@@ -1,6 +1,6 @@
 //! `POST /v1/cdr/chain/verify` and `/v1/cdr/chain/verify/range` (US-CDR-006).
 //!
-//! What does not hold is no error of the request: it is answered with 200, `verified: false` and what differs, counted
+//! A mismatch is not an error of the request: it is answered with 200, `verified: false` and what differs, counted
 //! and logged as SEV1. Either outcome becomes an audit row. If it can't be recorded, the answer says `audited: false`.
 
 use super::hours::{check_sealed, sealed};
@@ -27,7 +27,7 @@ use cdr_storage::{Depth, Store, StoreError, StoredSeal};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Largest bucket whose rows are hashed again unless another depth is asked for.
+/// Largest bucket whose rows are hashed again unless another depth is requested.
 const ROWS_BY_DEFAULT: u64 = 500_000;
 /// Most hours of one range: 31 days.
 const MAX_HOURS: u32 = 31 * 24;
@@ -193,7 +193,7 @@ fn verify_hour(
     Ok(answer)
 }
 
-/// What the seal says of the operator, or of the country.
+/// What the seal holds of the operator, or of the country.
 fn sealed_figures(stored: &StoredSeal, operator: Option<&str>) -> Result<Value, ApiError> {
     let seal = &stored.seal;
     let (root, chain, previous, count): (&Hash, &Hash, &Hash, u64) = match operator {
@@ -232,7 +232,7 @@ fn proof_in(
     }
     let proof = match store.inclusion_proof(row.hour(), &operator_id, row.leaf_index()) {
         Ok(proof) => proof,
-        // The differences say what is wrong; there is no proof of it.
+        // The differences show what is wrong; there is no proof of it.
         Err(StoreError::Damaged { .. }) if !verified => return Ok(json!({ "inclusionProof": null })),
         Err(error) => return Err(error.into()),
     };

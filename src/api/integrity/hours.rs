@@ -16,7 +16,7 @@ use cdr_storage::{Store, StoredSeal};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// The seal of `hour`; `operator_id` is told in the error.
+/// The seal of `hour`; `operator_id` is named in the error.
 ///
 /// # Errors
 /// 409 before the hour is sealed, 404 before the ledger's first hour.
@@ -47,7 +47,7 @@ pub(in crate::api) fn check_sealed(
     if hour < state.head.first_hour {
         let first = state.head.first_hour;
         return Err(ApiError::RecordNotFound {
-            what: format!("hour {hour}: the ledger begins with {first}, that hour"),
+            what: format!("hour {hour}: the ledger begins with {first}, so that hour"),
         });
     }
     Ok(())
@@ -79,7 +79,7 @@ fn statement(stored: &StoredSeal) -> Value {
     })
 }
 
-/// A signing key in the list: its record, where it stands, and until when what it signed is accepted.
+/// A signing key in the list: its record, its status, and until when its signatures are accepted.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ListedKey<'a> {

@@ -19,7 +19,7 @@ use cdr_core::seal::{FORMAT_VERSION, OperatorSeal};
 use cdr_core::{CdrId, Seal};
 use cdr_storage::Store;
 
-/// The portable proof of a record whose hour is sealed. For whoever may see personal data it holds them with their salt;
+/// The portable proof of a record whose hour is sealed. For callers who may see personal data it holds them with their salt;
 /// for anybody else it proves the row without them.
 pub(in crate::api) async fn of_record(
     State(service): State<Service>,

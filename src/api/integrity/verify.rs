@@ -33,7 +33,7 @@ pub(in crate::api) async fn record(
     let (outcome, applied_index) = read.on_store(Work::Read, move |store| compare(store, cdr_id)).await?;
     if outcome["status"] == "MISMATCH" {
         service.ledger.metrics.mismatch(Verified::Row);
-        tracing::error!(severity = "SEV1", %cdr_id, %outcome, "a stored row does not give its hash");
+        tracing::error!(severity = "SEV1", %cdr_id, %outcome, "a stored row does not match its stored hash");
     }
     Answer::of(&outcome, applied_index)
 }

@@ -3,7 +3,7 @@
 //! A feed is read from the store's outbox as fast as its client takes it, a small piece at a time: a slow client is
 //! waited for, and nothing is kept for it. Each message's id is its event's, which says where to go on: any replica
 //! resumes any feed, for as long as the outbox keeps the entry. A feed ends when the token does that opened it: who may
-//! look on is decided anew from time to time.
+//! look on is decided again from time to time.
 
 use crate::api::http::Service;
 use crate::api::http::access::Caller;
@@ -29,13 +29,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Header with which a client that lost its connection says which message it saw last.
+/// Header with which a client that lost its connection names the last message that it received.
 const LAST_EVENT_ID: &str = "last-event-id";
 /// Most messages that are read ahead of a client.
 const PIECE: usize = 64;
-/// Pause before the outbox is looked at again when there was nothing new.
+/// Pause before the outbox is read again when there was nothing new.
 const POLL: Duration = Duration::from_millis(100);
-/// After this silence a comment is sent, so that nobody in between takes the connection for dead.
+/// After this silence a comment is sent, so that no proxy in between takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Name of the message with which a feed ends whose token has expired. It has no id, so that the place to resume from
 /// stays that of the last event.
@@ -89,7 +89,7 @@ pub(in crate::api) async fn stream(
     Ok(Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-/// The subjects that are asked for: by default every one but the one of high volume.
+/// The requested subjects: by default every one but the one of high volume.
 fn subjects(text: Option<&str>) -> Result<Arc<[&'static str]>, ApiError> {
     let known = || STREAMS.iter().flat_map(|(_, subjects)| subjects.iter().copied());
     let Some(text) = text else {
@@ -116,7 +116,7 @@ fn resumed(outbox: &Outbox, store: &Store, text: &str, applied: u64) -> Result<O
     let kept = store.outbox(index, 1)?.first().is_some_and(|entry| entry.index == index);
     if !kept {
         return Err(refused(format!(
-            "{text} is too old: events are kept for a week after they are published; begin anew without it"
+            "{text} is too old: events are kept for a week after they are published; start over without it"
         )));
     }
     Ok(behind(id))
@@ -194,10 +194,10 @@ fn piece(
     Ok((read, place))
 }
 
-/// The event without hashes of numbers: whoever tries all numbers finds out which one a hash is of.
+/// The event without hashes of numbers: a hash can be reversed by trying all numbers.
 fn without_number_hashes(payload: &[u8]) -> Cow<'_, [u8]> {
     const OF_RECORDS: [&str; 2] = ["msisdnHashFrom", "msisdnHashTo"];
-    // An object that is no JSON is shown to nobody.
+    // An object that is not JSON is shown to no caller.
     let Ok(mut event) = serde_json::from_slice::<Map<String, Value>>(payload) else {
         return Cow::Borrowed(b"{}");
     };

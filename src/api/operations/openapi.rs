@@ -1,6 +1,6 @@
 //! `GET /v1/cdr/openapi.json`: the OpenAPI 3.1 document, `docs/openapi.json`.
 //!
-//! The document is kept by hand, beside the code, and held against it: the tests below compare its paths, methods and
+//! The document is written by hand, beside the code, and compared with it: the tests below compare its paths, methods and
 //! parameters with what is routed and read, those of `tests/api` its schemas and scopes with real answers. A new
 //! endpoint is a line in [`mod@crate::api::http::paths`] and an entry in the document; a test names whichever is missing.
 
@@ -12,7 +12,7 @@ use axum::extract::State;
 /// The document.
 const DOCUMENT: &str = include_str!("../../../docs/openapi.json");
 
-/// The document, for whoever has a valid token.
+/// The document, for every caller with a valid token.
 pub(in crate::api) async fn document(State(service): State<Service>, _: Caller) -> Answer {
     Answer::raw(DOCUMENT.as_bytes().to_vec(), service.ledger.node.applied_index())
 }

@@ -104,7 +104,7 @@ pub(in crate::api) async fn list(
     .await
 }
 
-/// What is asked for by its id: a record, or an adjustment as events and answers write it.
+/// What is requested by its id: a record, or an adjustment as events and responses write it.
 #[derive(Clone, Copy)]
 enum Asked {
     Record(CdrId),
@@ -143,7 +143,7 @@ impl Asked {
 fn wish(cdr_id: CdrId, body: &Map<String, Value>) -> Result<Wish, ApiError> {
     match text(body, "type")?.as_deref() {
         Some("CORRECTION") => {
-            refuse(body, "voidReason", "only a VOID has it")?;
+            refuse(body, "voidReason", "only a VOID may have it")?;
             let fields = body.get("correctedFields").and_then(Value::as_object).cloned();
             let fields =
                 fields.ok_or_else(|| ApiError::invalid("correctedFields", "an object is required"))?;

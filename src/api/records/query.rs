@@ -87,7 +87,7 @@ pub(in crate::api) fn push_stored(
     Ok(())
 }
 
-/// What a caller wants listed. Operators are looked up when the ledger is.
+/// The filters of a list. Operators are looked up when the ledger is read.
 pub(in crate::api) struct ListRequest {
     list: List,
     input: Input,
@@ -191,7 +191,7 @@ impl ListRequest {
             .filter(|name| !PAGING.contains(name) && (*name != "net" || self.filter.latest_only))
     }
 
-    /// How many records fit, where the seals' counts tell: by operator and span of hours only, and not net of
+    /// How many records match, where the seals' counts give it: by operator and range of hours only, and not net of
     /// adjustments.
     fn count(&self, store: &Store, state: &LedgerState) -> Result<Option<u64>, ApiError> {
         let countable = |name| matches!(name, "operatorId" | "bucketHourFrom" | "bucketHourTo");

@@ -26,10 +26,10 @@ use std::time::{Duration, Instant};
 
 /// How long records are counted one by one before an upper bound has to do.
 const COUNT_FOR: Duration = Duration::from_secs(3);
-/// Rows that are asked for at once while counting.
+/// Rows that are read at once while counting.
 const COUNT_PAGE: usize = 5_000;
 
-/// Starts a job that rates records anew.
+/// Starts a job that re-rates records.
 pub(in crate::api) async fn start(
     State(service): State<Service>,
     caller: Caller,
@@ -48,7 +48,7 @@ pub(in crate::api) async fn start(
     let key = headers.request_key(&actor)?;
     let hash = body.hash("re-rating")?;
     let applied_index = service.ledger.barrier(Consistency::Linearizable).await?;
-    // A repeated request gets the first one's answer, however many records fit by now and whoever approves.
+    // A repeated request gets the first one's answer, however many records match by now and whoever approves.
     let taken_in = service.ledger.store.request(&key)?.filter(|request| request.body == hash);
     if let Some(request) = taken_in {
         return taken(&service, request.answer, applied_index).await;
@@ -85,13 +85,13 @@ pub(in crate::api) async fn start(
     taken(&service, job, applied_index).await
 }
 
-/// The answer to a request that is in the log: its row says what was estimated when it was taken in.
+/// The response to a request that is in the log: its row holds what was estimated when it was accepted.
 async fn taken(service: &Service, job: CdrId, applied_index: u64) -> Result<Answer, ApiError> {
     let estimate = move |store: &Store| {
         let stored = find(store, job)?;
         let row = stored.row()?;
         let Record::System(system) = &row.record else {
-            return Err(ApiError::internal(format!("{job} is no row of a job")));
+            return Err(ApiError::internal(format!("{job} is not a row of a job")));
         };
         match system.read().map_err(ApiError::internal)? {
             JobStep::Requested(request) => Ok(request.estimated_impact),
@@ -107,12 +107,12 @@ async fn taken(service: &Service, job: CdrId, applied_index: u64) -> Result<Answ
     Ok(Answer::of(&answer, applied_index)?.with_status(StatusCode::ACCEPTED))
 }
 
-/// True if so many records need a second person.
+/// True if this many records need a second person.
 fn needs_approval(impact: u64) -> bool {
     impact > FOUR_EYES_ABOVE
 }
 
-/// Who approved, if somebody sent an approver's token; who asked can't approve, and many records need somebody.
+/// Who approved, if an approver's token was sent; the requester can't approve, and many records need an approver.
 fn approver(
     service: &Service,
     caller: &Caller,
@@ -123,7 +123,7 @@ fn approver(
     enough(impact, approved).map_err(|why| ApiError::FourEyesRequired { impact, limit: FOUR_EYES_ABOVE, why })
 }
 
-/// Who approved, or what is wrong with the approval of so many records.
+/// Who approved, or what is wrong with the approval of this many records.
 fn enough(impact: u64, approved: Result<Option<String>, String>) -> Result<Option<String>, String> {
     match approved {
         Ok(None) if needs_approval(impact) => Err(approval::nobody()),
@@ -192,7 +192,7 @@ fn describe(job: &Job, sees_numbers: bool) -> Value {
     described
 }
 
-/// Which records are rated anew.
+/// Which records are re-rated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Filter {
     tenant_id: Option<Uuid>,
@@ -226,7 +226,7 @@ impl Filter {
             to,
         };
         if filter.tenant_id.is_none() && filter.operator_id.is_none() && from.is_none() && to.is_none() {
-            return Err(ApiError::invalid("filter", "it names nothing: every record would be rated anew"));
+            return Err(ApiError::invalid("filter", "it is empty: every record would be re-rated"));
         }
         Ok(filter)
     }

@@ -25,7 +25,7 @@ use std::time::Duration;
 /// What the list can be paged by.
 pub(in crate::api) const PARAMETERS: &[&str] = &["cursor", "limit"];
 
-/// Rows of all files that are looked at in one query.
+/// Rows of all files that are read in one query.
 const ROWS_AT_ONCE: usize = 500;
 
 /// Lists attempts, redrops and the receiver's answers, oldest first.
@@ -104,11 +104,11 @@ fn names(stored: &StoredRow, export_id: &str) -> Result<bool, ApiError> {
     Ok(step.is_ok_and(|step| step.export_id() == export_id))
 }
 
-/// The row's content, with where and when it is in the ledger; masked like the row for whoever may not see numbers.
+/// The row's content, with where and when it is in the ledger; masked like the row for callers who may not see numbers.
 fn entry(stored: &StoredRow, sees_numbers: bool) -> Result<Map<String, Value>, ApiError> {
     let row = stored.row()?;
     let Record::System(system) = &row.record else {
-        return Err(ApiError::internal(format!("{} is no system row", row.frame.cdr_id)));
+        return Err(ApiError::internal(format!("{} is not a system row", row.frame.cdr_id)));
     };
     let mut body = Value::Object(system.content().map_err(ApiError::internal)?);
     let masked = !sees_numbers && masking::own(&mut body);

@@ -45,7 +45,7 @@ pub(in crate::api) async fn redrop(
     Ok(Answer::of(&answer, applied_index)?.with_status(StatusCode::ACCEPTED))
 }
 
-/// Takes in what the regulator says of a file that it got.
+/// Records whether the regulator accepts a file that it received.
 pub(in crate::api) async fn mark_acked(
     State(service): State<Service>,
     caller: Caller,
@@ -100,7 +100,7 @@ fn rejection_reason(body: &Object) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// Asks for the file of a day: delivered again if there is one, made before it is due otherwise.
+/// Requests the file of a day: delivered again if there is one, made before it is due otherwise.
 pub(in crate::api) async fn trigger(
     State(service): State<Service>,
     caller: Caller,
@@ -133,13 +133,13 @@ pub(in crate::api) async fn trigger(
     triggered(&service, row, applied_index).await
 }
 
-/// What the row says that answers a trigger.
+/// The content of the row that answers a trigger.
 async fn triggered(service: &Service, row: CdrId, applied_index: u64) -> Result<Answer, ApiError> {
     let answer = move |store: &Store| {
         let stored = query::find(store, row)?;
         let read = stored.row()?;
         let Record::System(system) = &read.record else {
-            return Err(ApiError::internal(format!("{row} answers no trigger")));
+            return Err(ApiError::internal(format!("{row} does not answer a trigger")));
         };
         let body = system.content().map_err(ApiError::internal)?;
         let is_request = system.kind == SystemKind::Export;
@@ -226,7 +226,7 @@ fn cut_off_is_over(store: &Store, file: &FileOfDay, cut_off: Time, now: Millis) 
     let at = cut_off.strftime("%H:%M");
     let message = format!(
         "its RAP file holds what is adjusted until {at} of the day after, local time, and is made once the hour of \
-         that cut-off is sealed: it can't be brought forward"
+         that cut-off is sealed: it can't be made earlier"
     );
     Err(ApiError::invalid("settlementDay", message))
 }

@@ -1,6 +1,6 @@
 //! The bytes of settlement files: `GET /v1/cdr/exports/{exportId}/file` and `/trace`.
 //!
-//! Any replica gives them: a file that is not at hand is made again from the ledger, and must be the one that was
+//! Any replica serves them: a file that is not on its disk is made again from the ledger, and must be the one that was
 //! signed.
 
 use super::exports::{EXPORT_ID, find};
@@ -20,7 +20,7 @@ use tokio::io::AsyncReadExt;
 /// Bytes that are read from disk at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Which of the two is wanted.
+/// Which of the two is requested.
 #[derive(Clone, Copy)]
 enum Part {
     File,

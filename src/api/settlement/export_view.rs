@@ -82,7 +82,7 @@ pub(in crate::api) fn whole(export: &Export) -> Map<String, Value> {
     whole
 }
 
-/// `VERIFIED` or `REJECTED` once the receiver has said so.
+/// `VERIFIED` or `REJECTED` once the receiver has reported it.
 pub(in crate::api) fn verification_status(export: &Export) -> Option<&'static str> {
     let verification = export.verification.as_ref();
     verification.map(|said| if said.rejection_reason.is_some() { "REJECTED" } else { "VERIFIED" })
@@ -110,7 +110,7 @@ impl<'a> Delivered<'a> {
     }
 }
 
-/// The latest failure, without numbers: the delivery log has it whole for whoever may see them.
+/// The latest failure, without numbers: the delivery log has it whole for callers who may see them.
 fn last_error(export: &Export) -> Value {
     let failed = export.attempts.iter().rev().find_map(|attempt| match &attempt.outcome {
         Outcome::Failed { error, reason } => Some(json!({

@@ -84,7 +84,7 @@ pub(in crate::api) fn find(store: &Store, id: CdrId) -> Result<Export, ApiError>
     store.export(id)?.ok_or_else(|| ApiError::ExportNotFound { what: what() })
 }
 
-/// Which files are wanted.
+/// Which files are requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Filter {
     from: Option<Day>,
@@ -113,7 +113,7 @@ impl Filter {
         })
     }
 
-    /// With the settlement days from and to which files are wanted; an instant stands for the day that it lies in.
+    /// With the settlement days from and to which files are requested; an instant stands for its day.
     fn with_days(self, input: &Input, state: &LedgerState) -> Result<Self, ApiError> {
         let expected = "a day such as 2026-04-20, or an instant of RFC 3339";
         let day = |text: &str| {
@@ -225,7 +225,7 @@ fn of_entity(
 }
 
 /// True if numbers are missing between a file and the one before it in the same numbering. A numbering that begins
-/// anew with 0 or 1 has come to its end before (tap-3-12-standard).
+/// again with 0 or 1 has come to its end before (tap-3-12-standard).
 fn gap_before(files: &[Numbered], at: usize) -> bool {
     let file = &files[at];
     let same = |before: &&Numbered| before.export_type == file.export_type && before.series == file.series;

@@ -160,23 +160,23 @@ fn find(store: &Store, id: CdrId) -> Result<Quarantined, ApiError> {
 fn encodes(store: &Store, schemas: &Schemas, entry: &Quarantined) -> Result<(), ApiError> {
     let unfit = &entry.unfit;
     if entry.resolved.is_some() {
-        // The desk says how it was resolved, or that this request did it.
+        // The answer shows how it was resolved, or that this request did it.
         return Ok(());
     }
     let cdr_id = &unfit.cdr_id;
     let state = store.state();
     let Some(series) = schemas.series(&unfit.series) else {
-        return Err(invalid(format!("nobody gets files of series {} any more", unfit.series), cdr_id));
+        return Err(invalid(format!("no receiver has the series {} any more", unfit.series), cdr_id));
     };
     let variant = series.variant_now(&state);
-    let id = CdrId::parse(cdr_id).ok_or_else(|| ApiError::internal(format!("{cdr_id} is no record")))?;
+    let id = CdrId::parse(cdr_id).ok_or_else(|| ApiError::internal(format!("{cdr_id} is not a record")))?;
     let record = query::find(store, id)?;
     let line = store.line(&record)?;
     let original = line.first().ok_or_else(|| ApiError::internal(format!("{cdr_id} has no original")))?;
     let rows = line.iter().map(StoredRow::row).collect::<Result<Vec<_>, _>>()?;
     // The first row with a price: a TAP file lists its values.
     let Some(listed) = rows.iter().filter_map(Row::sms).find(|sms| !is_unpriced(sms)) else {
-        return Err(invalid("it has no price yet: it can't be listed before it has".to_owned(), cdr_id));
+        return Err(invalid("it has no price yet: it can't be listed before it has one".to_owned(), cdr_id));
     };
     let encoded = if record.ordinal() == original.ordinal() {
         schemas.trial.encode(variant, &rows[0], listed)

@@ -24,7 +24,7 @@ struct Body {
 }
 
 impl Body {
-    /// A receipt enters the ledger: one that can't be shown is none.
+    /// A receipt enters the ledger: one that can't be shown is not one.
     fn parse(body: &str) -> Option<Self> {
         let body: Self = serde_json::from_str(body).ok()?;
         Some(Self { receipt_id: body.receipt_id.filter(|id| texts::is_name(id)), ..body })
@@ -55,7 +55,7 @@ pub(super) async fn receipt(
 async fn read(place: &Place, mut answer: Response, step: Duration) -> Result<String, DeliveryError> {
     let status = answer.status();
     let broken =
-        |why: String| place.error(ErrorClass::Unreachable, format!("answer {status} broke off: {why}"));
+        |why: String| place.error(ErrorClass::Unreachable, format!("response {status} was cut off: {why}"));
     let mut body = Vec::new();
     while body.len() < MAX_BODY {
         let piece = tokio::time::timeout(step, answer.chunk()).await;
@@ -110,10 +110,10 @@ fn judge(place: &Place, parcel: &Parcel, status: StatusCode, body: &str) -> Resu
             error(ErrorClass::PermissionDenied, format!("{name}: the receiver does not allow it ({status})"))
         }
         (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS, _) => {
-            error(ErrorClass::Unreachable, format!("{name}: not now ({status})"))
+            error(ErrorClass::Unreachable, format!("{name}: the receiver refuses it for now ({status})"))
         }
         _ if status.is_server_error() => {
-            error(ErrorClass::Unreachable, format!("{name}: the receiver has a fault ({status})"))
+            error(ErrorClass::Unreachable, format!("{name}: the receiver failed ({status})"))
         }
         _ => error(ErrorClass::Rejected, format!("{name}: the receiver answered {status}")),
     }
@@ -127,7 +127,7 @@ const WORDS: &[(Reason, &[&str])] = &[
     (Reason::SchemaMismatch, &["SCHEMA"]),
 ];
 
-/// Why the file is refused, if it is the file: the code that the body names, or else the one that its words speak of. A
+/// Why the file is rejected, if it is the file: the code that the body names, or else the one that its text suggests. A
 /// receiver that can't process what it got and says nothing of all that has met something that it did not expect.
 fn reason(class: ErrorClass, status: StatusCode, body: &str) -> Option<Reason> {
     match class {

@@ -61,7 +61,7 @@ impl Upload {
             let limit = self.limit(so_far);
             match tokio::time::timeout(limit, sent.changed()).await {
                 Ok(Ok(())) => {}
-                // Nothing reads the body any more: what remains is to wait for the answer.
+                // Nothing reads the body any more: what remains is to wait for the response.
                 Ok(Err(_)) => {
                     tokio::time::sleep(limit).await;
                     return self.late(so_far, limit);
@@ -81,8 +81,7 @@ impl Upload {
     }
 
     fn late(&self, sent: u64, limit: Duration) -> DeliveryError {
-        let what =
-            format!("{sent} of {} bytes were sent, and then nothing happened for {limit:?}", self.total);
+        let what = format!("{sent} of {} bytes were sent, then nothing happened for {limit:?}", self.total);
         self.place.error(ErrorClass::Unreachable, what)
     }
 

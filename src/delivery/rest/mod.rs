@@ -71,7 +71,7 @@ impl Rest {
         let RestOptions { url, ca_file, client_cert_file, client_key_file, timeouts } = options;
         let place = Place { channel: ChannelKind::Api, name: url.clone() };
         let parsed = Url::parse(&url).ok().filter(|url| url.scheme() == "https" && url.has_host());
-        let url = parsed.ok_or_else(|| place.error(ErrorClass::Setup, "this is no https:// URL"))?;
+        let url = parsed.ok_or_else(|| place.error(ErrorClass::Setup, "this is not an https:// URL"))?;
         let files = TlsFiles { ca: ca_file, cert: client_cert_file, key: client_key_file };
         files.load(&place)?;
         Ok(Self { url, files, timeouts, place })

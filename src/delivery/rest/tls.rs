@@ -17,7 +17,7 @@ pub(super) use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, AlertDescription};
 
-/// Longest time in which a receiver that refuses a certificate says so.
+/// Longest time within which a receiver that refuses a certificate reports it.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Files of mutual TLS, PEM.
@@ -58,7 +58,7 @@ pub(super) async fn ask(url: &Url, config: ClientConfig, step: Duration) -> Opti
     let refusal = async {
         let stream = TcpStream::connect((host, port)).await?;
         let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        // With TLS 1.3 the handshake is done on this side before the receiver has looked at the certificate.
+        // With TLS 1.3 the handshake is done on this side before the receiver has checked the certificate.
         stream.read(&mut [0; 1]).await
     };
     match tokio::time::timeout(step.min(REFUSED_WITHIN), refusal).await {
@@ -91,7 +91,7 @@ fn refusal_of(error: &io::Error) -> Option<String> {
     }
 }
 
-/// True for what a person has to mend; a connection that just breaks is none of it.
+/// True for what a person has to correct; a connection that just breaks does not count.
 fn means_refusal(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::AlertReceived(alert) => !matches!(

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A silent server is asked for life at this interval; three questions without an answer end the connection.
+/// A silent server is probed at this interval; three probes without an answer end the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the end of a connection is waited for: nothing depends on it.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -83,7 +83,7 @@ impl<'a> Connection<'a> {
         Ok(connection)
     }
 
-    /// Shows one key after another; each is asked about only once.
+    /// Presents one key after another; each is offered only once.
     async fn authenticate(&mut self, keys: Vec<(&Path, PrivateKey)>) -> Result<(), DeliveryError> {
         let mut shown = Vec::new();
         for (path, key) in keys {
@@ -103,7 +103,11 @@ impl<'a> Connection<'a> {
                 AuthResult::Failure { .. } => shown.push(path.display().to_string()),
             }
         }
-        let what = format!("the server lets user {} in with none of {}", self.options.user, shown.join(", "));
+        let what = format!(
+            "the server accepts none of the keys {1} of user {0}",
+            self.options.user,
+            shown.join(", ")
+        );
         Err(self.place.error(ErrorClass::PermissionDenied, what))
     }
 
@@ -164,7 +168,7 @@ fn usable_keys<'a>(
         match read_key(place, path) {
             Ok(key) => usable.push((path.as_path(), key)),
             Err(error) => {
-                tracing::warn!(%error, "a client key is left out");
+                tracing::warn!(%error, "a client key is ignored");
                 first_problem.get_or_insert(error);
             }
         }

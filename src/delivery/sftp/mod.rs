@@ -22,7 +22,7 @@ pub struct SftpOptions {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Who this side is there.
+    /// User name there.
     pub user: String,
     /// Directory of the drop, relative to where the server lets the user in; empty for that place itself.
     pub directory: String,

@@ -1,5 +1,5 @@
 //! Files on the server: an SFTP session as a [`Store`]. Pieces are written and read several at a time, so that distance
-//! costs little, and no more than a mebibyte is under way.
+//! costs little, and at most a mebibyte is in flight.
 
 use super::SftpOptions;
 use super::within::within;
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Bytes in one request; every server takes so many.
+/// Bytes in one request; every server accepts this many.
 const PIECE: u32 = 32 << 10;
 /// Requests under way.
 const IN_FLIGHT: usize = 32;
@@ -48,7 +48,10 @@ impl<'a> Session<'a> {
         let offers = |extension: &str| version.extensions.contains_key(extension);
         let (syncs, tells_space) = (offers(FSYNC), offers(STATVFS));
         if !syncs {
-            tracing::debug!(place = place.name, "the server can't be asked to sync; its close must do");
+            tracing::debug!(
+                place = place.name,
+                "the server can't be asked to sync; closing the file has to suffice"
+            );
         }
         Ok(Self { place, options, raw, syncs, tells_space })
     }
@@ -109,7 +112,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// A server has one word for everything that fails on its disk; its free space tells whether that is it.
+    /// A server has one code for everything that fails on its disk; its free space shows whether that is the cause.
     async fn or_full(&self, error: DeliveryError) -> DeliveryError {
         if error.class != ErrorClass::Unreachable || !self.tells_space {
             return error;
@@ -131,7 +134,7 @@ impl<'a> Session<'a> {
     /// The bytes from `offset` on, `length` of them if the file goes so far.
     async fn read(&self, handle: &str, offset: u64, length: u32) -> Result<Vec<u8>, SftpError> {
         let mut bytes = Vec::with_capacity(length as usize);
-        // A server may answer with less than it was asked for.
+        // A server may answer with less than was requested.
         while (bytes.len() as u32) < length {
             let (from, missing) = (offset + bytes.len() as u64, length - bytes.len() as u32);
             match self.raw.read(handle, from, missing).await {
@@ -153,7 +156,7 @@ impl Store for Session<'_> {
     async fn size(&self, name: &str) -> Result<Option<u64>, DeliveryError> {
         match self.raw.stat(self.path(name)).await {
             Ok(found) => {
-                let why = || format!("the server does not tell the size of {name}");
+                let why = || format!("the server does not report the size of {name}");
                 found.attrs.size.map(Some).ok_or_else(|| self.place.error(ErrorClass::Setup, why()))
             }
             Err(e) if status(&e) == Some(StatusCode::NoSuchFile) => Ok(None),
@@ -185,7 +188,7 @@ impl Store for Session<'_> {
             Err(error) => return Err(self.or_full(error).await),
         };
         let filled = self.fill(&handle, name, item, reading).await;
-        // A disk that is full may say so only when the file is closed.
+        // A full disk may be reported only when the file is closed.
         let closed = self.raw.close(handle.as_str()).await.map_err(|e| self.failed(name, "closed", &e));
         match filled.and(closed.map(|_| ())) {
             Ok(()) => Ok(()),
@@ -235,7 +238,7 @@ fn message(error: &SftpError) -> String {
         SftpError::Status(status) if status.error_message.is_empty() => status.status_code.to_string(),
         SftpError::Status(status) => format!("the server says {:?}", status.error_message),
         SftpError::Timeout => "the server did not answer in time".to_owned(),
-        SftpError::UnexpectedBehavior(how) => format!("the connection broke ({how})"),
+        SftpError::UnexpectedBehavior(how) => format!("the connection was lost ({how})"),
         other => other.to_string(),
     }
 }

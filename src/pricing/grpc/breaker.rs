@@ -1,9 +1,9 @@
-//! A circuit breaker: a service that keeps failing is left alone for a while, then tried with one call.
+//! A circuit breaker: a service that keeps failing is not called for a while, then tried with one call.
 //!
 //! | state | admits | becomes |
 //! |---|---|---|
-//! | closed | everything | open, after so many failures in a row |
-//! | open | nothing | half-open, once its time is over and somebody asks |
+//! | closed | everything | open, after this many failures in a row |
+//! | open | nothing | half-open, once its time is over and a call is made |
 //! | half-open | nothing but the one trial | closed if the trial succeeds, open if it fails or is lost |
 //!
 //! Pure: the time is given, as the time since some fixed moment.
@@ -36,7 +36,7 @@ enum State {
     Open {
         until: Duration,
     },
-    /// A trial is under way; if nothing is heard of it by `until`, it is lost.
+    /// A trial is under way; if it has no outcome by `until`, it is lost.
     HalfOpen {
         until: Duration,
     },
@@ -64,7 +64,7 @@ impl Breaker {
         Self { settings, state: State::Closed, failures: 0 }
     }
 
-    /// Admits a call at `now`, whose outcome must be told.
+    /// Admits a call at `now`, whose outcome must be reported.
     pub(super) fn admit(&mut self, now: Duration) -> Result<(), Shut> {
         match self.state {
             State::Closed => Ok(()),

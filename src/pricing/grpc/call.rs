@@ -19,7 +19,7 @@ pub struct CallSettings {
     pub deadline: Duration,
     /// Attempts after the first that failed.
     pub retries: u32,
-    /// When the service is left alone.
+    /// When the service is not called.
     pub breaker: BreakerSettings,
 }
 
@@ -143,7 +143,7 @@ impl Caller {
     }
 }
 
-/// True for what a service says that is up and will say again; everything else may pass.
+/// True for an answer of a service that is up and would answer the same again; everything else may pass.
 fn is_answer(code: Code) -> bool {
     matches!(
         code,

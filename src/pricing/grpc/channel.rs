@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-/// An idle connection is asked for life at this interval, so that a dead one is noticed before it is needed.
+/// An idle connection is probed at this interval, so that a dead one is noticed before it is needed.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Files of mutual TLS, PEM.
@@ -24,7 +24,7 @@ pub struct TlsFiles {
 /// When each file was last changed, where that is known.
 type Changed = [Option<SystemTime>; 3];
 
-/// Makes the channel, and makes it anew when a file has changed, so that certificates can be exchanged while it runs.
+/// Makes the channel, and makes it again when a file has changed, so that certificates can be exchanged while it runs.
 #[derive(Debug)]
 pub(super) struct Connector {
     endpoint: String,
@@ -52,11 +52,11 @@ impl Connector {
         if current.0 != changed {
             match connect(&self.endpoint, &self.files, self.deadline) {
                 Ok(channel) => {
-                    tracing::info!(endpoint = self.endpoint, "certificates have changed: connecting anew");
+                    tracing::info!(endpoint = self.endpoint, "certificates have changed: reconnecting");
                     *current = (changed, channel);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "changed certificates can't be used: the ones before stay");
+                    tracing::warn!(%error, "changed certificates can't be used: the previous ones stay in use");
                     current.0 = changed;
                 }
             }

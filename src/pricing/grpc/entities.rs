@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 const METHOD: &str = "GetRecordingEntity";
 /// Most operators in one call.
 const MAX_OPERATORS: usize = 1_000;
-/// Invalidations that come within this time are asked for together.
+/// Invalidations that arrive within this time are fetched together.
 const GATHER: Duration = Duration::from_millis(100);
 
 /// What is known of an operator.
@@ -48,7 +48,7 @@ pub struct GrpcEntities {
 }
 
 impl GrpcEntities {
-    /// A source at an endpoint; nothing is asked yet. Must be called inside a runtime.
+    /// A source at an endpoint; nothing is called yet. Must be called inside a runtime.
     ///
     /// # Errors
     /// [`PricingError`] if the endpoint or a file can't be used.
@@ -60,7 +60,7 @@ impl GrpcEntities {
         Ok(Self { settings, caller, answered, known: Mutex::new(known), invalidated: Notify::new() })
     }
 
-    /// Keeps everything that was ever asked for new, for ever; what was invalidated at once.
+    /// Keeps everything that was ever requested up to date, for ever; what was invalidated at once.
     pub async fn run(self: Arc<Self>) {
         loop {
             let all: Vec<String> = self.known().keys().cloned().collect();

@@ -1,6 +1,6 @@
 //! Prices and recording entities from services over gRPC with mutual TLS (`config/proto`).
 //!
-//! The services are asked in the background. What they last said stays in force while they are away; only its age
+//! The services are polled in the background. Their last answer stays in force while they are unavailable; only its age
 //! grows, which the metrics and the health report show.
 
 mod backoff;
@@ -37,9 +37,9 @@ pub struct GrpcSettings {
     pub tls: TlsFiles,
     /// Deadline, attempts and breaker.
     pub call: CallSettings,
-    /// How often the service is asked anew.
+    /// How often the service is polled.
     pub refresh: Duration,
-    /// Operators that are asked for.
+    /// Operators that are requested.
     pub operator_ids: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ pub struct ServiceStatus {
     pub breaker: BreakerState,
 }
 
-/// Remembers when a service last answered, and tells the metrics.
+/// Remembers when a service last answered, and updates the metrics.
 #[derive(Debug)]
 struct Answered {
     dependency: &'static str,
@@ -73,8 +73,8 @@ impl Answered {
             self.metrics.pricing_answered(self.dependency, self.clock.now());
         }
         let known = match self.age() {
-            Some(age) => format!("what it said {} s ago stays in force", age.as_secs()),
-            None => "nothing is known from it yet".to_owned(),
+            Some(age) => format!("its answer of {} s ago stays in force", age.as_secs()),
+            None => "it has not answered yet".to_owned(),
         };
         self.metrics.dependency(self.dependency, outcome.map_err(|error| format!("{error}; {known}")));
     }
@@ -88,7 +88,7 @@ impl Answered {
     }
 }
 
-/// The pause before the service is asked anew: a little spread, and after a failure not longer than the breaker is
+/// The pause before the next poll: a little spread, and after a failure not longer than the breaker is
 /// open.
 fn until_next(settings: &GrpcSettings, is_ok: bool) -> Duration {
     let full = if is_ok { settings.refresh } else { settings.refresh.min(settings.call.breaker.open) };

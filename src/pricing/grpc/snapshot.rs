@@ -21,7 +21,7 @@ const METHOD: &str = "GetPricingSnapshot";
 #[derive(Debug)]
 pub struct GrpcPricing {
     settings: GrpcSettings,
-    /// Events may be so old and still be recorded, so the versions that held then are asked for too.
+    /// Events may be this old and still be recorded, so the versions that were valid then are requested too.
     horizon: Duration,
     clock: Clock,
     caller: Caller,
@@ -32,7 +32,7 @@ pub struct GrpcPricing {
 }
 
 impl GrpcPricing {
-    /// A source at an endpoint; nothing is asked yet. Must be called inside a runtime.
+    /// A source at an endpoint; nothing is called yet. Must be called inside a runtime.
     ///
     /// # Errors
     /// [`PricingError`] if the endpoint or a file can't be used.
@@ -102,10 +102,14 @@ impl GrpcPricing {
         };
         let mut tables = wire::tables(snapshot.tables).map_err(|e| self.malformed(e.to_string()))?;
         let (Some(table), true) = (tables.pop(), tables.is_empty()) else {
-            return Err(self.malformed(format!("one table was asked for, {version}, and not one came")));
+            return Err(self.malformed(format!(
+                "table {version} was requested, and the response does not hold exactly one"
+            )));
         };
         if table.version != version {
-            return Err(self.malformed(format!("table {} came, {version} was asked for", table.version)));
+            return Err(
+                self.malformed(format!("table {} was received, {version} was requested", table.version))
+            );
         }
         let book =
             self.book.replace(|old| old.with_named(table)).map_err(|e| self.malformed(e.to_string()))?;

@@ -27,8 +27,8 @@ pub(super) enum WireError {
     /// A recording entity that no row can have.
     #[error("operator {operator_id}: recording entity {entity:?} does not have 1 to 15 characters")]
     Entity { operator_id: String, entity: String },
-    /// An entity that was not asked for, or one of two.
-    #[error("operator {operator_id:?} was not asked for, or is there twice")]
+    /// An entity that was not requested, or one of two.
+    #[error("operator {operator_id:?} was not requested, or occurs twice")]
     Operator { operator_id: String },
 }
 
@@ -51,7 +51,7 @@ fn table(table: v1::TariffTable) -> Result<TariffTable, WireError> {
     Ok(TariffTable { version, valid_from, valid_to, tariffs })
 }
 
-/// Where a line stands, for errors.
+/// The place of a line, for errors.
 struct Line<'a> {
     version: &'a str,
     line: usize,
@@ -113,7 +113,7 @@ impl Line<'_> {
     }
 }
 
-/// The entities of an answer to a question for `asked`.
+/// The entities of an answer to a request for `asked`.
 pub(super) fn entities(wire: Vec<v1::RecordingEntity>, asked: &[String]) -> Result<Entities, WireError> {
     let mut open: BTreeSet<&str> = asked.iter().map(String::as_str).collect();
     let mut found = Entities::new();

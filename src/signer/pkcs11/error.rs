@@ -3,7 +3,7 @@
 use crate::signer::SignError;
 use cryptoki::error::{Error, RvError};
 
-/// What a failure means to whoever wanted a signature from `what`.
+/// What a failure means to a caller that needs a signature from `what`.
 pub(super) fn meaning(what: &str, error: &Error) -> SignError {
     let (what, why) = (what.to_owned(), error.to_string());
     match error {
@@ -31,7 +31,7 @@ pub(super) fn is_about_the_pin(value: RvError) -> bool {
     )
 }
 
-/// True if the device can't do what it was asked for, and never will.
+/// True if the device can't do what was requested, and never will.
 fn is_for_good(value: RvError) -> bool {
     matches!(
         value,

@@ -49,7 +49,7 @@ impl Token {
     }
 
     /// Does something with a key. Whatever fails on a session that stood may be due to a token that was away meanwhile,
-    /// a key that can't be found included: only a new session tells.
+    /// a key that can't be found included: only a new session shows that.
     fn with_key<T>(
         &mut self,
         key_id: &str,
@@ -59,7 +59,7 @@ impl Token {
         if let Some(open) = &mut self.open {
             match open.with_key(&self.settings, &self.name, key_id, &work) {
                 Err(error) => {
-                    tracing::info!(%error, "the session with the token is given up; a new one follows");
+                    tracing::info!(%error, "the session with the token is closed; a new one is opened");
                 }
                 done => return done,
             }
@@ -145,7 +145,7 @@ impl Token {
         let pin = read_pin(&self.settings.pin).map_err(refuse)?;
         let digest = sha256(pin.as_bytes());
         if self.refused_pin == Some(digest) {
-            return Err(refuse("this PIN was refused before; give the right one".to_owned()));
+            return Err(refuse("this PIN was refused before; provide the right one".to_owned()));
         }
         match session.login(UserType::User, Some(&AuthPin::from(pin))) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
@@ -182,7 +182,7 @@ impl Open {
             let algorithm = key.public().algorithm();
             if key_id == settings.key_id && algorithm != settings.algorithm {
                 let why = format!(
-                    "{token} holds it as a key of {algorithm}, signer.algorithm says {}: correct one of them",
+                    "{token} holds it as a key of {algorithm}, signer.algorithm is {}: correct one of them",
                     settings.algorithm
                 );
                 return Err(SignError::Key { key_id: key_id.to_owned(), why });

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Failed attempts after which a message goes to the dead letter.
+/// Failed attempts after which a message is dead-lettered.
 pub(super) const MOST_ATTEMPTS: usize = PAUSES.len() + 1;
 
 /// How long a message waits after its first, second, ... failed attempt.

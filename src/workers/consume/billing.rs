@@ -1,4 +1,4 @@
-//! `billing.events.v1`: what billing charged for a message, to be held against its record. Appends no row.
+//! `billing.events.v1`: what billing charged for a message, to be compared with its record. Appends no row.
 
 use super::fields::Fields;
 use super::{ConsumeError, Handler, Message, Taken, Work};
@@ -15,12 +15,12 @@ pub(super) const DURABLE: &str = "cdr-mediation-billing-reconciliation";
 pub(super) const SUBJECT: &str = "billing.events.v1";
 /// How far an event may be ahead of the clock.
 const MOST_AHEAD_MS: i64 = HOUR_MS;
-/// When an event is looked at again that is ahead of a clock that follows others.
+/// When an event that is ahead of a clock that follows others is read again.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Hands billing's events to the log, whether or not their messages have records.
 pub(super) struct Charges {
-    /// How long an event waits for a record: one that is older can't be told from one that was forgotten.
+    /// How long an event waits for a record: a record that is older can't be distinguished from one that was forgotten.
     pub kept_hours: u32,
 }
 

@@ -64,7 +64,7 @@ pub(super) fn read<'a>(fields: &'a Fields<'_>) -> Result<(Uuid, &'a str), Reason
     Ok((fields.message_id()?, id))
 }
 
-/// A redelivery has the same key. The bytes are part of it, because a stream that was made anew counts from 1 again.
+/// A redelivery has the same key. The bytes are part of it, because a stream that was recreated counts from 1 again.
 fn key(message: &Message<'_>) -> Hash {
     let Message { durable, stream, sequence, payload } = message;
     sha256(format!("{durable}:{stream}:{sequence}:{}", to_hex(&sha256(payload))).as_bytes())

@@ -1,4 +1,4 @@
-//! A tolerant reader of small JSON messages, by the rules of receipts: fields are asked for by name, the others are
+//! A tolerant reader of small JSON messages, by the rules of DLRs: fields are read by name, the others are
 //! ignored, whatever numbers they hold.
 
 use crate::dlr::{MAX_DLR_BYTES, Reason, refused};

@@ -1,4 +1,4 @@
-//! `fraud.reversal.v1`: a message was fraudulent; its record counts no more (US-CDR-017).
+//! `fraud.reversal.v1`: a message was fraudulent; its record is voided (US-CDR-017).
 
 use super::fields::Fields;
 use super::{ConsumeError, Handler, Message, Taken, Work};

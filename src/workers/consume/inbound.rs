@@ -1,4 +1,4 @@
-//! Up to when the receipts of the inbound stream are in the ledger: a backlog there is no silence.
+//! Up to when the DLRs of the inbound stream are in the ledger: a backlog there does not mean that none came.
 
 use crate::proposer::Proposer;
 use cdr_bus::{Bus, BusError, StreamInfo};
@@ -65,7 +65,7 @@ impl Inbound {
         let Some((at, info)) = seen.unread else { return };
         let Some(epoch) = state.latest_epoch(&self.stream) else { return };
         if Millis::parse(&epoch.created) != Some(Millis(info.created_ms)) {
-            // A stream that was made anew is looked at again once its epoch is open.
+            // A stream that was recreated is read again once its epoch is open.
             seen.unread = None;
         } else if info.messages == 0 || epoch.position >= info.last_sequence {
             seen.read_upto = seen.read_upto.max(Some(at));

@@ -1,9 +1,9 @@
 //! Messages of the other services, as work that the leader does: one loop, and one file for each subject.
 //!
 //! A message is acknowledged once its rows are committed, and may come twice: what a handler proposes, the log takes
-//! once. A message that can't be read goes to the dead letter at once. One whose *processing* failed is tried again,
-//! five times in all, then goes there too. One whose time has not come is put off, which is no attempt. Failures of bus, log or store say nothing about a message and never count;
-//! attempts are counted in the leader's memory, so a failover begins anew.
+//! once. A message that can't be read is dead-lettered at once. One whose *processing* failed is retried,
+//! five times in all, then dead-lettered too. One whose time has not come is deferred, which is not an attempt. Failures of bus, log or store say nothing about a message and never count;
+//! attempts are counted in the leader's memory, so a failover starts over.
 
 mod attempts;
 mod billing;
@@ -48,12 +48,12 @@ const ACKS_AT_ONCE: usize = 64;
 const NOT_ITS_FAULT: Duration = Duration::from_secs(1);
 /// Streams that are made here keep messages at least this long.
 const MAX_AGE: Duration = Duration::from_secs(8 * 24 * 3600);
-/// Dead letters wait this long for somebody to look at them.
+/// How long dead letters are kept for somebody to look at them.
 const DEAD_LETTER_MAX_AGE: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Messages of one id are recognised this long.
 const DEDUP_WINDOW: Duration = Duration::from_secs(300);
 
-/// Why a consumer stopped; the caller starts it anew unless the term is over. No message is to blame.
+/// Why a consumer stopped; the caller restarts it unless the term is over. No message is to blame.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumeError {
     /// The bus failed.
@@ -86,7 +86,7 @@ enum Taken {
     Done,
     /// It is of no concern here.
     Ignored,
-    /// Its time has not come: it is looked at again after this.
+    /// Its time has not come: it is processed again after this.
     Later(Duration),
     /// The rows, or the event of billing, that were pushed.
     Rows,
@@ -103,7 +103,7 @@ trait Handler: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Reads a message and the store, and pushes the rows that it asks for. Called off the runtime; may be called
+    /// Reads a message and the store, and pushes the rows that it needs. Called off the runtime; may be called
     /// again for the same message, whether or not its rows were taken.
     fn take(&self, message: &Message<'_>, work: &mut Work<'_>) -> Result<Taken, ConsumeError>;
 }
@@ -234,7 +234,7 @@ impl Consumer {
     pub async fn run(&self, proposer: &Proposer) -> Result<(), ConsumeError> {
         let outcome = self.work(proposer).await;
         if let Err(ConsumeError::Bus(error)) = &outcome {
-            tracing::debug!(consumer = self.durable, %error, "the bus gets time to come back");
+            tracing::debug!(consumer = self.durable, %error, "the bus failed; pausing before the next attempt");
             tokio::time::sleep(NOT_ITS_FAULT).await;
         }
         outcome
@@ -301,7 +301,7 @@ impl Consumer {
         Ok(name.to_owned())
     }
 
-    /// Tells the bus what becomes of a delivery.
+    /// Reports to the bus what becomes of a delivery.
     async fn settle(
         &self,
         queue: &dyn WorkQueue,
@@ -341,7 +341,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Puts a message into the dead letter, and acknowledges it there.
+    /// Dead-letters a message, and acknowledges it.
     async fn put_away(
         &self,
         queue: &dyn WorkQueue,
@@ -351,9 +351,9 @@ impl Consumer {
         counted_as: &str,
     ) -> Result<(), ConsumeError> {
         let (consumer, sequence) = (self.durable, delivery.sequence);
-        tracing::warn!(consumer, stream, sequence, reason, "message goes to the dead letter");
+        tracing::warn!(consumer, stream, sequence, reason, "message dead-lettered");
         let mut letter = dead_letter(delivery, stream, reason);
-        // Streams made anew count from 1 again.
+        // Recreated streams count from 1 again.
         let created_ms = self.attempts().created_ms();
         letter.message_id = Some(format!("{consumer}:{stream}:{created_ms}:{sequence}"));
         put_away(&*self.bus, &letter).await?;
@@ -364,12 +364,12 @@ impl Consumer {
     }
 }
 
-/// Lets deliveries come again soon, uncounted. Where the bus does not hear it, they come after its own wait.
+/// Has deliveries redelivered soon, uncounted. If the bus misses that, they are redelivered after its own wait.
 async fn give_back(queue: &dyn WorkQueue, deliveries: &[Delivery]) {
     let all = futures::stream::iter(deliveries);
     all.for_each_concurrent(ACKS_AT_ONCE, |delivery| async {
         if let Err(error) = queue.retry_later(delivery, NOT_ITS_FAULT).await {
-            tracing::debug!(%error, sequence = delivery.sequence, "it comes again when the bus misses its answer");
+            tracing::debug!(%error, sequence = delivery.sequence, "the message is redelivered when its acknowledgement times out");
         }
     })
     .await;

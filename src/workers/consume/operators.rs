@@ -1,4 +1,4 @@
-//! `operator.registry.updated.v1`: an operator changed; its recording entity is asked for again.
+//! `operator.registry.updated.v1`: an operator changed; its recording entity is fetched again.
 
 use super::fields::Fields;
 use super::{ConsumeError, Handler, Message, Taken, Work};

@@ -1,11 +1,11 @@
 //! `sms.events.status`: a message's state as the orchestrator sees it. Only EXPIRED makes a record, when no receipt of
-//! the message came in time; every other state is passed over.
+//! the message arrived in time; every other state is ignored.
 //!
 //! The time runs from the message's `finalAt` by the leader's clock; a message that is not due is given back to the bus
 //! with the time that is left, so that nothing is held here and a failover changes nothing. The bus lets 100,000
 //! messages wait so; beyond that it hands out new ones only as others become due, which puts them off and loses none.
 //! Once a message is due, everything that had come to the inbound stream by then must be in the ledger: a backlog of
-//! receipts is no silence. The record is made like that of an EXPIRED receipt; if a receipt gets into the log first,
+//! DLRs does not mean that none came. The record is made like that of an EXPIRED DLR; if a DLR gets into the log first,
 //! the log drops it.
 
 use super::fields::Fields;
@@ -27,10 +27,10 @@ use std::time::Duration;
 pub(super) const DURABLE: &str = "cdr-mediation-status";
 /// Subject.
 pub(super) const SUBJECT: &str = "sms.events.status";
-/// When a message is looked at again whose time can't be told: a clock jumps that follows events, and so does the place
+/// When a message is processed again whose time is unknown: a clock jumps that follows events, and so does the place
 /// up to which receipts are read.
 const SOON: Duration = Duration::from_secs(1);
-/// The longest that a message is left alone, so that a shorter wait of a new configuration is noticed.
+/// The longest time before a message is processed again, so that a shorter wait of a new configuration is noticed.
 const AT_LATEST: Duration = Duration::from_secs(15 * 60);
 
 /// Records messages that ended without a receipt.

@@ -12,10 +12,10 @@ use cdr_core::{LedgerState, Millis, Money, Uuid};
 use cdr_storage::{Store, StoredRow};
 use std::sync::Arc;
 
-/// How often the rows of a message are made anew because others adjusted the same record.
+/// How often the rows of a message are built again because others adjusted the same record.
 const LOOKS: usize = 16;
 
-/// What a batch of messages asks of the log.
+/// What a batch of messages needs of the log.
 #[derive(Default)]
 struct Made {
     drafts: DraftsBuffer,
@@ -36,7 +36,7 @@ impl Made {
         self.drafts.is_empty() && self.bills.is_empty()
     }
 
-    /// The command that says so; a consumer makes rows or takes bills in, never both.
+    /// The command that records it; a consumer makes rows or records bills, never both.
     fn command(&self) -> Command<'_> {
         if self.bills.is_empty() {
             return Command::Append(Append { source: Source::Internal, drafts: self.drafts.drafts() });
@@ -195,11 +195,11 @@ impl Taker<'_> {
                 other => return Ok(Verdict::Failed(format!("unexpected reply {other:?}"))),
             }
         }
-        Ok(Verdict::Failed("the record is being adjusted by many at once".to_owned()))
+        Ok(Verdict::Failed("too many concurrent adjustments of the record".to_owned()))
     }
 }
 
-/// Proposes what was made. A refusal that has nothing to do with it is an error.
+/// Proposes what was made. A refusal that is unrelated to it is an error.
 async fn propose(proposer: &Proposer, made: &Made) -> Result<Reply, ConsumeError> {
     match proposer.propose(made.command()).await? {
         Reply::Rejected(rejection @ (Rejection::ClockJump { .. } | Rejection::NotInitialized)) => {

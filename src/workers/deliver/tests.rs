@@ -148,7 +148,7 @@ async fn a_refusal_is_kept_with_the_attempt_and_what_waits_behind_it_is_named() 
     let page = proposer.store().query(&filter, None, 10).unwrap();
     let [stored] = &page.rows[..] else { panic!("{} rows", page.rows.len()) };
     let row = stored.row().unwrap();
-    let Record::System(system) = &row.record else { panic!("no system row") };
+    let Record::System(system) = &row.record else { panic!("not a system row") };
     let body = serde_json::Value::Object(system.content().unwrap());
     let expected = serde_json::json!({
         "atraReceiptId": "R-9", "payload": r#"{"code":"SIGNATURE_INVALID","first":"+***"}"#,

@@ -3,12 +3,12 @@
 //! | part | does |
 //! |---|---|
 //! | [`reader`] | reads events, signs them by batches, chains the messages of a stream; on a blocking thread, a few batches ahead |
-//! | [`pace`] | gives way to a loaded ingest |
+//! | [`pace`] | slows down for a loaded ingest |
 //! | [`progress`] | knows what is on its way, and up to where all is stored |
 //! | [`resume`] | decides from what the streams hold where to go on |
 //!
 //! Messages are sent one behind another without waiting for each. After the first failure everything on its way is
-//! given up: the streams are looked at, and publishing goes on with the first event that they lack. The cursor only
+//! given up: the streams are read, and publishing goes on with the first event that they lack. The cursor only
 //! spares reading from the beginning; a lost or late one costs nothing.
 
 mod pace;
@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 
 /// How often the cursor is moved at most.
 const CURSOR_PERIOD: Duration = Duration::from_millis(250);
-/// Confirmations that are taken in one go.
+/// Confirmations that are processed in one go.
 const HEARD_AT_ONCE: usize = 256;
 /// Batches that are read ahead.
 const AHEAD: usize = 4;
@@ -46,7 +46,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often the cursor is moved while nothing is published.
 const PASSING_PERIOD: Duration = Duration::from_secs(10);
-/// Entries that are passed over in one read.
+/// Entries that are skipped in one read.
 const PASSED_AT_ONCE: usize = 4_096;
 
 /// Publishes events.
@@ -85,7 +85,7 @@ enum RelayError {
     Reader { why: String },
 }
 
-/// Publishes in the name of `proposer`'s term; without a `relay`, events are passed over.
+/// Publishes in the name of `proposer`'s term; without a `relay`, events are skipped.
 ///
 /// # Errors
 /// [`ProposalError::Deposed`] at the end of the term.
@@ -93,7 +93,7 @@ pub async fn run(relay: Option<&Relay>, proposer: &Proposer) -> Result<(), Propo
     let Some(relay) = relay else { return pass_over(proposer).await };
     let (reached, seen) = watch::channel(OutboxPlace::default());
     let publishing = relay.clone().publish(proposer.clone(), reached);
-    // On a task of its own, so that it does not take turns with ingest.
+    // On a task of its own, so that it does not alternate with ingest.
     let mut publishing = AbortOnDrop(tokio::spawn(publishing));
     tokio::select! {
         moved = move_cursor(proposer, seen) => moved,
@@ -109,7 +109,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Proposes the cursor again and again until the term is over.
+/// Proposes the cursor repeatedly until the term is over.
 async fn move_cursor(
     proposer: &Proposer,
     mut seen: watch::Receiver<OutboxPlace>,
@@ -121,7 +121,7 @@ async fn move_cursor(
             match proposer.propose(Command::Published(place)).await {
                 Ok(_) => proposed = place,
                 Err(error @ ProposalError::Deposed { .. }) => return Err(error),
-                Err(error) => tracing::debug!(%error, "the cursor of published events stays for now"),
+                Err(error) => tracing::debug!(%error, "the cursor of published events can't be moved yet"),
             }
         } else if seen.changed().await.is_err() {
             return Ok(());
@@ -191,7 +191,7 @@ impl Relay {
         tracing::info!(
             index = plan.start.index,
             events = plan.start.events,
-            "events are published from here on"
+            "publishing events from here on"
         );
         let (out, chunks) = mpsc::channel(AHEAD);
         let sending = Sending::new(chunks, progress.clone());

@@ -1,6 +1,6 @@
-//! Gives way to ingest: while receipts come in faster than any day's peak, events are held to a modest rate.
+//! Slows down for ingest: while DLRs arrive faster than any day's peak, events are held to a modest rate.
 //!
-//! Receipts that are not taken in are late for everybody; events wait in the outbox, where nothing is lost. But not for
+//! DLRs that are not ingested are late for everybody; events wait in the outbox, where nothing is lost. But not for
 //! ever: after [`LENIENCE`] of giving way events take their share of the machine until they have caught up.
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ const BUSY_ROWS_PER_SECOND: f64 = 20_000.0;
 const WINDOW: Duration = Duration::from_millis(50);
 /// Events a second that are published meanwhile.
 const MEANWHILE: f64 = 15_000.0;
-/// For how long at a stretch events give way.
+/// For how long at a stretch events are slowed down.
 const LENIENCE: Duration = Duration::from_secs(60);
 
 /// Keeps the pace of one reader.

@@ -14,13 +14,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 
-/// What one term of publishing knows; shared by the one who sends and the one who hears.
+/// What one term of publishing knows; shared by the sender and the reader of confirmations.
 pub(super) struct Progress {
     /// Place behind the last event before which everything is stored.
     pub(super) reached: watch::Sender<OutboxPlace>,
     /// Last confirmed event of each stream.
     pub(super) confirmed: PerStream<Option<EventId>>,
-    /// Streams that do not know their last id any more.
+    /// Streams that no longer know their last id.
     pub(super) unchained: PerStream<bool>,
     /// Streams that confirmed an event since the last [`Progress::restart`].
     heard: PerStream<bool>,
@@ -84,7 +84,7 @@ impl Progress {
         outcome
     }
 
-    /// The oldest event on its way is stored. What that reaches is told by [`Progress::tell`].
+    /// The oldest event in flight is stored. What that reaches is reported by [`Progress::tell`].
     fn confirm(&mut self) {
         let Some(Step::Sent { id, stream, at }) = self.on_the_way.pop_front() else { return };
         self.confirmed[stream] = Some(id);
@@ -103,7 +103,7 @@ impl Progress {
         }
     }
 
-    /// Tells how far everything is stored.
+    /// Reports how far everything is stored.
     fn tell(&self) {
         let place = self.place;
         self.reached.send_if_modified(|reached| {
@@ -114,8 +114,8 @@ impl Progress {
     }
 
     /// The oldest event on its way was not directly behind the one that its stream ends with. If that is the first
-    /// one that was sent to it, although the stream was just looked at, the stream has forgotten its last id, as it
-    /// does when it is opened anew after its dedup window: the next chain begins without.
+    /// one that was sent to it, although the stream was just read, the stream has forgotten its last id, as it
+    /// does when it is opened again after its dedup window: the next chain begins without.
     fn refused(&mut self) {
         if let Some(Step::Sent { stream, .. }) = self.on_the_way.front()
             && !self.heard[*stream]
@@ -143,7 +143,7 @@ impl Sending {
         Self { chunks, events: Vec::new().into_iter(), end: None, progress }
     }
 
-    /// The next message; none once nobody makes any.
+    /// The next message; none once no more are made.
     pub(super) async fn next(mut self) -> Option<(Outgoing, Self)> {
         loop {
             if let Some(event) = self.events.next() {

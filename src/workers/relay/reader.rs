@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
-/// Pause before the outbox is looked at again when there was nothing new.
+/// Pause before the outbox is read again when there was nothing new.
 const POLL: Duration = Duration::from_millis(10);
 
 /// An event as a message, to be stored behind the one before it in its stream.
@@ -27,7 +27,7 @@ pub(super) struct Ready {
     pub(super) message: Outgoing,
 }
 
-/// Signed events, and the place behind everything that was looked at for them.
+/// Signed events, and the place behind everything that was read for them.
 pub(super) struct Chunk {
     pub(super) events: Vec<Ready>,
     pub(super) end: OutboxPlace,
@@ -49,7 +49,7 @@ impl AsRef<[u8]> for Waiting {
     }
 }
 
-/// Reads from a plan's start on, for as long as somebody takes what it makes.
+/// Reads from a plan's start on, for as long as its output is consumed.
 pub(super) struct Reader {
     pub(super) outbox: Outbox,
     pub(super) plan: Plan,
@@ -97,7 +97,7 @@ impl Reader {
         }
     }
 
-    /// Takes an event into the batch, and hands a full one over; false if nobody takes it.
+    /// Adds an event to the batch, and passes a full one on; false if nobody takes it.
     fn take(&mut self, event: Event<'_>, at: Millis, waiting: &mut Vec<Waiting>) -> Result<bool, RelayError> {
         let stream = stream_number(event.subject).ok_or(RelayError::NoStream { subject: event.subject })?;
         if !self.plan.lacks(stream, event.event_id) {

@@ -1,7 +1,7 @@
 //! Where publishing goes on: what the streams hold decides, not what was sent.
 //!
 //! Events of a stream are stored in the order of their ids, each only directly behind the one before. So the last
-//! message of a stream says up to where its events are stored, whoever published them, and however long ago: that
+//! message of a stream shows up to where its events are stored, whichever leader published them, and however long ago: that
 //! holds beyond the window in which the bus itself recognises a message.
 
 use crate::events::streams::{STREAMS, stream_of};
@@ -45,19 +45,19 @@ pub(super) async fn last_events(
 pub(super) struct Plan {
     /// Place from which events are read.
     pub(super) start: OutboxPlace,
-    /// Event behind which the next one of each stream must be stored, where that can be asked for.
+    /// Event behind which the next one of each stream must be stored, where the bus can check that.
     pub(super) chain: PerStream<Option<EventId>>,
     published: OutboxPlace,
     stored: PerStream<Option<EventId>>,
 }
 
 impl Plan {
-    /// Goes on behind `published`, with streams that end with `stored`, of which `confirmed` was said to be stored.
-    /// Streams in `unchained` do not know their last id any more.
+    /// Goes on behind `published`, with streams that end with `stored`, of which `confirmed` was confirmed as stored.
+    /// Streams in `unchained` no longer know their last id.
     ///
     /// Where a stream ends earlier than what it had confirmed, it has lost events: they are sent again. For records
     /// that shows even if another replica published them, because every entry before the cursor has events in their
-    /// stream, but for a few system rows that are read in vain.
+    /// stream, except for a few system rows that are read in vain.
     pub(super) fn new(
         published: OutboxPlace,
         stored: PerStream<Option<EventId>>,

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 pub struct AuditRecord {
     /// Who acted: the token's subject, or a worker's name.
     pub actor_user_id: Option<String>,
-    /// Who approved, where somebody had to.
+    /// Who approved, where that was needed.
     pub approver_user_id: Option<String>,
     /// Hour that the act concerns.
     pub bucket_hour: Option<Hour>,
@@ -31,7 +31,7 @@ pub struct AuditRecord {
     /// The request that may be repeated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestRecord>,
-    /// Ticket that asked for it.
+    /// Ticket that requested it.
     pub ticket_id: Option<String>,
 }
 
@@ -41,20 +41,20 @@ pub struct AuditRecord {
 pub struct RequestRecord {
     /// Id of the row that answers it, as `cdr_…`.
     pub answer: String,
-    /// SHA-256 of what was asked.
+    /// SHA-256 of the request.
     #[serde(with = "hex_string")]
     pub body: Hash,
-    /// SHA-256 of who asked and the key that they chose.
+    /// SHA-256 of the caller and the key that they chose.
     #[serde(with = "hex_string")]
     pub key: Hash,
 }
 
-/// A request that was taken in.
+/// A request that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Request {
-    /// Who asked and the key that they chose, hashed.
+    /// The caller and the key that they chose, hashed.
     pub key: Hash,
-    /// What was asked, hashed.
+    /// The request, hashed.
     pub body: Hash,
     /// Row that answers it.
     pub answer: CdrId,

@@ -67,7 +67,7 @@ pub enum ExportSignatureError {
         /// Algorithm of the key.
         found: Algorithm,
     },
-    /// Somebody else signed.
+    /// Another signer signed.
     #[error("the signature is not by key {key_id}")]
     Forged {
         /// The key that the sidecar names.
@@ -262,7 +262,7 @@ mod tests {
             bytes[at] ^= flip;
             let Ok(text) = String::from_utf8(bytes) else { return Ok(()) };
             if let Ok(read) = ExportSignature::parse(&text) {
-                // The name of the key only says which key to take.
+                // The name of the key only selects a key.
                 let names_another = read.key_id != sidecar.key_id;
                 prop_assert!(names_another || read.verify(&sha256(b"f"), &key).is_err(), "byte {} by {:#x}", at, flip);
             }

@@ -173,7 +173,7 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// The last marks of a replica. Begun anew at a start and with an installed snapshot.
+/// The last marks of a replica. Started over at a start and with an installed snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
     kept: VecDeque<Mark>,
@@ -217,7 +217,7 @@ impl Marks {
     /// Compares the mark that a command carries, before it is applied. Its leader had applied no command that comes
     /// behind this one, so a mark behind the last one here means a command that this replica does not have.
     pub fn compare_carried(&mut self, theirs: &Mark) -> Comparison {
-        // A mark of 0 says that the leader had applied no command.
+        // A mark of 0 means that the leader had applied no command.
         if theirs.index > self.last().index {
             return self.differs(theirs, None);
         }
@@ -237,7 +237,7 @@ impl Marks {
 pub const FENCES_KEPT: usize = 1024;
 
 /// Where a ledger that is to take this one's place has another history, if it has. Every fork begins with somebody else's
-/// leading, so the marks of fences tell: up to the last entry that is `applied` here, both have the same ones.
+/// leading, so the marks of fences show: up to the last entry that is `applied` here, both have the same ones.
 pub fn fork_by_fences(ours: &[Mark], applied: u64, theirs: &[Mark]) -> Option<Difference> {
     let (Some(our_first), Some(their_first)) = (ours.first(), theirs.first()) else { return None };
     let from = our_first.index.max(their_first.index);

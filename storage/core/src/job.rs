@@ -1,7 +1,7 @@
 //! Bulk jobs (US-CDR-018): their rows, and the fold over them.
 //!
 //! A `job` row with a `step` moves a job on. Progress stands in the same command as the adjustments that it counts,
-//! and says from where it goes on: a worker that starts anew continues exactly there, and no row is adjusted twice.
+//! and records from where it goes on: a worker that is restarted continues exactly there, and no row is adjusted twice.
 
 use crate::command::Rejection;
 use crate::id::{CdrId, Uuid};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Finished jobs that are kept at hand; older ones are found by their rows.
+/// Finished jobs that are kept in the state; older ones are found by their rows.
 pub const FINISHED_KEPT: usize = 200;
 /// Jobs that may be open at once.
 pub const MOST_OPEN: usize = 100;
@@ -23,7 +23,7 @@ pub const JOB_PREFIX: &str = "adjjob_";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "SCREAMING_SNAKE_CASE", rename_all_fields = "camelCase")]
 pub enum JobStep {
-    /// Somebody asked for the job; the row's id is the job's.
+    /// The job was requested; the row's id is the job's.
     Requested(JobRequest),
     /// Rows were adjusted, in the same command.
     Progress {
@@ -31,14 +31,14 @@ pub enum JobStep {
         job_id: String,
         /// Place behind which this step began; none at the beginning.
         behind: Option<Place>,
-        /// Place up to which every row was looked at.
+        /// Place up to which every row was processed.
         upto: Place,
         /// What became of the rows.
         counts: JobCounts,
         /// Sum of new minus old charges, six decimals.
         sum_delta: String,
     },
-    /// Every row was looked at.
+    /// Every row was processed.
     Finished {
         /// The job.
         job_id: String,
@@ -62,22 +62,22 @@ pub struct Place {
     pub cdr_sequence: u64,
 }
 
-/// What a RE_RATE job is asked to do.
+/// The request of a RE_RATE job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobRequest {
-    /// Who approved; empty, and null in rows, where nobody had to. See [`JobRequest::approver`].
+    /// Who approved; empty, and null in rows, where no approval was needed. See [`JobRequest::approver`].
     #[serde(with = "empty_is_null")]
     pub approver_user_id: String,
     /// First bucket, where given.
     pub bucket_hour_from: Option<Hour>,
     /// Last bucket, where given.
     pub bucket_hour_to: Option<Hour>,
-    /// Rows that were expected to be concerned when the job was asked for.
+    /// Rows that were expected to be concerned when the job was requested.
     pub estimated_impact: u64,
-    /// Who asked.
+    /// The requester.
     pub issued_by_user_id: String,
-    /// Price list that rates anew.
+    /// Price list by which records are re-rated.
     pub new_pricing_table_id: String,
     /// Operator, where given.
     pub operator_id: Option<String>,
@@ -85,7 +85,7 @@ pub struct JobRequest {
     pub reason: String,
     /// Submitter, where given.
     pub tenant_id: Option<String>,
-    /// Ticket that asked for it.
+    /// Ticket that requested it.
     pub ticket_id: String,
     /// Trace of the request.
     pub trace_id: String,
@@ -95,7 +95,7 @@ pub struct JobRequest {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobCounts {
-    /// Rated anew.
+    /// Re-rated.
     pub adjusted: u64,
     /// Rated by that very price list already.
     pub unchanged: u64,
@@ -110,7 +110,7 @@ pub struct JobCounts {
 pub enum JobState {
     /// It goes on.
     Running,
-    /// Every row was looked at.
+    /// Every row was processed.
     Finished,
     /// It can't go on.
     Failed {
@@ -119,24 +119,24 @@ pub enum JobState {
     },
 }
 
-/// A job as the rows tell it.
+/// A job as its rows show it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Job {
     /// Its id.
     pub id: CdrId,
-    /// What it was asked to do.
+    /// Its request.
     pub request: JobRequest,
-    /// Place of its own first row: rows behind it are none of its business.
+    /// Place of its own first row: rows behind it do not concern it.
     pub asked_at: Place,
     /// How far it is.
     pub state: JobState,
-    /// Place up to which every row was looked at.
+    /// Place up to which every row was processed.
     pub cursor: Option<Place>,
     /// What became of the rows.
     pub counts: JobCounts,
     /// Sum of new minus old charges, in millionths.
     pub delta_micros: i128,
-    /// When it was asked for.
+    /// When it was requested.
     pub started_at: Millis,
     /// When it ended.
     pub finished_at: Option<Millis>,
@@ -159,12 +159,12 @@ impl Job {
 pub struct Jobs(Arc<VecDeque<Job>>);
 
 impl Jobs {
-    /// Every job at hand, oldest first.
+    /// Every job in the state, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Job> {
         self.0.iter()
     }
 
-    /// The job with this id, if it is at hand.
+    /// The job with this id, if it is in the state.
     pub fn get(&self, id: CdrId) -> Option<&Job> {
         self.iter().rev().find(|job| job.id == id)
     }
@@ -174,7 +174,7 @@ impl Jobs {
         self.iter().find(|job| job.is_open())
     }
 
-    /// Takes a `job` row in.
+    /// Applies a `job` row.
     ///
     /// # Errors
     /// [`Rejection::Illegal`], or [`Rejection::JobMoved`] if the step does not go on where the job is.
@@ -249,7 +249,7 @@ impl Jobs {
 }
 
 impl FromIterator<Job> for Jobs {
-    /// From jobs in the order in which they were asked for.
+    /// From jobs in the order in which they were requested.
     fn from_iter<T: IntoIterator<Item = Job>>(jobs: T) -> Self {
         Self(Arc::new(jobs.into_iter().collect()))
     }
@@ -263,7 +263,7 @@ impl JobCounts {
         self.unpriced += more.unpriced;
     }
 
-    /// Rows looked at.
+    /// Rows processed.
     pub fn total(&self) -> u64 {
         self.adjusted + self.unchanged + self.voided + self.unpriced
     }
@@ -283,8 +283,8 @@ mod empty_is_null {
 }
 
 impl JobRequest {
-    /// Who approved: another person than the one who asked. A requester who stands there has approved nothing: rows of
-    /// before say so where nobody had to.
+    /// Who approved: another person than the requester. A requester who is named there has approved nothing: rows of
+    /// before name the requester where no approval was needed.
     pub fn approver(&self) -> Option<&str> {
         let approver = self.approver_user_id.as_str();
         Some(approver).filter(|approver| !approver.is_empty() && *approver != self.issued_by_user_id)
@@ -293,7 +293,7 @@ impl JobRequest {
     /// The submitter, where given.
     ///
     /// # Errors
-    /// If it is no UUID.
+    /// If it is not a UUID.
     pub fn tenant(&self) -> Result<Option<Uuid>, String> {
         self.tenant_id
             .as_deref()

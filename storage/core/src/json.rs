@@ -1,10 +1,10 @@
-//! The one reader of JSON that somebody else wrote: bodies, messages, tokens, key sets, proof files.
+//! The one reader of JSON from outside: bodies, messages, tokens, key sets, proof files.
 //!
-//! What two readers could take differently is refused, whatever is asked of the text (RFC 7493, I-JSON): bytes that are
-//! no UTF-8, half a surrogate pair, a key that stands twice in one object, however it is escaped. Nesting ends at
-//! [`MAX_DEPTH`], so that whatever was taken in can be read again inside a row, a proof and an event.
+//! What two readers could understand differently is refused, whatever is needed of the text (RFC 7493, I-JSON): bytes that are
+//! no UTF-8, half a surrogate pair, a key that occurs twice in one object, however it is escaped. Nesting ends at
+//! [`MAX_DEPTH`], so that whatever was accepted can be read again inside a row, a proof and an event.
 //!
-//! A number keeps its text until its value is asked for. Only one that an IEEE 754 double holds exactly has a value here:
+//! A number keeps its text until its value is needed. Only one that an IEEE 754 double holds exactly has a value here:
 //! an integer up to 2^53 - 1, or at most 15 significant digits. Any other would change without a word.
 
 mod scan;
@@ -20,12 +20,12 @@ use std::fmt;
 pub const MAX_DEPTH: usize = 32;
 /// Largest text that may enter the log, in bytes: a message, a body, a part of it.
 pub const MAX_BYTES: usize = 65_536;
-/// Largest text of a file or an answer that is only looked at, in bytes.
+/// Largest text of a file or a response that is only read, in bytes.
 pub const MAX_FILE_BYTES: usize = 16 << 20;
 
 /// Significant decimal digits that a double always keeps.
 const MOST_DIGITS: usize = 15;
-/// Of a key or number, so many characters are repeated in an error.
+/// Of a key or number, this many characters are repeated in an error.
 const SHOWN_CHARS: usize = 40;
 
 /// Why a text is refused.
@@ -49,7 +49,7 @@ pub enum JsonError {
     /// Nested too deep.
     #[error("it is nested more than {MAX_DEPTH} deep")]
     TooDeep,
-    /// A key stands twice in one object.
+    /// A key occurs twice in one object.
     #[error("the key {} appears twice in one object", shown(key))]
     RepeatedKey {
         /// The key, unescaped.
@@ -65,7 +65,7 @@ pub enum JsonError {
     },
 }
 
-/// The beginning of what somebody else wrote, in quotes.
+/// The beginning of a text from outside, in quotes.
 fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{:?}…", &text[..end]),

@@ -75,7 +75,7 @@ enum Key {
 }
 
 impl PublicKey {
-    /// The key in `bytes`; none if they are no point of the algorithm's curve in its one encoding.
+    /// The key in `bytes`; none if they are not a point of the algorithm's curve in its one encoding.
     pub fn new(algorithm: Algorithm, bytes: &[u8]) -> Option<Self> {
         if bytes.len() != algorithm.public_key_bytes() {
             return None;
@@ -122,7 +122,7 @@ impl PublicKey {
 }
 
 /// The one form of an `ecdsa-p256` signature that [`PublicKey::verify`] accepts: devices give either `s`. None if the
-/// bytes are no signature.
+/// bytes are not a signature.
 pub fn normalized_p256(signature: &[u8]) -> Option<[u8; 64]> {
     let signature = P256Signature::from_slice(signature).ok()?.normalize_s();
     signature.to_bytes().as_slice().try_into().ok()
@@ -189,7 +189,7 @@ impl KeyRecord {
     }
 }
 
-/// Where a registered key stands in an hour.
+/// The status of a registered key in an hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyStatus {
     /// Its first hour has not begun.
@@ -217,9 +217,9 @@ impl KeyStatus {
 /// The time of a registered key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyTime {
-    /// Where it stands.
+    /// Its status.
     pub status: KeyStatus,
-    /// First hour in which it signs no more; none while no end is in sight.
+    /// First hour in which it no longer signs; none while that is not known.
     pub signs_before: Option<Hour>,
     /// First hour in which its signatures under files of exports are no longer accepted: [`EXPORT_OVERLAP_HOURS`] after
     /// `signs_before`.
@@ -259,7 +259,7 @@ pub fn export_key<'k>(keys: &'k [KeyRecord], key_id: &str, signed_at: Hour) -> O
     matches!(then.status, KeyStatus::Active | KeyStatus::Overlap).then_some(key)
 }
 
-/// First hour from `from` on in which the key at `index` does not sign; none if no end is in sight.
+/// First hour from `from` on in which the key at `index` does not sign; none if that is not known.
 fn end_of(keys: &[KeyRecord], index: usize, from: Hour) -> Option<Hour> {
     let key = &keys[index];
     let later = keys.iter().enumerate().filter(|(i, other)| (other.from_hour, *i) > (key.from_hour, index));

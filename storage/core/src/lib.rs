@@ -11,7 +11,7 @@
 //! | [`canonical`] | the RFC 8785 bytes of a row, from which its hash is taken |
 //! | [`personal`] | which parts of a row are personal data, and the salted hash that commits to them |
 //! | [`merkle`], [`chain`] | trees, frontiers, proofs; the formulas of roots and chains |
-//! | [`json`] | the one reader of JSON that somebody else wrote |
+//! | [`json`] | the one reader of JSON from outside |
 //! | [`reading`] | a row read back from its JSON |
 //! | [`seal`] | what closes an hour: seal, completeness statement, signature |
 //! | [`key`] | signing keys, their algorithms and times, and the records that vouch for them |
@@ -20,8 +20,8 @@
 //! | [`adjust`], [`job`], [`audit`] | which adjustments may follow a row; bulk jobs; who did what |
 //! | [`setting`] | regulator-facing settings |
 //! | [`export`] | settlement files: their numbers, what they list, how far they are |
-//! | [`command`], [`mod@apply`] | what can be asked, and what follows from it |
-//! | [`rules`] | under which rules a ledger stands, the formats that come with them, and what a build knows |
+//! | [`command`], [`mod@apply`] | what can be proposed, and what follows from it |
+//! | [`rules`] | the rules version of a ledger, the formats that come with it, and what a build knows |
 //! | [`history`] | a rolling hash over what was applied, by which replicas notice that they differ |
 //! | [`proof`] | portable proofs and the one verifier that everything shares |
 //! | [`tariff`] | price lists, and the proof that a row's charge follows from one |

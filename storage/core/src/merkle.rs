@@ -92,7 +92,7 @@ pub fn zero_subtree(level: u32) -> Hash {
     (0..level.min(MAX_LEVELS as u32)).fold(ZERO_LEAF, |zero, _| node(&zero, &zero))
 }
 
-/// Where a leaf stands, and the siblings from the leaf upwards in the padded tree.
+/// The place of a leaf, and the siblings from the leaf upwards in the padded tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InclusionProof {
@@ -109,7 +109,7 @@ pub struct HexHash(#[serde(with = "hex_string")] pub Hash);
 
 impl InclusionProof {
     /// The proof for leaf `index` of `count`, taking the root of the complete or padded subtree at
-    /// `(level, index)` from `subtree`; subtrees wholly beyond the leaves are not asked for.
+    /// `(level, index)` from `subtree`; subtrees wholly beyond the leaves are not read.
     ///
     /// # Errors
     /// Whatever `subtree` fails with.

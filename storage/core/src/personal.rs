@@ -2,7 +2,7 @@
 //!
 //! `personal` is an object beside the row. Of a CDR it holds the numbers and the texts that people wrote; of a system
 //! row the texts that people or other systems wrote, and digests of requests: the members that [`paths`] lists for its
-//! kind. Its hash with a [`Salt`] is the row's `personalHash`. Whoever may not see `personal` still recomputes
+//! kind. Its hash with a [`Salt`] is the row's `personalHash`. A reader who may not see `personal` still recomputes
 //! `rowHash`, and can't find out a number by trying all of them.
 
 use crate::canonical::to_jcs;
@@ -63,7 +63,7 @@ impl SystemContent {
     /// Takes `content` apart.
     ///
     /// # Errors
-    /// If it is no JSON object, or has a number that RFC 8785 can't write.
+    /// If it is not a JSON object, or has a number that RFC 8785 can't write.
     pub fn new(kind: SystemKind, content: &impl Serialize) -> Result<Self, String> {
         match serde_json::to_value(content).map_err(|e| e.to_string())? {
             Value::Object(content) => Self::split(kind, content),
@@ -126,7 +126,7 @@ fn put(object: &mut Map<String, Value>, path: &str, value: Value) {
 }
 
 impl System<'_> {
-    /// The whole content, personal data included, as whoever proposed the row had it; members that were null are
+    /// The whole content, personal data included, as its proposer had it; members that were null are
     /// absent.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub struct PortableProof {
     pub format_version: u32,
     /// The canonical row, without `rowHash`.
     pub row: Value,
-    /// Its personal data with their salt; null for whoever may not see them, and of a row that has none.
+    /// Its personal data with their salt; null for readers who may not see them, and of a row that has none.
     pub personal: Option<Value>,
     /// `sha256(JCS(row))`.
     #[serde(with = "hex_string")]
@@ -172,7 +172,7 @@ impl PortableProof {
         self.verify_signature(trust)
     }
 
-    /// True if the row has personal data and the file does not hold them: then nothing is said of them.
+    /// True if the row has personal data and the file does not hold them: then nothing is proved about them.
     pub fn withholds_personal(&self) -> bool {
         self.personal.is_none() && self.row.get("personalHash").is_some_and(|hash| !hash.is_null())
     }
@@ -227,7 +227,7 @@ pub fn verify_seal(seal: &Seal, seal_hash: &Hash) -> Result<(), Violation> {
     };
     let computed = seal.hash().map_err(|why| mismatch("seal", why))?;
     if computed != *seal_hash {
-        return Err(mismatch("seal", "its bytes do not give its hash: the seal was changed".to_owned()));
+        return Err(mismatch("seal", "its bytes do not match its hash: the seal was changed".to_owned()));
     }
     if seal.format_version != FORMAT_VERSION || seal.generation > MAX_INTEGER {
         return Err(mismatch("seal", "its format version or generation is unknown".to_owned()));

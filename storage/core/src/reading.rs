@@ -1,6 +1,6 @@
 //! Reading a CDR row back from its JSON, as the API answers it.
 //!
-//! Reading proves nothing; a row that was read is what its hash says it is.
+//! Reading proves nothing; only its hash proves a row.
 
 use crate::hash::from_hex;
 use crate::id::CdrId;

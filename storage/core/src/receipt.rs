@@ -13,7 +13,7 @@
 //! | the same, voided | duplicate: nothing follows a VOID | duplicate |
 //!
 //! Corrections by people or by late prices change nothing of this: the receipt follows whatever row is in effect.
-//! A proposer drafts what it believes to be right; if the ledger has moved on meanwhile, the batch is refused as
+//! A proposer drafts what it takes to be right; if the ledger has moved on meanwhile, the batch is refused as
 //! [`Rejection::Outdated`] rather than a receipt being swallowed.
 
 use crate::command::{DraftItem, Rejection, Source};
@@ -53,7 +53,7 @@ pub fn is_born_expired(row: &Row<'_>) -> bool {
         && original.is_some_and(|sms| sms.final_state == FinalState::Expired)
 }
 
-/// True if no receipt corrects the message any more once this adjustment is in effect.
+/// True if no DLR may correct the message any more once this adjustment is in effect.
 pub fn settles(row: &Row<'_>) -> bool {
     let by_receipt =
         ![Source::Api, Source::Internal].iter().any(|own| own.as_str() == row.frame.source_stream);

@@ -283,7 +283,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// `recordType` as it stands in the row.
+    /// `recordType` as the row has it.
     pub fn record_type(&self) -> &'static str {
         match &self.record {
             Record::Sms(_) => "sms",

@@ -1,6 +1,6 @@
-//! Versions: under which rules a ledger stands, which formats come with them, and what a build knows.
+//! Versions: the rules version of a ledger, which formats come with it, and what a build knows.
 //!
-//! A ledger begins under [`Rules::FIRST`]. Later rules come into force by a row ([`RULES_SETTING`]), so that whoever reads
+//! A ledger begins under [`Rules::FIRST`]. Later rules come into force by a row ([`RULES_SETTING`]), so that every reader of
 //! the rows finds it, and never go back. Until then a build writes what the build before it reads.
 
 use bincode::{Decode, Encode};
@@ -22,7 +22,7 @@ impl Rules {
     /// The highest that this build may bring into force.
     pub const RELEASED: Self = Self(1);
     /// Rules that no release has: rows may have one more field, and every format has a higher number. They show that
-    /// rules can be raised, and are refused everywhere unless a replica is told to know them ([`Build::NEXT`]).
+    /// rules can be raised, and are refused everywhere unless a replica is configured to know them ([`Build::NEXT`]).
     pub const TEST_ONLY: Self = Self(2);
 
     /// What is written under these rules.
@@ -37,7 +37,7 @@ impl Rules {
         }
     }
 
-    /// The lowest build that knows these rules; none if this one has never heard of them.
+    /// The lowest build that knows these rules; none if this one does not know them.
     pub const fn needs(self) -> Option<Version> {
         match self {
             Self::FIRST => Some(Version { major: 0, minor: 1, patch: 0 }),
@@ -129,7 +129,7 @@ pub struct Version {
     pub major: u16,
     /// New features.
     pub minor: u16,
-    /// Mended faults.
+    /// Fixed faults.
     pub patch: u16,
 }
 
@@ -252,7 +252,7 @@ impl Needs {
 pub struct NeedsBuild {
     /// What it is.
     pub what: String,
-    /// The lowest build that knows it, where that is said.
+    /// The lowest build that knows it, where that is recorded.
     pub needs: Option<Version>,
     /// The build that met it.
     pub this: Version,

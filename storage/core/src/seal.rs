@@ -80,13 +80,13 @@ pub struct OperatorSeal {
 pub struct StreamStatement {
     /// Rows with this stream as their source.
     pub appended: u64,
-    /// Messages that went to the dead letter.
+    /// Messages that were dead-lettered.
     pub dead_lettered: u64,
     /// Messages whose `messageId` was known.
     pub duplicate: u64,
     /// First sequence: the hour before's last + 1.
     pub first_sequence: u64,
-    /// Messages that are no final states.
+    /// Messages of states that are not final.
     pub ignored: u64,
     /// Last sequence; `firstSequence - 1` without messages.
     pub last_sequence: u64,

@@ -1,7 +1,7 @@
 //! Regulator-facing settings: what is in force is a fold over `config` rows.
 //!
 //! A `config` row with a `configKey` changes one setting, and says from what to what, who did it and why. What the
-//! value stands for may be in the row, too, so that the ledger alone tells it: a price list, for example.
+//! value names may be in the row, too, so that the ledger alone has it: a price list, for example.
 
 use crate::command::Rejection;
 use bincode::{Decode, Encode};
@@ -19,11 +19,11 @@ pub const MOST_SETTINGS: usize = 10_000;
 pub struct SettingChange {
     /// Who changed it: a person, or a worker's name.
     pub actor_user_id: String,
-    /// Who approved, where somebody had to.
+    /// Who approved, where that was needed.
     pub approver_user_id: Option<String>,
     /// The setting.
     pub config_key: String,
-    /// What the value stands for.
+    /// What the value names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<Value>,
     /// Its value from now on.
@@ -32,7 +32,7 @@ pub struct SettingChange {
     pub previous_value: Option<String>,
     /// Why, in words.
     pub reason: String,
-    /// Ticket that asked for it.
+    /// Ticket that requested it.
     pub ticket_id: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl Settings {
         self.0.get(key).map(String::as_str)
     }
 
-    /// Takes a change in.
+    /// Applies a change.
     ///
     /// # Errors
     /// [`Rejection::Illegal`] if it does not change what is in force.
@@ -54,7 +54,7 @@ impl Settings {
         let SettingChange { config_key, new_value, previous_value, .. } = change;
         let illegal = |why: &str| Err(Rejection::Illegal { why: format!("setting {config_key}: {why}") });
         if self.get(&config_key) != previous_value.as_deref() {
-            return illegal("another value is in force than the one that is to be changed");
+            return illegal("the value in force is not the one to be changed");
         }
         if previous_value.as_ref() == Some(&new_value) {
             return illegal("nothing would change");

@@ -25,7 +25,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Takes a row in.
+    /// Applies a row.
     pub fn add(&mut self, sms: &Sms<'_>) {
         let count = match (sms.charge_type, sms.direction) {
             (ChargeType::Broadcast, _) => &mut self.broadcast,
@@ -43,7 +43,7 @@ impl Tally {
         }
     }
 
-    /// Rows that were taken in.
+    /// Rows that were counted.
     pub fn rows(&self) -> u64 {
         self.mo + self.mt + self.broadcast + self.international_mt
     }

@@ -14,10 +14,10 @@ use std::ops::Range;
 /// Look-ups in memory before writers get their turn.
 const AT_ONCE: usize = 512;
 
-/// A row that may be of a message: its ordinal, and which of the messages that were asked for.
+/// A row that may be of a message: its ordinal, and which of the requested messages.
 pub type Match = (u64, usize);
 
-/// Fingerprint of a message that is asked for, and which it is.
+/// Fingerprint of a message that is looked up, and which it is.
 type Wanted = (u64, usize);
 
 impl Index {
@@ -93,7 +93,7 @@ impl Index {
     }
 }
 
-/// What is asked for, in the order in which it is stored.
+/// What is looked up, in the order in which it is stored.
 fn wanted(fingerprints: &Fingerprints, messages: &[Uuid]) -> Vec<Wanted> {
     let fingerprint = |message: &Uuid| fingerprints.lookup(&Lookup::Message(*message)).1;
     let mut wanted: Vec<Wanted> =

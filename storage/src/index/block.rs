@@ -47,7 +47,7 @@ impl Block {
         self.first + self.geometry.block_rows() - self.next
     }
 
-    /// Takes the next row in.
+    /// Adds the next row.
     pub fn add(&mut self, row: &RowKeys, message: Option<u64>, fingerprints: &Fingerprints) {
         let offset = row.ordinal - self.first;
         self.push(Table::CdrId, fingerprints.of(&row.cdr_id.0), offset);

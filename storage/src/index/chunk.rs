@@ -47,7 +47,7 @@ pub(super) fn checked<'a>(
     }
     let outer = [entries.first(), entries.last()];
     if outer.into_iter().flatten().any(|e| partition(u64::from_le_bytes(*e), partition_bits) != chunk) {
-        return Err(damaged(key, "an entry belongs into another chunk"));
+        return Err(damaged(key, "an entry belongs to another chunk"));
     }
     Ok(entries)
 }

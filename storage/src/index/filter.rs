@@ -1,6 +1,6 @@
 //! Has this message been seen? A blocked Bloom filter in slices that expire by the hour.
 //!
-//! "No" is certain, "yes" is checked against the index and the row by whoever asks. Each key sets eight bits
+//! "No" is certain, "yes" is checked against the index and the row by the caller. Each key sets eight bits
 //! of one 64-byte line. Only the fingerprint bits that survive in the largest runs are used, so that the
 //! filter can be rebuilt from the message index alone.
 

@@ -15,7 +15,7 @@ impl Fingerprints {
         Self(SipHasher13::new_with_key(key))
     }
 
-    /// A value that tells whether two keys are the same.
+    /// A value that shows whether two keys are the same.
     pub fn key_check(&self) -> u64 {
         self.0.hash(b"index key check")
     }

@@ -1,7 +1,7 @@
 //! Node-local indexes: where rows with some id, subscriber, tenant, operator or event time are.
 //!
 //! Rows are numbered over all hours: their *ordinal*. Every answer of an index is an ordinal, or a range of
-//! them, that **may** match; whoever asks looks at the row. A matching row is never left out.
+//! them, that **may** match; the caller reads the row. A matching row is never left out.
 //!
 //! Rows gather in memory in a *block*. A full block is written in the batch of the row that filled it:
 //!
@@ -67,7 +67,7 @@ pub struct RowKeys {
     pub cdr_id: CdrId,
     /// Message, of every `sms` row, adjustments too.
     pub message_id: Option<Uuid>,
-    /// True for an `sms` row that is no adjustment: it takes part in the search for duplicates.
+    /// True for an `sms` row that is not an adjustment: it takes part in the search for duplicates.
     pub original: bool,
     /// Keyed hash of the recipient's number.
     pub msisdn_to: Option<[u8; 32]>,
@@ -79,7 +79,7 @@ pub struct RowKeys {
     pub event_at: Option<Millis>,
     /// Direct predecessor, of an adjustment.
     pub adjustment_of: Option<CdrId>,
-    /// What kind of row it is, if it is no original CDR (see [`kind`]).
+    /// What kind of row it is, if it is not an original CDR (see [`kind`]).
     pub kind: Option<u8>,
     /// Hour in which the log accepted the row; never falls from one ordinal to the next.
     pub bucket_hour: Hour,

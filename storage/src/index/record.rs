@@ -38,7 +38,7 @@ impl Span {
     /// Of nothing.
     pub const EMPTY: Self = Self { min: i64::MAX, max: i64::MIN };
 
-    /// Takes a value in.
+    /// Adds a value.
     pub fn add(&mut self, value: i64) {
         self.min = self.min.min(value);
         self.max = self.max.max(value);
@@ -50,17 +50,17 @@ impl Span {
         self.max = self.max.max(other.max);
     }
 
-    /// True if `value` may be one of those taken in.
+    /// True if `value` may be one of those added.
     pub fn holds(self, value: i64) -> bool {
         self.min <= value && value <= self.max
     }
 
-    /// True if all values of `other` may be among those taken in.
+    /// True if all values of `other` may be among those added.
     pub fn covers(self, other: Self) -> bool {
         other == Self::EMPTY || self.min <= other.min && other.max <= self.max
     }
 
-    /// True if a value of `from..to` may be among those taken in.
+    /// True if a value of `from..to` may be among those added.
     pub fn meets(self, from: i64, to: i64) -> bool {
         self.min < to && self.max >= from
     }
@@ -108,7 +108,7 @@ impl Summary {
     pub const EMPTY: Self =
         Self { counts: [0; TABLES], hours: Span::EMPTY, id_times: Span::EMPTY, events: Span::EMPTY };
 
-    /// Takes a row in.
+    /// Applies a row.
     pub fn add(&mut self, row: &RowKeys) {
         let present = [true, row.message_id.is_some(), row.msisdn_to.is_some(), row.adjustment_of.is_some()];
         for (count, present) in self.counts.iter_mut().zip(present) {

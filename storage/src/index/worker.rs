@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
-/// What the background thread is asked to do.
+/// The jobs of the background thread.
 pub(super) enum Job {
     /// Merge these runs, which lie side by side and fill a run of the next level.
     Merge(Vec<Run>),
-    /// Delete the chunks of these runs, which no run list has any more.
+    /// Delete the chunks of these runs, which are no longer in any run list.
     Retire(Vec<Run>),
     /// Delete posting lists and event times of blocks before this ordinal.
     Sweep {

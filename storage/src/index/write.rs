@@ -1,4 +1,4 @@
-//! The apply thread's part: take rows in, put full blocks and finished merges into the batch, publish them.
+//! The apply thread's part: add rows, put full blocks and finished merges into the batch, publish them.
 
 use super::block::Block;
 use super::list::RunList;
@@ -18,7 +18,7 @@ pub(super) struct Writer {
     merging: bool,
     /// A merged run that no committed run list has yet.
     merged: Option<Run>,
-    /// Rows before this ordinal are no longer wanted.
+    /// Rows before this ordinal are no longer needed.
     drop_below: u64,
     /// What the batch in hand will make true.
     pending: Option<Pending>,
@@ -54,7 +54,7 @@ impl Writer {
 }
 
 impl Index {
-    /// Takes the next row in; ordinals have no gaps. To be called only when its write is about to be tried.
+    /// Adds the next row; ordinals have no gaps. To be called only when its write is about to be tried.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if the ordinal is not the next one.
@@ -65,7 +65,7 @@ impl Index {
     /// [`Index::add`] for many rows, faster than one by one.
     ///
     /// # Errors
-    /// As there; the rows before the wrong one are taken in.
+    /// As there; the rows before the wrong one are added.
     pub fn add_all<R: Borrow<RowKeys>>(&self, rows: impl IntoIterator<Item = R>) -> Result<(), StoreError> {
         let mut guard = self.shared_mut();
         let shared = &mut *guard;
@@ -169,7 +169,7 @@ impl Index {
     }
 
     /// Shows readers what the batch of the last [`Index::commit`] made true. To be called after its write. If
-    /// the background thread has failed, the next [`Index::commit`] says so.
+    /// the background thread has failed, the next [`Index::commit`] returns that.
     pub fn committed(&self) {
         let mut writer = self.writer();
         let Some(pending) = writer.pending.take() else { return };
@@ -183,7 +183,7 @@ impl Index {
         if pending.merged {
             (writer.merged, writer.merging) = (None, false);
         }
-        // Only now: whoever took the list before also took a snapshot before, and reads the old runs from it.
+        // Only now: a reader that took the list before also took a snapshot before, and reads the old runs from it.
         if !pending.retired.is_empty() {
             writer.order(Job::Retire(pending.retired));
         }
@@ -193,7 +193,7 @@ impl Index {
         writer.order_merge(&list);
     }
 
-    /// Lets go of whole runs before `ordinal`; the next [`Index::commit`] does it.
+    /// Drops whole runs before `ordinal`; the next [`Index::commit`] does it.
     pub fn drop_below(&self, ordinal: u64) {
         let mut writer = self.writer();
         writer.drop_below = writer.drop_below.max(ordinal);

@@ -1,6 +1,6 @@
 //! Event times of a block: format version `u8` = 2, then for every zone of rows the smallest and the largest
 //! event time, `i64` little-endian, milliseconds; smallest > largest if no row of the zone has one. Last comes the
-//! CRC-32 of all that: rows of one hour do not tell how wide a zone may be that reaches into the next.
+//! CRC-32 of all that: rows of one hour do not show how wide a zone may be that reaches into the next.
 
 use super::damaged;
 use super::geometry::Geometry;

@@ -1,11 +1,11 @@
-//! Two bits for each row: what billing said of it. A page holds those of 256 consecutive rows.
+//! Two bits for each row: how billing charged it. A page holds those of 256 consecutive rows.
 
 /// Rows of a page.
 const ROWS: u64 = 256;
 /// Bytes of a page.
 pub(super) const BYTES: usize = (ROWS / 4) as usize;
 
-/// What billing said of a row.
+/// How billing charged a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     /// Nothing.

@@ -2,7 +2,7 @@
 //! small values and no row (`GET /v1/cdr/reconciliation`).
 //!
 //! The side of the CDRs is the charge of the row in effect; it counts in the hour and at the operator of the original.
-//! The side of billing is one event for each message. What it said is kept in two bits for each row: most charges are
+//! The side of billing is one event for each message. Its charge is kept in two bits for each row: most charges are
 //! equal, and only the others are kept as amounts. An event whose message has no CDR within the duplicate horizon waits
 //! in a list of its own, and counts as missing among the CDRs in the hour and at the operator that it names, until it is
 //! found to have one. What waits for too long is forgotten and stays counted.
@@ -111,7 +111,7 @@ impl Reconciling<'_, '_> {
         from.map_or(Ok(None), |from| self.rows.original(message, from))
     }
 
-    /// The message has a CDR: if an event waited for it, it waits no more.
+    /// The message has a CDR: if an event waited for it, it no longer waits.
     fn found(&mut self, message: Uuid, ordinal: u64, original: &StagedRow) -> Result<(), StoreError> {
         let Some(event) = self.staged.waiting(self.db, message)? else { return Ok(()) };
         self.staged.set_waiting(self.db, message, None)?;
@@ -174,7 +174,7 @@ impl Reconciling<'_, '_> {
     }
 }
 
-/// Takes the rows of a transition in. Rows that adjust others are looked up; originals only count.
+/// Applies the rows of a transition. Rows that adjust others are looked up; originals only count.
 pub(crate) fn take_rows(
     staged: &mut Staged,
     reading: &Reading<'_>,

@@ -152,11 +152,11 @@ impl Staged {
 fn read_marks(db: &Db, page: u64) -> Result<Marks, StoreError> {
     let stored = db
         .get_pinned_cf(column(db, CF_WORK)?, keys::billed_page(page))
-        .map_err(database("reading what billing said"))?;
+        .map_err(database("reading billing's charges"))?;
     let bytes = stored.map_or(Ok([0; BYTES]), |bytes| bytes.as_ref().try_into());
     bytes.map(Marks).map_err(|_| StoreError::Damaged {
-        what: format!("page {page} of what billing said"),
-        why: format!("it has not {BYTES} bytes"),
+        what: format!("page {page} of billing's charges"),
+        why: format!("it does not have {BYTES} bytes"),
     })
 }
 

@@ -11,7 +11,7 @@ use cdr_core::key::KeyRecord;
 use cdr_core::proof::{Violation, verify_seal, verify_succession};
 use cdr_core::seal::verify_signature;
 
-/// The hour before the one that is looked at.
+/// The hour before the one that is verified.
 pub(super) enum Previous {
     /// There is none: the ledger begins here.
     Genesis,
@@ -99,7 +99,7 @@ fn check_itself(committed: &Committed, hour: Hour, stored: &StoredSeal, faults: 
             hour,
             None,
             "seal",
-            "its bytes do not give its hash: the seal was changed".to_owned(),
+            "its bytes do not match its hash: the seal was changed".to_owned(),
         ));
     }
     if let Err(violation) = verify_seal(&stored.seal, &stored.seal_hash) {

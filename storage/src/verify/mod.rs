@@ -29,7 +29,7 @@ pub(crate) struct HourScope<'a> {
     pub generation: &'a Generation,
     pub committed: &'a Committed,
     pub span: HourSpan,
-    /// Registry index and seal entry of the operators that are looked at.
+    /// Registry index and seal entry of the operators that are verified.
     pub operators: &'a [(u16, OperatorSeal)],
     /// True if that is every operator.
     pub everything: bool,
@@ -43,7 +43,7 @@ impl HourScope<'_> {
         self.committed.state.registry.get(usize::from(number)).map(|operator| operator.operator_id.as_str())
     }
 
-    /// Waits until `rows` that were read are due; false if the verification shall stop.
+    /// Waits until `rows` that were read are due; false if the verification has to stop.
     pub fn goes_on_after(&self, rows: usize) -> bool {
         self.pace.is_none_or(|pace| pace.read(rows))
     }
@@ -80,7 +80,7 @@ pub(crate) fn verify_hour_slowly(
     pace: &Pace,
 ) -> Result<Option<HourReport>, StoreError> {
     let range = verify_at(generation, (hour, hour), None, Depth::Rows, 1, Some(pace))?;
-    // What was not looked at any more is no fault.
+    // What was no longer read is not a fault.
     Ok((!pace.is_stopped()).then(|| of_hour(generation, range)))
 }
 
@@ -158,7 +158,7 @@ fn refuse_outside(committed: &Committed, from: Hour, to: Hour) -> Result<(), Sto
     Ok(())
 }
 
-/// Registry index and seal entry of every operator that is to be looked at.
+/// Registry index and seal entry of every operator that is to be verified.
 fn chosen_operators(
     committed: &Committed,
     seal: &StoredSeal,

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often one that waits looks whether it shall stop.
+/// How often a waiting verification checks whether it has to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Every row is read twice: for its hash, and for the indexes.
 const READINGS: f64 = 2.0;
 
-/// Bounds a verification to so many rows a second, and lets it be stopped.
+/// Bounds a verification to this many rows a second, and lets it be stopped.
 #[derive(Debug)]
 pub struct Pace {
     reading_seconds: f64,
@@ -30,12 +30,12 @@ impl Pace {
         self.stopped.store(true, Relaxed);
     }
 
-    /// True once it shall stop.
+    /// True once it has to stop.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Relaxed)
     }
 
-    /// Waits after `rows` were read, until they are due; false if the verification shall stop.
+    /// Waits after `rows` were read, until they are due; false if the verification has to stop.
     pub(crate) fn read(&self, rows: usize) -> bool {
         let until = {
             let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);

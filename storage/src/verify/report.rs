@@ -24,7 +24,7 @@ pub struct Fault {
     pub cdr_sequence: Option<u64>,
     /// Id of that row, if it can still be read.
     pub cdr_id: Option<String>,
-    /// What was looked at: `row`, `row page`, `row hash`, `subtree root`, `seal`, `signature`, `index`, `chain`.
+    /// What was verified: `row`, `row page`, `row hash`, `subtree root`, `seal`, `signature`, `index`, `chain`.
     pub what: String,
     /// What does not fit.
     pub why: String,
@@ -68,7 +68,7 @@ pub struct RangeReport {
     pub to: Hour,
     /// How deep it went.
     pub depth: Depth,
-    /// Hours looked at.
+    /// Hours verified.
     pub hours_checked: u64,
     /// Rows covered by what was checked.
     pub rows_checked: u64,

@@ -227,16 +227,14 @@ impl RangeScan {
         let sequences = header.first_sequence..header.first_sequence + header.count as u64;
         let first_ordinal = scope.span.first_ordinal + header.first_sequence - 1;
         if header.first_ordinal != first_ordinal {
-            let why = format!(
-                "the page says its first row has number {}, not {first_ordinal}",
-                header.first_ordinal
-            );
+            let why =
+                format!("the page's first row has number {}, not {first_ordinal}", header.first_ordinal);
             self.missing(scope, sequences.clone(), &why);
         }
         for position in 0..header.count {
             self.row(scope, header, bytes, position, operators, scratch);
         }
-        // A checksum alone names no row; it is told only if nothing else is.
+        // A checksum alone names no row; it is reported only if nothing else is.
         if let Err(why) = header.verify_checksum(bytes)
             && self.faults.len() == faults_before
         {
@@ -323,7 +321,7 @@ impl RangeScan {
             }
             Ok(stored) => {
                 let (stored, computed) = (to_hex(stored), to_hex(&computed));
-                let why = format!("its bytes give hash {computed}, its hash page says {stored}");
+                let why = format!("its bytes give hash {computed}, its hash page has {stored}");
                 self.row_fault(scope, Some(raw.operator), sequence, Some(row), "row", why);
                 Some(self.faults.len() - 1)
             }

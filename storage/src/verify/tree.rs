@@ -32,7 +32,7 @@ fn compare_root(scope: &HourScope<'_>, number: u16, sealed: &OperatorSeal, root:
         return Vec::new();
     }
     let why = format!(
-        "row hashes and subtree roots lead to {}, the seal says {}",
+        "row hashes and subtree roots lead to {}, the seal has {}",
         to_hex(root),
         to_hex(&sealed.bucket_root)
     );

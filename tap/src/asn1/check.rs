@@ -1,4 +1,4 @@
-//! What the compiler does not check: names, imports, and whether items can be told apart.
+//! What the compiler does not check: names, imports, and whether items can be distinguished.
 
 use super::scan::Outline;
 use super::{Body, Member, Tag, TypeUse, Types};
@@ -45,7 +45,7 @@ pub(super) fn names(outlines: &[Outline<'_>]) -> Result<(), SchemaError> {
     Ok(())
 }
 
-/// Nothing that stands in the text was left out by the parser.
+/// The parser has left out nothing of the text.
 pub(super) fn everything_was_parsed(outlines: &[Outline<'_>], types: &Types) -> Result<(), SchemaError> {
     for outline in outlines {
         if let Some(lost) = outline.definitions.iter().find(|defined| !types.contains_key(&defined.name)) {

@@ -58,7 +58,7 @@ impl Backend for Keep {
 ///
 /// # Errors
 /// [`SchemaError`] naming file and line: what can't be parsed or is not supported, names that are defined twice or
-/// nowhere, imports that don't fit, sibling items that can't be told apart.
+/// nowhere, imports that don't fit, sibling items that can't be distinguished.
 pub(crate) fn compile(modules: &[(String, String)]) -> Result<Types, SchemaError> {
     let outlines: Vec<Outline<'_>> =
         modules.iter().map(|(file, text)| scan::outline(file, text)).collect::<Result<_, _>>()?;
@@ -76,7 +76,7 @@ pub(crate) fn compile(modules: &[(String, String)]) -> Result<Types, SchemaError
     Ok(types)
 }
 
-/// The module in which a definition stands.
+/// The module that holds a definition.
 fn home<'a, 'b>(outlines: &'a [Outline<'b>], definition: &ToplevelTypeDefinition) -> Option<&'a Outline<'b>> {
     let module = definition.module_header.as_ref()?.borrow().name.clone();
     outlines.iter().find(|outline| outline.module == module)

@@ -47,7 +47,7 @@ impl Outline<'_> {
         self.definitions.iter().find(|defined| defined.name == name)
     }
 
-    /// The line on which `word` stands in the definition of `name`.
+    /// The line of `word` in the definition of `name`.
     pub(super) fn line(&self, name: &str, word: &str) -> usize {
         self.definition(name).map_or(0, |defined| defined.line_of(word))
     }
@@ -67,7 +67,7 @@ pub(super) fn outline<'a>(file: &'a str, text: &'a str) -> Result<Outline<'a>, S
         ));
     }
     if at(2) != "IMPLICIT" {
-        return Err(SchemaError::new(file, line(2), "write IMPLICIT TAGS: TAP and RAP are defined so"));
+        return Err(SchemaError::new(file, line(2), "write IMPLICIT TAGS, as TAP and RAP are defined"));
     }
     if tokens.last().is_none_or(|token| token.text != "END") {
         return Err(SchemaError::new(file, line(tokens.len()), "the module does not end with END"));

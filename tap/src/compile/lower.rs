@@ -172,7 +172,7 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// Appends the steps of `tree` and says which comes first.
+    /// Appends the steps of `tree` and returns which comes first.
     fn lower(
         &mut self,
         tree: &Tree,
@@ -343,7 +343,7 @@ impl<'a> Lowering<'a> {
             let names = item.type_names.join(", ");
             self.error(
                 rule.line,
-                format!("{}: [content] says of none of {names} what its octets mean", item.display()),
+                format!("{}: [content] does not define the octets of any of {names}", item.display()),
             )
         })
     }
@@ -409,7 +409,7 @@ impl<'a> Lowering<'a> {
             let item = self.shape.node(node).display();
             return Err(self.error(
                 line,
-                format!("{} does not become what {item} holds by this conversion", source.name()),
+                format!("this conversion of {} does not give what {item} holds", source.name()),
             ));
         }
         if from.sources.len() == 1 && is_plain {

@@ -18,7 +18,7 @@ use tree::{Branch, Tree};
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) shape: Shape,
-    /// What stands around the call events.
+    /// What surrounds the call events.
     pub(super) frame: Vec<Level>,
     /// A file without call events.
     pub(super) empty: Option<Plan>,
@@ -32,9 +32,9 @@ pub(super) struct Compiled {
 #[derive(Debug)]
 pub(super) struct Level {
     pub(super) tag: Tag,
-    /// What stands in the group before the next one.
+    /// What the group holds before the next one.
     pub(super) before: Plan,
-    /// What stands in the group after it.
+    /// What the group holds after it.
     pub(super) after: Plan,
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// What a mapping puts into an item.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    /// The item is there even when it holds nothing.
+    /// The item is written even when it holds nothing.
     pub(super) always: bool,
     pub(super) branch: Branch,
 }
@@ -105,7 +105,7 @@ fn step<'t>(
         Branch::Alternative(other, tree) if *other == child => Ok((tree, child)),
         Branch::Alternative(other, _) => {
             let other = shape.node(*other).display();
-            Err(format!("ambiguous: {other} is mapped too, and only one alternative can be there"))
+            Err(format!("ambiguous: {other} is mapped too, and only one alternative can be present"))
         }
         _ => Err(taken()),
     }
@@ -128,7 +128,7 @@ fn element<'t>(
             }
             let Branch::Elements(elements) = &mut tree.branch else { return Err(taken()) };
             if *position > elements.len() {
-                return Err(format!("element {} of the list is not there", elements.len()));
+                return Err(format!("element {} of the list is missing", elements.len()));
             }
             Ok((elements.entry(*position).or_default(), element))
         }
@@ -149,7 +149,7 @@ fn place(shape: &Shape, tree: &mut Tree, node: NodeId, rule: &ItemRule) -> Resul
             tree.always = true;
             Ok(())
         } else {
-            Err(format!("{} is no SEQUENCE: it can't be there empty", item.display()))
+            Err(format!("{} is not a SEQUENCE: it can't be present and empty", item.display()))
         };
     }
     if !matches!(tree.branch, Branch::Empty) {

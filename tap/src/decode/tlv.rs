@@ -27,7 +27,7 @@ impl Header {
     }
 
     pub(super) fn need_tag(&self, tag: Tag) -> Result<(), DecodeError> {
-        let why = || format!("{} stands where {tag} is due", self.tag);
+        let why = || format!("{} is found where {tag} is expected", self.tag);
         (self.tag == tag).then_some(()).ok_or_else(|| DecodeError::at(self.offset, why()))
     }
 }
@@ -44,7 +44,7 @@ pub(super) fn header(bytes: &[u8], offset: u64) -> Result<Header, DecodeError> {
     let header = parse(offset, &mut next)?;
     let octets = bytes.len() - rest.len();
     if header.length > rest.len() as u64 {
-        return Err(DecodeError::at(offset, "the item is longer than what holds it"));
+        return Err(DecodeError::at(offset, "the item is longer than the one that contains it"));
     }
     Ok(Header { octets, ..header })
 }
@@ -132,7 +132,7 @@ impl<R: Read> Input<R> {
         self.offset += self.header_bytes.len() as u64;
         match self.offset.checked_add(header.length) {
             Some(item_end) if item_end <= end => Ok(Header { octets: self.header_bytes.len(), ..header }),
-            _ => Err(DecodeError::at(start, "the item is longer than what holds it")),
+            _ => Err(DecodeError::at(start, "the item is longer than the one that contains it")),
         }
     }
 

@@ -69,10 +69,10 @@ impl<'a> FrameValues<'a> {
         }
     }
 
-    /// Holds the file's totals against those of its call events.
+    /// Compares the file's totals with those of its call events.
     pub(super) fn compare(&self, totals: &Totals, has_list: bool) -> Result<(), DecodeError> {
         if has_list && totals.calls == 0 {
-            return differ("the list of call events", &"there", &"none: it must not be there empty");
+            return differ("the list of call events", &"there", &"none: it must not be present and empty");
         }
         let calls = self.integer(Source::Total(Total::Calls));
         if let Some(stated) = calls.filter(|stated| *stated != i128::from(totals.calls)) {
@@ -199,7 +199,7 @@ impl CallRoles {
             Some(Role::OffsetCode) => {
                 let code = convert::offset_of_code(integer(content, offset)?);
                 self.offset =
-                    Some(code.ok_or_else(|| DecodeError::at(offset, "the code stands for no offset"))?);
+                    Some(code.ok_or_else(|| DecodeError::at(offset, "the code is not one of an offset"))?);
             }
             Some(Role::Offset) => self.offset = convert::offset_of_text(content),
             None => {}
@@ -214,7 +214,7 @@ impl CallRoles {
         let charge = i64::try_from(charge).ok().filter(|charge| *charge >= 0);
         let at = match (&self.local, self.offset) {
             (Some(local), Some(offset)) => {
-                Some(convert::local_time(local, offset).ok_or_else(|| wrong("its time is none"))?)
+                Some(convert::local_time(local, offset).ok_or_else(|| wrong("its time is not a time"))?)
             }
             _ => None,
         };
@@ -241,11 +241,13 @@ fn read(conversion: Conversion, content: &[u8], offset: u64) -> Result<Read, Dec
         Conversion::LocalTime => Read::Local(content.to_vec()),
         Conversion::UtcOffset => {
             let minutes = convert::offset_of_text(content);
-            Read::Offset(minutes.ok_or_else(|| DecodeError::at(offset, "the offset from UTC is none"))?)
+            Read::Offset(
+                minutes.ok_or_else(|| DecodeError::at(offset, "the offset from UTC is not an offset"))?,
+            )
         }
         Conversion::UtcOffsetCode => {
             let minutes = convert::offset_of_code(integer(content, offset)?);
-            Read::Offset(minutes.ok_or_else(|| DecodeError::at(offset, "the code stands for no offset"))?)
+            Read::Offset(minutes.ok_or_else(|| DecodeError::at(offset, "the code is not one of an offset"))?)
         }
         _ => Read::Text(text()?),
     })

@@ -1,10 +1,10 @@
-//! Items in memory, held against the shape of the module.
+//! Items in memory, compared with the shape of the module.
 
 use super::tlv::{self, Header};
 use crate::asn1::{Kind, NodeId, Shape, Tag};
 use crate::error::DecodeError;
 
-/// Takes note of a primitive item: which it is, its content, where it stands in the file.
+/// Records a primitive item: which it is, its content, its place in the file.
 type Seen<'a> = dyn FnMut(NodeId, &[u8], u64) -> Result<(), DecodeError> + 'a;
 
 /// Walks items and shows every primitive one.

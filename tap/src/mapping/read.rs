@@ -104,7 +104,7 @@ fn file_name(entry: Entry<'_>) -> Result<Lined, SchemaError> {
         if !PLACEHOLDERS.contains(&name) || !matches!(width.parse::<usize>(), Ok(1..=20)) {
             let known = PLACEHOLDERS.join(", ");
             return Err(entry.error(format!(
-                "{{{inside}}} is no placeholder; known are {known}, with :WIDTH for a number"
+                "{{{inside}}} is not a placeholder; known are {known}, with :WIDTH for a number"
             )));
         }
         rest = tail;
@@ -226,8 +226,7 @@ fn from_rule(table: Table<'_>, more: &[&str]) -> Result<ItemRule, SchemaError> {
     let mut sources = Vec::new();
     for name in from.texts()? {
         let source = Source::parse(&name.text);
-        sources
-            .push(source.ok_or_else(|| from.error(format!("{} is not a field that there is", name.text)))?);
+        sources.push(source.ok_or_else(|| from.error(format!("{} is not a known field", name.text)))?);
     }
     if sources.is_empty() {
         return Err(from.error("at least one field is expected"));
@@ -291,7 +290,7 @@ fn conditions(entry: Option<Entry<'_>>) -> Result<Vec<Condition>, SchemaError> {
 }
 
 fn condition(entry: Entry<'_>) -> Result<Condition, SchemaError> {
-    let source = Source::parse(entry.key).ok_or_else(|| entry.error("is not a field that there is"))?;
+    let source = Source::parse(entry.key).ok_or_else(|| entry.error("is not a known field"))?;
     let test = if entry.is_array() {
         let values: Vec<String> = entry.texts()?.into_iter().map(|value| value.text).collect();
         if source.kind() != ValueKind::Text {

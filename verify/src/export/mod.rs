@@ -1,8 +1,8 @@
 //! Checks a settlement file as a regulator does: signature, encoding, totals; against a node's API also
 //! that every event is the record that the ledger has, as its trace says.
 //!
-//! Nobody signs the trace, which stands beside the file: only the ledger bears it out. Without a node's API the file is
-//! checked alone, for whoever asks for just that.
+//! Nobody signs the trace, which is beside the file: only the ledger confirms it. Without a node's API the file is
+//! checked alone, if that is requested.
 
 mod records;
 
@@ -101,7 +101,7 @@ pub fn run(program: &str, arguments: &ExportArguments) -> u8 {
         (None, Some(error)) => eprintln!("{program}: the file could not be checked: {error}"),
         (None, None) if !findings.missing.is_empty() => {
             let missing = findings.missing.join("; ");
-            eprintln!("{program}: the check is not complete. It lacks {missing}");
+            eprintln!("{program}: the check is not complete, for lack of {missing}");
         }
         (None, None) if findings.unchecked.is_empty() => println!("verified: {}", arguments.file.display()),
         (None, None) => println!("holds as far as it was checked: {}", arguments.file.display()),
@@ -166,12 +166,12 @@ fn signature(
         (Some(path), _) => {
             let text = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
             json::value(&text, MAX_FILE_BYTES)
-                .with_context(|| format!("{} is no key list", path.display()))?
+                .with_context(|| format!("{} is not a key list", path.display()))?
         }
         (None, Some(remote)) => remote.get("/v1/cdr/keys")?,
         (None, None) => {
             let give = "give --against, a node's API, or --keys, its answer to GET /v1/cdr/keys";
-            findings.missing.push(format!("the signature, for want of keys: {give}"));
+            findings.missing.push(format!("the signature, for lack of keys: {give}"));
             return Ok(());
         }
     };
@@ -185,8 +185,8 @@ fn signature(
         }
         Some(_) => findings.checked.push(format!("the root key vouches for key {}", record.key_id)),
         None => {
-            let what = "the key's right to sign, for want of --cluster and --trust".to_owned();
-            // A node answers for the keys that it publishes; for a list in a file nobody does.
+            let what = "the key's right to sign, for lack of --cluster and --trust".to_owned();
+            // A node is responsible for the keys that it publishes; nobody is for a list in a file.
             let of = if arguments.keys.is_some() { &mut findings.missing } else { &mut findings.unchecked };
             of.push(what);
         }
@@ -211,7 +211,7 @@ fn key_record(list: &Value, key_id: &str) -> Option<KeyRecord> {
     serde_json::from_value(Value::Object(record)).ok()
 }
 
-/// What the trace and the file say of one event.
+/// What the trace and the file hold of one event.
 struct Event {
     record: CdrId,
     row_hash: Hash,
@@ -231,7 +231,7 @@ struct Contents {
     events: Events,
 }
 
-/// Decodes the file beside its trace. Events are kept only if they are to be held against records.
+/// Decodes the file beside its trace. Events are kept only if they are to be compared with records.
 fn contents(
     arguments: &ExportArguments,
     hash: &Hash,
@@ -265,7 +265,7 @@ fn contents(
     let mut events = Events::new();
     let mut broken = None;
     let Some(kind) = head.kind() else {
-        return violated(format!("{:?} is no kind of file", head.export_type));
+        return violated(format!("{:?} is not a kind of file", head.export_type));
     };
     let input = BufReader::new(open(&arguments.file)?);
     let decoded = decode(variant, kind, input, &mut |call| {
@@ -297,7 +297,7 @@ fn contents(
     Ok(Contents { variants, variant, kind, events })
 }
 
-/// Holds an event against the next line of the trace.
+/// Compares an event with the next line of the trace.
 fn step(
     trace: &mut TraceReader<impl std::io::Read>,
     kind: FileKind,

@@ -13,12 +13,12 @@ use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Records that one request asks for.
+/// Records that are requested at once.
 const PAGE: usize = 500;
 
 type Object = Map<String, Value>;
 
-/// Holds a file against the ledger.
+/// Compares a file with the ledger.
 pub(super) fn hold(
     remote: &Remote,
     arguments: &ExportArguments,
@@ -48,12 +48,12 @@ pub(super) fn hold(
             .checked
             .push(format!("{count} events, encoded again from these {what}, have the same bytes"));
     } else {
-        findings.unchecked.push("the bytes of every event, for want of a token with cdr:pii".to_owned());
+        findings.unchecked.push("the bytes of every event, for lack of a token with cdr:pii".to_owned());
     }
     Ok(())
 }
 
-/// Holds the call events of a TAP file against records; how many could be encoded again.
+/// Compares the call events of a TAP file with records; how many could be encoded again.
 fn listed(remote: &Remote, export: &Value, variant: &Variant, mut events: Events) -> anyhow::Result<u64> {
     let header = header_of(export).context("the node's answer about the export can't be read")?;
     let mut encoder = CallEncoder::new(&variant.tap, &header)?;
@@ -112,7 +112,7 @@ fn one(
     }
     let (row, of) = (cdr_row(item)?, cdr_row(carried)?);
     check_hash(id, &of, &event.row_hash)?;
-    let Some(sms) = of.sms() else { bail!("record {id} is no CDR") };
+    let Some(sms) = of.sms() else { bail!("record {id} is not a CDR") };
     match encoder.encode(&row, sms) {
         Ok(call) if sha256(call.bytes) == event.bytes => Ok(true),
         Ok(_) => violated(format!("record {id}, encoded again, has other bytes than its event in the file")),
@@ -120,7 +120,7 @@ fn one(
     }
 }
 
-/// Holds the returns of a RAP file against adjustments, and the call events in them against what the TAP file listed; how
+/// Compares the returns of a RAP file with adjustments, and the call events in them with what the TAP file listed; how
 /// many could be encoded again.
 fn returns(remote: &Remote, export: &Value, contents: Contents) -> anyhow::Result<u64> {
     let Contents { variants, variant, events, .. } = contents;
@@ -218,7 +218,7 @@ impl Line {
         // The TAP file lists the first row that has a price, or a record that never had one.
         let is_priced = |row: &&Row<'_>| row.sms().is_some_and(|sms| !is_unpriced(sms));
         let carried = [&original].into_iter().chain(&rows).find(is_priced).unwrap_or(&original);
-        let listed = carried.sms().with_context(|| format!("record {} is no CDR", event.record))?;
+        let listed = carried.sms().with_context(|| format!("record {} is not a CDR", event.record))?;
         let encoded = encoder.encode(&Returned {
             adjustment: &adjustment,
             original: &original,
@@ -277,7 +277,7 @@ fn export_named(remote: &Remote, name: &str) -> anyhow::Result<Option<Value>> {
 fn header_of(export: &Value) -> anyhow::Result<FileHeader> {
     let text =
         |name: &str| export.get(name).and_then(Value::as_str).with_context(|| format!("{name} is missing"));
-    let at = Millis::parse(text("createdAt")?).context("createdAt is no instant")?;
+    let at = Millis::parse(text("createdAt")?).context("createdAt is not an instant")?;
     let created = LocalTime::new(at, 0);
     let rates = match export.get("exchangeRates") {
         Some(Value::Object(rates)) => rates.clone(),

@@ -87,7 +87,7 @@ async fn certificates_of_others_are_refused_counted_and_told() {
     // Neither does a replica talk to whom it does not look for.
     let wrong = Security::unchecked(&AUTHORITY.node(2));
     let tcp = TcpStream::connect(cluster.node(1).local_addr()).await.unwrap();
-    assert!(wrong.connect(tcp, 3).await.unwrap_err().error.to_string().contains("node 3 is looked for"));
+    assert!(wrong.connect(tcp, 3).await.unwrap_err().error.to_string().contains("node 3 was dialled"));
     let mistrusting = Security::unchecked(&Credentials {
         authorities: vec![other.certificate.clone()],
         ..AUTHORITY.node(2)
@@ -127,7 +127,7 @@ async fn a_node_does_not_start_with_what_is_not_its_own() {
         (AUTHORITY.node(2), "node-1.test: node-2.test"),
         (AUTHORITY.issue(&["node-1.other"], LONG), "node-1.test: node-1.other"),
         (AUTHORITY.issue(&[], LONG), "node-1.test: no DNS name"),
-        (AUTHORITY.issue_expired("node-1.test"), "has ended"),
+        (AUTHORITY.issue_expired("node-1.test"), "has expired"),
         (Credentials { key: other.node(1).key, ..AUTHORITY.node(1) }, "can't be used"),
         (Credentials { chain: Vec::new(), ..AUTHORITY.node(1) }, "no certificate"),
     ] {

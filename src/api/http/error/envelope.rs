@@ -23,7 +23,7 @@ impl ApiError {
                 format!("adjustment {adjustment_id} does not exist")
             }
             Self::JobNotFound { job } => {
-                format!("job {job} does not exist, or ended so long ago that only its rows tell of it")
+                format!("job {job} does not exist, or ended so long ago that only its rows are left")
             }
             Self::TicketRequired => "ticketId: an adjustment names the ticket that asks for it".to_owned(),
             Self::AlreadyVoided { cdr_id } => format!("the record is voided already, by {cdr_id}"),
@@ -35,7 +35,7 @@ impl ApiError {
             }
             Self::FourEyesRequired { impact, why, .. } => {
                 format!(
-                    "{why}: an approval that is sent must count; {impact} records need none, so that it may be left out"
+                    "{why}: an approval that is sent must be valid; {impact} records need none, so it may be left out"
                 )
             }
             Self::SecondPersonRequired { why } => format!("a second person has to approve this: {why}"),
@@ -44,7 +44,7 @@ impl ApiError {
             }
             Self::ExportNotReady { export_id, why } => format!("export {export_id}: {why}"),
             Self::HsmUnavailable { export_id, .. } => format!(
-                "export {export_id} is not signed, and the signer is away: it is signed and delivered once it is back"
+                "export {export_id} is not signed, and the signer is unavailable: the file is signed and delivered once the signer is back"
             ),
             Self::DuplicateFile { export_id, file_name } => format!(
                 "export {export_id}: the receiver has another file named {file_name}; find out which of the two is \

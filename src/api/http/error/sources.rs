@@ -1,4 +1,4 @@
-//! Errors of what a request needs, as the caller is told them.
+//! Errors of what a request needs, as they are reported to the caller.
 
 use super::ApiError;
 use crate::acts::ActError;

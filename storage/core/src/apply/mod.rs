@@ -1,7 +1,7 @@
 //! The one decision function: what follows from a command.
 //!
-//! [`apply`] reads the state, asks the view what it can't know itself, and returns what is to be written.
-//! It changes nothing. Whoever calls it writes the [`Transition`] in one atomic step.
+//! [`apply`] reads the state, asks the view for what it can't know itself, and returns what is to be written.
+//! It changes nothing. Its caller writes the [`Transition`] in one atomic step.
 
 mod rows;
 mod transition;
@@ -231,7 +231,7 @@ impl<'a> Step<'a> {
         Ok(hours)
     }
 
-    /// What follows from billing's events concerns no row: whoever keeps the rows counts it.
+    /// What follows from billing's events concerns no row: the storage layer counts it.
     fn reconcile(&mut self, reconcile: &Reconcile<'a>) -> Result<Reply, Stop> {
         if reconcile.bills.len().max(reconcile.look_again.len()) > MOST_BILLS {
             return Err(illegal(format!("more than {MOST_BILLS} events of billing at once")));

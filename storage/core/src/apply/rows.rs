@@ -180,7 +180,7 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Brings what a row names into the books.
+    /// Loads what a row names into the books.
     fn look_up(&mut self, view: &impl View, system: &System<'_>) -> Result<(), Stop> {
         let books = &mut self.transition.books;
         match named(system) {
@@ -253,7 +253,7 @@ impl<'a> Step<'a> {
     }
 }
 
-/// The answer to a request that was taken in before; none if it is new.
+/// The answer to a request that was accepted before; none if it is new.
 fn repeated(view: &impl View, items: &[DraftItem<'_>]) -> Result<Option<CdrId>, Stop> {
     for item in items {
         let Record::System(system) = &item.draft.record else { continue };

@@ -43,7 +43,7 @@ pub struct Transition<'a> {
     pub books: Books,
     /// A signature to be stored beside the seal of an hour.
     pub signature: Option<SignSeal>,
-    /// Billing's events, to be held against the records.
+    /// Billing's events, to be reconciled with the records.
     pub reconcile: Option<Reconcile<'a>>,
     /// The answer.
     pub reply: Reply,

@@ -32,7 +32,7 @@ pub trait View {
     /// If the rows can't be read.
     fn predecessor(&self, id: CdrId) -> Result<Option<Predecessor>, ViewError>;
 
-    /// The request that was taken in under `key`, if any was.
+    /// The request that was accepted under `key`, if any was.
     ///
     /// # Errors
     /// If it can't be read.

@@ -98,7 +98,7 @@ fn push(row: &Row<'_>, personal_hash: Option<&Hash>, shown: Shown<'_>, out: &mut
 /// The canonical bytes of any JSON value (RFC 8785), for seals, bodies and anchors.
 ///
 /// # Errors
-/// A text that says what could not be written, such as a number that is not finite.
+/// A text that names what could not be written, such as a number that is not finite.
 pub fn to_jcs<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, String> {
     serde_json_canonicalizer::to_vec(value).map_err(|e| e.to_string())
 }
@@ -116,7 +116,7 @@ fn push_system(
     Writer { row, personal_hash, shown }.push_system(system, out);
 }
 
-/// A system row with the members of its personal data among its own: few are asked for, so the general canonicaliser
+/// A system row with the members of its personal data among its own: few are read, so the general canonicaliser
 /// does.
 fn push_flat_system(
     row: &Row<'_>,

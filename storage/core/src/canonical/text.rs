@@ -2,7 +2,7 @@
 
 use crate::hash::push_hex;
 
-/// Appends a JSON string with the escapes that RFC 8785 asks for.
+/// Appends a JSON string with the escapes that RFC 8785 requires.
 pub fn push_string(out: &mut Vec<u8>, value: &str) {
     out.push(b'"');
     push_rest_of_string(out, value);

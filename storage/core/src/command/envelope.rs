@@ -33,7 +33,7 @@ pub struct Envelope<'a> {
     pub now: Millis,
     /// How far the proposer and its voters were.
     pub progress: Progress,
-    /// What is asked.
+    /// What is requested.
     pub command: Command<'a>,
 }
 
@@ -41,7 +41,7 @@ pub struct Envelope<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Progress {
     /// The last command that the proposer had applied. With batches in flight it does not know the state right before
-    /// its own; whoever applies the command has applied this one too, and compares.
+    /// its own; every replica that applies the command has applied this one too, and compares.
     pub applied: Mark,
     /// The voters, as the proposer knows them.
     pub acknowledged: Vec<Acknowledged>,

@@ -18,7 +18,7 @@ use crate::time::{Hour, Millis};
 use bincode::{BorrowDecode, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-/// What can be asked of the log.
+/// What can be proposed to the log.
 #[derive(Clone, Debug, PartialEq, Encode, BorrowDecode)]
 pub enum Command<'a> {
     /// Begins a ledger; the hour of `now` is its first.
@@ -34,9 +34,9 @@ pub enum Command<'a> {
     Seal,
     /// Attaches a signature to the oldest seal that has none.
     SignSeal(SignSeal),
-    /// Says that every event up to this place is published.
+    /// Records that every event up to this place is published.
     Published(OutboxPlace),
-    /// What billing charged, to be held against the records. Appends no row.
+    /// What billing charged, to be reconciled with the records. Appends no row.
     Reconcile(Reconcile<'a>),
 }
 
@@ -118,9 +118,9 @@ pub struct Ingest<'a> {
     pub last: u64,
     /// SHA-256 of the message at `last`, or of nothing if that message is missing.
     pub last_digest: Hash,
-    /// Messages that are no final states.
+    /// Messages of states that are not final.
     pub ignored: u64,
-    /// Messages that went to the dead letter.
+    /// Messages that were dead-lettered.
     pub dead_lettered: u64,
     /// Sequences that the stream says are deleted.
     pub missing: u64,

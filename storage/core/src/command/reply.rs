@@ -29,7 +29,7 @@ pub enum Reply {
         /// How many were sealed by this command.
         hours: u32,
     },
-    /// The request was taken in before; nothing changed.
+    /// The request was accepted before; nothing changed.
     Repeated {
         /// Id of the row that answers it.
         answer: String,
@@ -40,7 +40,7 @@ pub enum Reply {
     Published,
     /// The command was refused; nothing changed.
     Rejected(Rejection),
-    /// Billing's events are held against the records.
+    /// Billing's events are reconciled with the records.
     Reconciled,
 }
 
@@ -115,7 +115,7 @@ pub enum Rejection {
         /// The record.
         cdr_id: String,
     },
-    /// An adjustment of a record that counts no more.
+    /// An adjustment of a record that no longer counts.
     #[error("record {cdr_id} is a VOID: nothing can follow it")]
     AlreadyVoided {
         /// The record.

@@ -19,7 +19,7 @@ pub struct Books {
     pub quarantine: BTreeMap<CdrId, Quarantined>,
 }
 
-/// What has to be known before a system row can be taken in.
+/// What has to be known before a system row can be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
     /// A file.
@@ -112,7 +112,7 @@ impl Books {
         self.exports.get(&name.and_then(export_id)?).cloned()
     }
 
-    /// True if a record waits in a series' quarantine, as far as these books tell.
+    /// True if a record waits in a series' quarantine, as far as these books show.
     pub fn waits(&self, series: &str, cdr_id: &str) -> bool {
         self.quarantine.values().any(|entry| {
             entry.resolved.is_none() && entry.unfit.series == series && entry.unfit.cdr_id == cdr_id

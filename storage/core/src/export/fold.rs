@@ -1,7 +1,7 @@
 //! What `export`, `delivery` and `quarantine` rows mean to the state.
 //!
 //! The state holds how far every series is, the last number of every recording entity, and the files that are still on
-//! their way; all others, and quarantine, are looked up by the view and handed in before a row is taken in.
+//! their way; all others, and quarantine, are looked up by the view and passed in before a row is applied.
 
 use super::quarantine::{QUARANTINE_PREFIX, QuarantineStep, Quarantined, Resolved};
 use super::step::{DeliveryStep, ExportStep};
@@ -28,11 +28,11 @@ struct Folded {
     reached: BTreeMap<SeriesKey, Cut>,
     /// Files with work left.
     open: BTreeMap<CdrId, Export>,
-    /// Days that somebody asked for before they are due.
+    /// Days that were requested before they are due.
     requested: BTreeMap<SeriesKey, Day>,
 }
 
-/// Where a row stands.
+/// The place of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct RowPlace {
     /// Its id.
@@ -64,7 +64,7 @@ impl Exports {
         self.0.open.get(&id)
     }
 
-    /// The day up to which somebody asked for a series' files before they are due.
+    /// The day up to which a series' files were requested before they are due.
     pub fn requested(&self, key: &SeriesKey) -> Option<Day> {
         self.0.requested.get(key).copied()
     }

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 /// Prefix of an export's id; the rest is that of its first row's `cdrId`.
 pub const EXPORT_PREFIX: &str = "exp_";
 
-/// Delivery attempts that are kept at hand for each file; all of them stay in the ledger.
+/// Delivery attempts that are kept in the state for each file; all of them stay in the ledger.
 pub const ATTEMPTS_KEPT: usize = 64;
 
 /// Kind of a file.
@@ -120,7 +120,7 @@ pub struct Cut {
     pub day: Day,
     /// Last hour that counts.
     pub upto: Hour,
-    /// Number, over all hours, of the row that opened the file, or of the first that was not looked at: rows of
+    /// Number, over all hours, of the row that opened the file, or of the first that was not read: rows of
     /// quarantine before it count.
     pub ordinal: u64,
 }
@@ -177,7 +177,7 @@ pub enum Outcome {
         /// The receiver's receipt, where it gives one.
         atra_receipt_id: Option<String>,
     },
-    /// It has not, or nobody knows.
+    /// It has not, or that is unknown.
     Failed {
         /// Class of the error, such as `UNREACHABLE`.
         error: String,
@@ -186,7 +186,7 @@ pub enum Outcome {
     },
 }
 
-/// How a file's delivery stands.
+/// The state of a file's delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Delivery {
     /// It is still to be delivered.
@@ -202,10 +202,10 @@ pub enum Delivery {
     },
 }
 
-/// What the receiver says of a file that it got.
+/// The receiver's response about a file that it received.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Verification {
-    /// When it said so.
+    /// When it reported that.
     pub at: Millis,
     /// Its receipt.
     pub receipt_id: String,
@@ -232,17 +232,17 @@ pub struct Export {
     pub signature: Option<FileSignature>,
     /// When it was signed.
     pub signed_at: Option<Millis>,
-    /// How its delivery stands.
+    /// The state of its delivery.
     pub delivery: Delivery,
     /// The last attempts, oldest first.
     pub attempts: Vec<Attempt>,
-    /// Failed attempts since it was last put up for delivery.
+    /// Failed attempts since it was last queued for delivery.
     pub failures: u32,
-    /// When it was last put up for delivery.
+    /// When it was last queued for delivery.
     pub due_since: Option<Millis>,
     /// True once all channels failed for too long, until it is delivered.
     pub exhausted: bool,
-    /// What the receiver says of it.
+    /// The receiver's response about it.
     pub verification: Option<Verification>,
 }
 

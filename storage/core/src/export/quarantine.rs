@@ -15,7 +15,7 @@ pub const QUARANTINE_PREFIX: &str = "qua_";
 pub enum QuarantineStep {
     /// A record can't be listed; the row's id is the entry's.
     Quarantined(Unfit),
-    /// The record goes into the next file.
+    /// The record is listed in the next file.
     Resubmitted {
         /// The entry.
         quarantine_id: String,
@@ -68,13 +68,13 @@ pub struct Quarantined {
 /// What became of a record in quarantine.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Resolved {
-    /// True if it goes into the next file, false if it is never listed.
+    /// True if it is listed in the next file, false if it is never listed.
     pub resubmitted: bool,
     /// Who decided it.
     pub by: String,
     /// When.
     pub at: Millis,
-    /// Number, over all hours, of the row that says so.
+    /// Number, over all hours, of the row that records it.
     pub ordinal: u64,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A TAP file takes every sealed original of its operator that no file before it took, whose local event date is the
 //! settlement day or earlier. A record without a price waits for the row that gives it one; that row is what its entry
-//! carries. A quarantined record is left out until somebody resubmits it; then the next file takes it. A RAP file takes
+//! carries. A quarantined record is left out until it is resubmitted; then the next file takes it. A RAP file takes
 //! the other adjustments, once their original's TAP file is opened.
 
 use super::Cut;

@@ -9,7 +9,7 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "SCREAMING_SNAKE_CASE", rename_all_fields = "camelCase")]
 pub enum ExportStep {
-    /// Somebody asked for the file of a day before it is due.
+    /// The file of a day was requested before it is due.
     Requested {
         /// Kind of the file.
         export_type: ExportType,
@@ -30,9 +30,9 @@ pub enum ExportStep {
         series: String,
         /// The day.
         settlement_day: Day,
-        /// Last hour that was looked at.
+        /// Last hour that was read.
         upto_bucket: Hour,
-        /// How many rows the log had when it was looked at: what was resubmitted later is still to be returned.
+        /// How many rows the log had when it was read: what was resubmitted later is still to be returned.
         rows_looked_at: u64,
     },
     /// A file is opened and takes its number; the row's id is the file's.
@@ -84,7 +84,7 @@ pub enum DeliveryStep {
         /// What came of it.
         #[serde(flatten)]
         outcome: Outcome,
-        /// What the receiver said in place of a receipt, if it said anything.
+        /// The receiver's response when it did not accept the file, if there was any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answer: Option<ReceiverAnswer>,
     },
@@ -97,7 +97,7 @@ pub enum DeliveryStep {
         /// The last failure, in words.
         reason: String,
     },
-    /// Somebody asked for the file to be delivered again, as it is.
+    /// The file was requested to be delivered again, as it is.
     Redropped {
         /// The file.
         export_id: String,

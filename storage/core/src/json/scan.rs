@@ -1,24 +1,24 @@
-//! Over the bytes of JSON (RFC 8259), once: where each value ends, how deep it lies, which key stands twice.
+//! Over the bytes of JSON (RFC 8259), once: where each value ends, how deep it lies, which key occurs twice.
 //!
-//! Values are not built: most are asked for as they were sent, or not at all. Escapes, of which few texts have any, are
-//! left to `serde_json`; tests hold both against each other.
+//! Values are not built: most are used as they were sent, or not at all. Escapes, of which few texts have any, are
+//! left to `serde_json`; tests compare the two.
 
 use super::{JsonError, MAX_DEPTH, Members, Raw, syntax};
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// Up to so many keys are compared one by one, which is cheaper than a set.
+/// Up to this many keys are compared one by one, which is cheaper than a set.
 const FEW_KEYS: usize = 64;
 /// Room for the members of an outermost object: more than a receipt has.
 const USUAL_MEMBERS: usize = 24;
 
-/// Where a key that stands twice is refused.
+/// Where a key that occurs twice is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeats {
     /// At any depth.
     Refused,
-    /// In the object that is asked for, not in its members.
+    /// In the object itself, not in its members.
     RefusedOutside,
 }
 
@@ -37,7 +37,7 @@ impl<'a> Scanner<'a> {
     /// What `read` finds, if that is all there is.
     ///
     /// # Errors
-    /// [`JsonError`]. What is no JSON is told as such, even if it is nested too deep besides.
+    /// [`JsonError`]. What is not JSON is reported as that, even if it is nested too deep besides.
     pub(super) fn whole<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, JsonError>,
@@ -222,7 +222,7 @@ fn not_too_deep(depth: usize) -> Result<(), JsonError> {
     if depth > MAX_DEPTH { Err(JsonError::TooDeep) } else { Ok(()) }
 }
 
-/// A key that is there twice.
+/// A key that occurs twice.
 fn repeated<'m>(members: &'m Members<'_>) -> Option<&'m str> {
     if members.len() > FEW_KEYS {
         let mut seen = HashSet::with_capacity(members.len());

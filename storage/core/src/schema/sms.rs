@@ -154,7 +154,7 @@ pub struct Adjustment<'a> {
     pub reason: Option<&'a str>,
     /// Code of a void.
     pub void_reason: Option<&'a str>,
-    /// Ticket that asked for it.
+    /// Ticket that requested it.
     pub ticket_id: Option<&'a str>,
     /// Who issued it.
     pub issued_by: Option<&'a str>,

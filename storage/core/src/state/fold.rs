@@ -95,7 +95,7 @@ impl LedgerState {
             key.from_hour < self.head.open_hour && self.head.open_hour != self.head.first_hour;
         if known || covers_sealed || key.cluster_id != cluster || key.public_key().is_none() {
             let why = format!(
-                "key {} is known already, covers sealed hours, is of another cluster, or no key of {}",
+                "key {} is known already, covers sealed hours, is of another cluster, or not a key of {}",
                 key.key_id,
                 Algorithm::ALL.map(Algorithm::as_str).join(" or ")
             );
@@ -112,7 +112,8 @@ impl LedgerState {
 
     fn fold_stream(&mut self, record: StreamRecord) -> Result<(), Rejection> {
         let illegal = |why: &str| Rejection::Illegal { why: format!("stream {}: {why}", record.stream) };
-        let (base, epoch) = stream_epoch(&record.stream).ok_or_else(|| illegal("no name of an epoch"))?;
+        let (base, epoch) =
+            stream_epoch(&record.stream).ok_or_else(|| illegal("it is not the name of an epoch"))?;
         if [Source::Api, Source::Internal].iter().any(|own| own.as_str() == base) || record.created.is_empty()
         {
             return Err(illegal("the name is the system's own, or the creation time is missing"));

@@ -1,6 +1,6 @@
 //! The fold over rows: open bucket, partitions, streams, operators, keys.
 //!
-//! Apply, replay and restore share this one path: [`LedgerState::append`] takes each row in, and
+//! Apply, replay and restore share this one path: [`LedgerState::append`] applies each row, and
 //! [`LedgerState::close_hour`] seals. Its size follows operators, streams and keys, never history.
 
 mod fold;
@@ -85,7 +85,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Takes in what a leader knows of its voters. Nothing is ever taken back.
+    /// Adds what a leader knows of its voters. Nothing is ever taken back.
     pub(crate) fn acknowledge(&mut self, voters: &[Acknowledged]) {
         for voter in voters {
             match self.acknowledged.binary_search_by_key(&voter.node, |known| known.node) {
@@ -211,7 +211,7 @@ impl LedgerState {
 
     /// First bucket in which a message's earlier record makes it a duplicate, while the open hour is open.
     ///
-    /// A receipt is taken in unless its event is older than the horizon or more than an hour ahead of the clock. So a
+    /// A DLR is accepted unless its event is older than the horizon or more than an hour ahead of the clock. So a
     /// message that was recorded up to one hour less the horizon ago may come again; and while its batch is on the way
     /// into the log, the hour may end. Hence two hours to spare.
     pub fn dedup_since(&self) -> Hour {
@@ -265,8 +265,8 @@ impl LedgerState {
         self.head.next_unsigned = hour;
     }
 
-    /// Takes a row in that belongs next: chain, tree, counters, and what a system row means. `books` hold what
-    /// [`crate::export::books::named`] says that it names, and afterwards what became of it. Reports the cached subtrees
+    /// Applies the row that comes next: chain, tree, counters, and what a system row means. `books` hold what
+    /// [`crate::export::books::named`] names for it, and afterwards what became of it. Reports the cached subtrees
     /// that it completes.
     ///
     /// # Errors

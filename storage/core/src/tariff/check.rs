@@ -63,7 +63,7 @@ pub(super) fn line(tariff: &Tariff) -> Result<(), (&'static str, &'static str)> 
     } else if tariff.amount(u8::MAX).is_none() {
         Err(("per_segment", "255 segments would cost more than 18 digits hold"))
     } else if !is_currency(&tariff.currency) {
-        Err(("currency", "AFN or USD: events name no other"))
+        Err(("currency", "AFN or USD: events allow no other currency"))
     } else if class.len() != 4 || !class.iter().all(|b| upper(b) || b.is_ascii_digit()) {
         Err(("tap_tariff_class", "four of A-Z 0-9"))
     } else if tariff.billing_indicator == BillingIndicator::Unknown {

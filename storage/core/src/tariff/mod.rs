@@ -3,7 +3,7 @@
 //! A price is a function of one table and of the record's own fields: the first line of the table whose conditions
 //! fit decides, and the charge is its amount for each segment times the segments. Amounts have six fraction digits and
 //! segments are whole, so the product is exact: nothing is ever rounded. The table is named in the row as
-//! `tariffVersion`, so whoever holds both recomputes the charge with [`verify_price`].
+//! `tariffVersion`, so the charge can be recomputed from both with [`verify_price`].
 
 mod check;
 mod text;
@@ -24,12 +24,12 @@ use crate::row::{BillingIndicator, ChargeType, Direction, Sms};
 use crate::time::Millis;
 use serde::{Deserialize, Serialize};
 
-/// A version of the price list and when it holds. What stands under a version never changes: a new price is a new
+/// A version of the price list and when it is valid. The content of a version never changes: a new price is a new
 /// version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TariffTable {
-    /// Name of the version, as it stands in rows as `tariffVersion`.
+    /// Name of the version, as rows have it in `tariffVersion`.
     pub version: String,
     /// First instant at which it holds.
     pub valid_from: Millis,
@@ -131,7 +131,7 @@ impl TariffTable {
     /// digits.
     ///
     /// # Errors
-    /// A text that says what could not be written; none is known for a table.
+    /// A text that names what could not be written; none is known for a table.
     pub fn canonical_json(&self) -> Result<Vec<u8>, String> {
         to_jcs(self)
     }
@@ -162,7 +162,7 @@ impl Tariff {
             && self.direction.is_none_or(|direction| direction == query.direction)
     }
 
-    /// The charge for so many segments, exactly; `None` beyond 18 digits.
+    /// The charge for this many segments, exactly; `None` beyond 18 digits.
     pub fn amount(&self, segment_count: u8) -> Option<Money> {
         let micros = self.per_segment.micros().checked_mul(i64::from(segment_count))?;
         Money::from_micros(micros)
@@ -177,8 +177,8 @@ impl Tariff {
     }
 }
 
-/// Reads a plain decimal number of at most six fraction digits; a finer one is no amount that rows can hold, and
-/// rounding it in silence would price differently from whoever wrote it.
+/// Reads a plain decimal number of at most six fraction digits; a finer one is not an amount that rows can hold, and
+/// rounding it in silence would price differently from its author.
 pub fn exact_amount(text: &str) -> Option<Money> {
     let fraction = text.split_once('.').map_or("", |(_, digits)| digits);
     if fraction.trim_end_matches('0').len() > 6 { None } else { Money::parse(text) }

@@ -10,7 +10,7 @@ use std::fmt;
 pub struct Difference {
     /// The row's field, by its name in the canonical row.
     pub field: &'static str,
-    /// What stands in the row; none for null.
+    /// The value in the row; none for null.
     pub row: Option<String>,
     /// What the table gives.
     pub expected: String,
@@ -68,13 +68,13 @@ fn list(differences: &[Difference]) -> String {
 }
 
 /// Recomputes a row's amount, currency, tariff class and billing indicator from its own fields and the table that it
-/// names. `operator_id` is the row's, which stands in its frame.
+/// names. `operator_id` is the row's, which is in its frame.
 ///
 /// An original must also lie in the table's validity; an adjustment need not, because a re-rating applies the table
-/// that it was told to. A void takes its charge back, so its zero is no price of a table and differs here.
+/// that it was given. A void takes its charge back, so its zero is not a price of a table and differs here.
 ///
 /// # Errors
-/// [`PriceMismatch`] says what does not follow from the table.
+/// [`PriceMismatch`] names what does not follow from the table.
 pub fn verify_price(table: &TariffTable, operator_id: &str, row: &Sms<'_>) -> Result<(), PriceMismatch> {
     let named = row.tariff_version.ok_or(PriceMismatch::Unpriced)?;
     if named != table.version {

@@ -49,7 +49,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Puts the entries that concern the rows looked at into `out`, ascending.
+    /// Puts the entries that concern the verified rows into `out`, ascending.
     fn select(&self, run: &Run, value: &[u8], out: &mut Vec<u64>) -> Result<(), &'static str> {
         out.clear();
         let entries = chunk::entries(value)?;
@@ -60,7 +60,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// True if an entry is of a row that is looked at.
+    /// True if an entry is of a row that is verified.
     pub(super) fn concerns(&self, run: &Run, entry: u64) -> bool {
         self.ordinals.contains(&(run.first + offset(entry, self.index.geometry.bits(run.level))))
     }

@@ -12,7 +12,7 @@ use std::ops::Range;
 /// What the rows of one block must have led to, apart from hash entries.
 pub(super) struct BlockLists {
     first: u64,
-    /// Rows that are looked at.
+    /// Rows that are verified.
     ordinals: Range<u64>,
     postings: [PostingSet; 2],
     zones: Vec<Span>,
@@ -108,7 +108,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// The looked at rows in a list, and what is wrong with its bytes.
+    /// The verified rows in a list, and what is wrong with its bytes.
     fn rows_of(&self, block: &BlockLists, list: Option<&[u8]>) -> (BTreeSet<u64>, Option<&'static str>) {
         let mut rows = BTreeSet::new();
         let Some(list) = list else { return (rows, None) };
@@ -138,7 +138,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Compares zones; of a zone that is looked at in part, the stored span may be wider.
+    /// Compares zones; of a zone that is verified in part, the stored span may be wider.
     fn check_zones(&self, expected: &BlockLists, stored: &[Span], faults: &mut Faults) {
         let rows = self.index.geometry.zone_rows();
         for (at, stored) in (0u64..).zip(stored) {

@@ -17,10 +17,10 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A place where an index does not say what the rows say.
+/// A place where an index does not agree with the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexFault {
-    /// The row concerned, or the rows if it can't be told which of them.
+    /// The row concerned, or the rows if it is not known which of them.
     pub ordinals: Range<u64>,
     /// The indexed field, as in `cdrId`.
     pub index: &'static str,
@@ -46,7 +46,7 @@ impl Faults {
     }
 }
 
-/// What is compared: one consistent state of the indexes, and the rows that are looked at.
+/// What is compared: one consistent state of the indexes, and the rows that are verified.
 struct Comparison<'a> {
     index: &'a Index,
     column: &'a ColumnFamily,
@@ -150,7 +150,7 @@ impl Comparison<'_> {
         block
     }
 
-    /// Compares what a run's record says of its rows; only all of its rows together tell everything.
+    /// Compares what a run's record says of its rows; only all of its rows together decide everything.
     fn check_summary(&self, run: &Run, expected: &Summary, faults: &mut Faults) {
         let rows = self.list.rows(run);
         let looked_at = clip(&rows, &self.ordinals);
