@@ -22,3 +22,4 @@ mod replica_tls;
 mod rerate;
 mod settings;
 mod settlement;
+mod upgrades;

@@ -196,6 +196,14 @@ impl Cluster {
         }
     }
 
+    /// SIGTERM, and waits until the process has ended.
+    pub fn terminate(&mut self, id: usize) {
+        let mut process = self.nodes[id - 1].process.take().unwrap();
+        let pid = process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(process.wait().unwrap().success(), "node {id} did not stop in order\n{}", self.tail(id));
+    }
+
     /// Adds lines to every node's configuration; a node reads them when it starts.
     pub fn add_configuration(&self, lines: &str) {
         self.edit_configuration(|text| format!("{text}{lines}"));
