@@ -53,7 +53,7 @@ test: deps ## Every test
 	$(PYTHON) tests/golden/check.py
 
 nightly: deps ## Every test with long histories: thousands of seeds and cases, a bus that is gone for minutes
-	@export CDR_SIM_SEEDS=5000 CDR_TEST_ROUNDS=20 CDR_OUTAGE_SECONDS=600 CDR_DELIVERY_TEST_MIB=2048
+	@export CDR_SIM_SEEDS=5000 CDR_TEST_ROUNDS=20 CDR_OUTAGE_SECONDS=600 CDR_DELIVERY_TEST_MIB=2048 CDR_UPGRADE_GAP_MS=2000
 	$(CARGO) test --release --workspace $(LOCKED) -- $(THREADS)
 
 lint: deps ## Formatting, spelling, alert rules, dependencies, clippy and documentation; warnings are errors
