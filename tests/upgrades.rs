@@ -155,18 +155,18 @@ fn is_ready(cluster: &Cluster, id: usize) -> bool {
 
 /// What of a record does not depend on the replica that is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Row {
+struct Record {
     cdr_id: String,
-    row_hash: String,
+    hash: String,
     schema_version: String,
     bucket_hour: String,
 }
 
-fn rows_by_message(cluster: &Cluster, node: usize) -> BTreeMap<String, Row> {
+fn rows_by_message(cluster: &Cluster, node: usize) -> BTreeMap<String, Record> {
     let text = |item: &Value, key: &str| item[key].as_str().unwrap().to_owned();
-    let row = |item: &Value| Row {
+    let row = |item: &Value| Record {
         cdr_id: text(item, "cdrId"),
-        row_hash: text(item, "rowHash"),
+        hash: text(item, "rowHash"),
         schema_version: text(item, "schemaVersion"),
         bucket_hour: text(item, "bucketHour"),
     };

@@ -94,7 +94,7 @@ fn ingest(now: Millis, first: u64, count: u64) -> Vec<u8> {
             local_offset_minutes: 270,
             charge_amount: Money::from_micros(38_400),
             charge_currency: Some("AFN"),
-            failure_code: (number % 2 == 0).then_some("E7"),
+            failure_code: number.is_multiple_of(2).then_some("E7"),
             ..Sms::BLANK
         };
         let draft = Draft {
