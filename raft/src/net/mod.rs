@@ -1,8 +1,8 @@
 //! The wire between replicas.
 //!
 //! TCP, one port per replica, over TLS with certificates on both sides ([`tls`]); plain text between addresses of one
-//! machine only. A connection begins with eight bytes of magic and a hello that names protocol version, cluster,
-//! addressee, and what the sender reports about itself ([`roster`](crate::roster)); the addressee answers alike, so that a
+//! machine only. A connection begins with the protocol versions that both sides speak ([`handshake`]) and a hello that names
+//! cluster, addressee, and what the sender says of itself ([`roster`](crate::roster)); the addressee answers alike, so that a
 //! wrong peer is refused before anything else is sent. Then come frames: length (4 bytes, little endian, of what follows), kind
 //! (1 byte), body ([`codec`](crate::codec)).
 //!
