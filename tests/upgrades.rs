@@ -218,6 +218,8 @@ fn an_upgrade_replica_by_replica_loses_nothing_and_brings_later_rules_into_force
     cluster.restart(3);
     wait_until("the former build to refuse", 30, || !cluster.runs(3));
     assert!(cluster.log(3).contains("needs build 0.2.0: this is build 0.1.0"), "{}", cluster.tail(3));
+    // Its process has ended; this forgets it.
+    cluster.kill(3);
     configure(&cluster, 3, "next", 2);
     cluster.restart(3);
     settle(&cluster);
