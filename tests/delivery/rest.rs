@@ -152,7 +152,7 @@ async fn connections_that_break_or_stall_are_temporary() {
     receiver.will(&[Act::Hang]);
     let error = brief.deliver(&parcel(b"x")).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Unreachable);
-    assert!(error.what.contains("were sent, and then nothing happened for 2s"), "{error}");
+    assert!(error.what.contains("were sent, then nothing happened for 2s"), "{error}");
 
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut options = receiver.options(BRIEF);

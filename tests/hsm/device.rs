@@ -69,7 +69,7 @@ fn what_can_not_be_signed_with_is_named() {
     hsm.import(OLD, Ed25519);
     let signer = start(settings(&hsm, OLD, EcdsaP256, &["later"]));
     let why = refusal(signer.public_key(OLD));
-    assert!(why.contains("key of Ed25519, signer.algorithm says ecdsa-p256"), "{why}");
+    assert!(why.contains("key of Ed25519, signer.algorithm is ecdsa-p256"), "{why}");
     let why = refusal(signer.sign("unheard-of", b"m"));
     assert!(why.contains("signer.previous_key_ids"), "{why}");
     let why = refusal(signer.sign("later", b"m"));

@@ -103,7 +103,7 @@ async fn a_table_is_fetched_by_its_name_and_prices_only_what_names_it() {
     assert_eq!(fixture.shared.script().asked_prices.len(), calls, "what is known is not asked for");
     assert_eq!(pricing.fetch_table("nowhere").await.unwrap(), None);
     let wrong = pricing.fetch_table("alias").await.unwrap_err();
-    assert!(wrong.to_string().contains("table v9 came, alias was asked for"), "{wrong}");
+    assert!(wrong.to_string().contains("table v9 was received, alias was requested"), "{wrong}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,7 +226,7 @@ async fn a_snapshot_that_makes_no_sense_is_refused_and_the_book_stays() {
         (vec![table("v2", -1, vec![line("1")])], "valid_from_ms -1"),
         (vec![table("", 0, vec![line("1")])], "1 to 64 visible ASCII characters"),
         (vec![ended], "valid_to must be later than valid_from"),
-        (vec![table("v2", 0, vec![line("1")]), table("v2", 1, vec![line("1")])], "v2 is there twice"),
+        (vec![table("v2", 0, vec![line("1")]), table("v2", 1, vec![line("1")])], "v2 occurs twice"),
         (vec![table("v1", 0, vec![line("0.6")])], "v1 has changed under the same name"),
     ];
     for (i, (tables, why)) in refused.into_iter().enumerate() {

@@ -131,20 +131,20 @@ fn returns(remote: &Remote, export: &Value, contents: Contents) -> anyhow::Resul
     let mut encoded = 0;
     for (adjustment, event) in &events {
         let line = Line::read(remote, event.record)?;
-        let Some(own) = line.adjustments.iter().find(|row| id_of(row) == Some(*adjustment)) else {
+        let Some(own) = line.adjustments.iter().find(|own| id_of(&own.row) == Some(*adjustment)) else {
             return violated(format!(
                 "the ledger knows no adjustment {adjustment} of record {}",
                 event.record
             ));
         };
-        check_stored_hash(*adjustment, own, &event.row_hash)?;
-        if own.get("rapFileId").and_then(Value::as_str) != Some(export_id) {
+        check_stored_hash(*adjustment, &own.row, &event.row_hash)?;
+        if own.text("rapFileId") != Some(export_id) {
             return violated(format!("by the ledger, adjustment {adjustment} is not returned by this file"));
         }
-        if own.contains_key("masked") {
+        if own.row.contains_key("masked") {
             continue;
         }
-        let of = own.get("tapFileId").and_then(Value::as_str).context("tapFileId is missing")?;
+        let of = own.text("tapFileId").context("tapFileId is missing")?;
         if !tap_files.contains_key(of) {
             tap_files.insert(of.to_owned(), TapFile::read(remote, &variants, of)?);
         }
@@ -179,7 +179,27 @@ impl TapFile {
 /// A record and its adjustments, oldest first.
 struct Line {
     original: Object,
-    adjustments: Vec<Object>,
+    adjustments: Vec<Adjustment>,
+}
+
+/// What the API shows of an adjustment beside its row.
+const BESIDE: [&str; 5] = ["adjustmentId", "originalCdrId", "rapBatchedAt", "rapFileId", "tapFileId"];
+
+/// An adjustment as the API shows it.
+struct Adjustment {
+    row: Object,
+    beside: Object,
+}
+
+impl Adjustment {
+    fn of(mut row: Object) -> Self {
+        let beside = BESIDE.into_iter().filter_map(|name| row.remove_entry(name)).collect();
+        Self { row, beside }
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.beside.get(name).and_then(Value::as_str)
+    }
 }
 
 impl Line {
@@ -192,10 +212,10 @@ impl Line {
         else {
             bail!(unreadable())
         };
-        let adjustments: Option<Vec<Object>> = items
+        let adjustments: Option<Vec<Adjustment>> = items
             .into_iter()
             .map(|item| match item {
-                Value::Object(row) => Some(row),
+                Value::Object(row) => Some(Adjustment::of(row)),
                 _ => None,
             })
             .collect();
@@ -205,15 +225,15 @@ impl Line {
     /// Encodes the return of an adjustment again.
     fn encode(
         &self,
-        own: &Object,
+        own: &Adjustment,
         id: CdrId,
         event: &Event,
         tap_file: &TapFile,
         encoder: &mut ReturnEncoder,
     ) -> anyhow::Result<()> {
-        let (original, adjustment) = (cdr_row(&self.original)?, cdr_row(own)?);
+        let (original, adjustment) = (cdr_row(&self.original)?, cdr_row(&own.row)?);
         check_hash(id, &adjustment, &event.row_hash)?;
-        let rows: Result<Vec<Row<'_>>, _> = self.adjustments.iter().map(cdr_row).collect();
+        let rows: Result<Vec<Row<'_>>, _> = self.adjustments.iter().map(|each| cdr_row(&each.row)).collect();
         let rows = rows?;
         // The TAP file lists the first row that has a price, or a record that never had one.
         let is_priced = |row: &&Row<'_>| row.sms().is_some_and(|sms| !is_unpriced(sms));
