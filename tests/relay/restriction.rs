@@ -133,7 +133,7 @@ fn a_full_disk_is_told_once_and_once_that_it_is_over() {
     for event in &events {
         assert_eq!(event["nodeId"], full, "{event}");
         assert!(event["consecutiveFailures"].as_u64().unwrap() >= 3, "{event}");
-        assert!(event["reason"].as_str().unwrap().contains("no space"), "{event}");
+        assert!(event["reason"].as_str().unwrap().contains(" space "), "{event}");
     }
     assert!((filled..=known).contains(&occurred(&events[0])), "{events:?}");
     assert!((known..=over).contains(&occurred(&events[1])), "{events:?}");
