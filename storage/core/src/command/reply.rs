@@ -44,7 +44,7 @@ pub enum Reply {
     Reconciled,
 }
 
-/// Outcome of a [`Command::Ingest`], or of a [`Command::Append`] of originals.
+/// Outcome of a [`Command::Ingest`](super::Command::Ingest), or of a [`Command::Append`](super::Command::Append) of originals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ingested {
     /// Rows appended.
