@@ -206,9 +206,7 @@ impl Proposer {
     /// # Errors
     /// [`ProposalError`].
     pub async fn append_rows(&self, trace_id: &str, rows: Vec<SystemRow>) -> Result<Reply, ProposalError> {
-        let drafts = self.system_drafts(trace_id, rows)?;
-        let append = Append { source: Source::Internal, drafts: drafts.drafts() };
-        self.propose(Command::Append(append)).await
+        self.append_under(self.rules(), trace_id, rows).await
     }
 
     /// Appends the row that brings `rules` into force, and waits for the reply. Only replicas that know them go on.
@@ -216,7 +214,16 @@ impl Proposer {
     /// # Errors
     /// [`ProposalError`].
     pub async fn raise_rules(&self, rules: Rules, row: SystemRow) -> Result<Reply, ProposalError> {
-        let drafts = self.system_drafts("rules", vec![row])?;
+        self.append_under(rules, "rules", vec![row]).await
+    }
+
+    async fn append_under(
+        &self,
+        rules: Rules,
+        trace_id: &str,
+        rows: Vec<SystemRow>,
+    ) -> Result<Reply, ProposalError> {
+        let drafts = self.system_drafts(trace_id, rows)?;
         let append = Append { source: Source::Internal, drafts: drafts.drafts() };
         self.start_under(rules, Command::Append(append)).await?.await
     }

@@ -14,7 +14,7 @@ use crate::verify::walk::{PageWalk, Step};
 use cdr_core::hash::sha256;
 use cdr_core::history::Marks;
 use cdr_core::row::Record;
-use cdr_core::rules::{Build, NeedsBuild, Rules};
+use cdr_core::rules::Needs;
 use cdr_core::{CdrId, Hour, LedgerState, Row};
 use rocksdb::{Direction, IteratorMode};
 use std::ops::Range;
@@ -50,7 +50,9 @@ impl Generation {
         let (db, format) = schema::open(&dir.path, options)?;
         let db = Arc::new(db);
         let state = Arc::new(meta::read_state(&db)?);
-        known_rules(state.head.rules, options.build)?;
+        if let Some(needs) = Needs::of(state.head.rules, format).unknown_to(options.build) {
+            return Err(StoreError::NeedsBuild { what: "the ledger".to_owned(), needs });
+        }
         let sealed = Arc::new(read_spans(&db, &state)?);
         let raft_meta = meta::read_raft_meta(&db)?.map(Arc::from);
         let index = open_index(&db, &state, options)?;
@@ -156,15 +158,6 @@ impl Generation {
         }
         add_unreadable(index, span, next..span.first_ordinal + span.rows, damage)
     }
-}
-
-fn known_rules(rules: Rules, build: Build) -> Result<(), StoreError> {
-    if build.knows(rules) {
-        return Ok(());
-    }
-    let needs =
-        NeedsBuild { what: format!("rules version {rules}"), needs: rules.needs(), this: build.version };
-    Err(StoreError::NeedsBuild { what: "the ledger".to_owned(), needs })
 }
 
 /// Keeps the place of rows that can't be read.

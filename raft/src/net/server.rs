@@ -263,8 +263,8 @@ impl Server {
                     Kind::Ask => reply(writer, self.ask(peer.asker, codec::decode(body)?).await).await,
                     Kind::Clock => reply(writer, Ok::<_, io::Error>((self.clock)())).await,
                     Kind::Condition => {
-                        let room = self.restrictions.condition(self.state_machine.build());
-                        reply(writer, Ok::<_, io::Error>(room)).await
+                        let condition = self.restrictions.condition(self.state_machine.build());
+                        reply(writer, Ok::<_, io::Error>(condition)).await
                     }
                     kind => Err(invalid(format!("{kind:?} is not a request"))),
                 }

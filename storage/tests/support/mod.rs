@@ -377,40 +377,36 @@ impl World {
     pub fn setting(&mut self, state: &LedgerState) -> Vec<u8> {
         let key = format!("k{}", self.random.below(4));
         let previous = state.settings.get(&key).map(str::to_owned).filter(|_| self.random.below(5) > 0);
-        let change = SettingChange {
-            actor_user_id: "somebody".to_owned(),
-            approver_user_id: None,
-            config_key: key,
-            content: Some(serde_json::json!({"any": ["thing", 1]})),
-            new_value: self.random.below(3).to_string(),
-            previous_value: previous,
-            reason: "why".to_owned(),
-            ticket_id: None,
-        };
-        let body = String::from_utf8(to_jcs(&change).unwrap()).unwrap();
-        let mut rows = DraftsBuffer::default();
-        self.push_system(&mut rows, SystemKind::Config, &body);
-        self.envelope(Command::Append(Append { source: Source::Api, drafts: rows.drafts() }))
+        let value = self.random.below(3).to_string();
+        self.changed(Rules::FIRST, Source::Api, (key, previous, value))
     }
 
     /// A first value of a setting, in a command that needs certain rules.
     pub fn setting_under(&mut self, rules: Rules, key: &str, value: &str) -> Vec<u8> {
+        self.changed(rules, Source::Internal, (key.to_owned(), None, value.to_owned()))
+    }
+
+    fn changed(
+        &mut self,
+        rules: Rules,
+        source: Source,
+        (config_key, previous_value, new_value): (String, Option<String>, String),
+    ) -> Vec<u8> {
         let change = SettingChange {
             actor_user_id: "somebody".to_owned(),
             approver_user_id: None,
-            config_key: key.to_owned(),
-            content: None,
-            new_value: value.to_owned(),
-            previous_value: None,
+            config_key,
+            content: Some(serde_json::json!({"any": ["thing", 1]})),
+            new_value,
+            previous_value,
             reason: "why".to_owned(),
             ticket_id: None,
         };
         let body = String::from_utf8(to_jcs(&change).unwrap()).unwrap();
         let mut rows = DraftsBuffer::default();
         self.push_system(&mut rows, SystemKind::Config, &body);
-        let append = Append { source: Source::Internal, drafts: rows.drafts() };
-        let envelope = Envelope::new(self.term, self.now, Command::Append(append));
-        Envelope { rules, ..envelope }.encode().unwrap()
+        let command = Command::Append(Append { source, drafts: rows.drafts() });
+        Envelope { rules, ..Envelope::new(self.term, self.now, command) }.encode().unwrap()
     }
 
     fn push_sms(
